@@ -1,0 +1,18 @@
+"""The paper's model with a BERT text encoder, 256 wide with 8 heads and 12 layers.
+
+python -m ssagan_jax.main --config=configs/bert.py
+python -m ssagan_jax.main --config=configs/bert.py:birds --config.data.dir=DIR
+"""
+
+from ml_collections import ConfigDict
+
+from ssagan_jax.configuration import default_config, use_data
+
+
+def get_config(variant: str = "toy_cars") -> ConfigDict:
+    config = use_data(default_config(), variant)
+    config.text_encoder.name = "bert"
+    config.tokenizer.kind = "wordpiece"
+    config.damsm.learning_rate = 1e-4  # a transformer does not stand the LSTM's 2e-3
+    config.train.epochs = 50
+    return config

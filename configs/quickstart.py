@@ -1,0 +1,26 @@
+"""A small model on the toy cars that a laptop's CPU trains in minutes.
+
+python -m ssagan_jax.main --config=configs/quickstart.py
+"""
+
+from ml_collections import ConfigDict
+
+from ssagan_jax.configuration import default_config, use_data
+
+
+def get_config(variant: str = "toy_cars") -> ConfigDict:
+    config = use_data(default_config(), variant)
+    config.data.image_size = 64
+    config.image_encoder.channels = 16
+    config.generator.channels = 16
+    config.generator.mask_channels = 16
+    config.discriminator.channels = 16
+    # Few steps: larger ones, and averaged weights to paint with.
+    config.generator.learning_rate = 4e-4
+    config.discriminator.learning_rate = 8e-4
+    config.train.ema_decay = 0.99
+    config.damsm.steps = 400
+    config.train.steps = 700
+    config.log.sheet_every = 100
+    config.log.checkpoint_every = 200
+    return config

@@ -1,0 +1,327 @@
+"""Every hyperparameter: its default, its meaning, and what values it may take.
+
+Defaults are those of "Text to Image Generation with Semantic-Spatial Aware GAN and BERT" with its
+bi-LSTM; `configs/*.py` hold what differs.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ssagan_jax.failures import InputError
+
+
+class ConfigError(InputError):
+    """A configuration that cannot work; the message names the key, its value and what may stand."""
+
+
+def default_config() -> ConfigDict:
+    """The paper's bi-LSTM model on the embedded data set, 256 pixels, locked against new keys."""
+    config = ConfigDict()
+    config.seed = 0  # of initial weights, noise, augmentation and the order of the pictures
+    config.data = _data()
+    config.tokenizer = _tokenizer()
+    config.text_encoder = _text_encoder()
+    config.image_encoder = _image_encoder()
+    config.generator = _generator()
+    config.discriminator = _discriminator()
+    config.loss = _loss()
+    config.damsm = _damsm()
+    config.train = _train()
+    config.log = _log()
+    return config.lock()
+
+
+def use_data(config: ConfigDict, name: str) -> ConfigDict:
+    """The config for a data source, "toy_cars" or "birds": the variant in `config.py:variant`.
+
+    Raises:
+      ConfigError: there is no such source.
+    """
+    _check("data.name", name)
+    config.data.name = name
+    # The toy cars' captions say which way the car faces; the reference flips everything else.
+    config.data.random_flip = name != "toy_cars"
+    return config
+
+
+def _data() -> ConfigDict:
+    data = ConfigDict()
+    data.name = "toy_cars"  # the source: toy_cars (drawn by the project) or birds (AttnGAN folders)
+    data.dir = ""  # the source's own folder; toy_cars needs none
+    data.prepared_dir = ""  # where prepared data is kept; empty: TFDS's folder (TFDS_DATA_DIR)
+    data.image_size = 256  # height and width in pixels: 4 times a power of two
+    data.max_words = 18  # words (or word pieces) of a caption that the encoders see
+    data.random_flip = True  # mirror half of the training pictures (off where captions say left)
+    data.bad_images = "error"  # a picture that cannot be decoded: "error" stops, "skip" counts it
+    data.cache_mb = 4096  # decoded pictures kept in memory, in MiB; 0 decodes every time
+    return data
+
+
+def _tokenizer() -> ConfigDict:
+    tokenizer = ConfigDict()
+    tokenizer.kind = "words"  # "words" of the training captions, or "wordpiece" (BERT)
+    tokenizer.vocab_size = 30_000  # at most so many entries are learned from the captions
+    tokenizer.pretrained = ""  # wordpiece of a Hugging Face name or folder instead of learning one
+    return tokenizer
+
+
+def _text_encoder() -> ConfigDict:
+    text = ConfigDict()
+    text.name = "lstm"  # "lstm" or "bert"
+    text.embedding_dim = 256  # size of word and sentence embeddings
+    text.dropout = 0.5  # lstm: of the word vectors
+    text.word_dim = 300  # lstm: size of the word vectors
+    text.hidden_size = 256  # bert: width (the paper's; BERT-base has 768)
+    text.num_layers = 12  # bert
+    text.num_heads = 8  # bert: must divide hidden_size
+    text.intermediate_size = 1024  # bert: hidden width of the feed-forward layers
+    text.bert_dropout = 0.1  # bert: of hidden states and attention
+    text.vocab_size = 0  # bert: rows of the embedding table; 0: as many as the tokenizer knows
+    text.max_positions = 512  # bert: rows of the position table
+    text.type_vocab_size = 2  # bert: rows of the token type table
+    text.layer_norm_eps = 1e-12  # bert
+    text.hidden_act = "gelu"  # bert: "gelu", "gelu_new" or "relu"
+    text.pooling = "cls"  # bert: sentence from the pooled first token ("cls") or the "mean" of all
+    text.pretrained = ""  # bert: a Hugging Face name or folder; its sizes replace those above
+    return text
+
+
+def _image_encoder() -> ConfigDict:
+    image = ConfigDict()
+    image.name = "cnn"  # "cnn" learns from scratch; "inception_v3" needs `weights` (the paper)
+    image.channels = 32  # cnn: width of the first layer
+    image.weights = ""  # inception_v3: torchvision's file (.pth or .safetensors)
+    return image
+
+
+def _generator() -> ConfigDict:
+    generator = ConfigDict()
+    generator.noise_dim = 100  # size of the noise vector
+    generator.channels = 64  # width of the last block; the first ones are 8 times as wide
+    generator.ssacn_blocks = 7  # semantic-spatial aware blocks from 4 x 4 up; those above are plain
+    generator.mask_channels = 100  # hidden width of the mask predictors
+    generator.modulation = "reference"  # (1 + m g) x + m b; "paper": m (g x + b), eq. 3
+    generator.upsampling = "nearest"  # of features (reference); "bilinear": the paper's text
+    generator.learning_rate = 1e-4
+    return generator
+
+
+def _discriminator() -> ConfigDict:
+    discriminator = ConfigDict()
+    discriminator.channels = 64  # width of the first convolution
+    discriminator.learning_rate = 4e-4
+    discriminator.updates = 1  # 1: the whole of eq. 6 at once; 2: hinge, then MA-GP (reference)
+    return discriminator
+
+
+def _loss() -> ConfigDict:
+    loss = ConfigDict()
+    loss.damsm_weight = 0.1  # lambda_DA, of DAMSM in the generator's loss (eq. 5)
+    loss.magp_weight = 2.0  # lambda_MA (eq. 6)
+    loss.magp_power = 6.0  # p (eq. 6)
+    loss.magp_norm = "joint"  # norm of both gradients together (reference); "sum": eq. 6
+    loss.gamma1 = 5.0  # sharpness of the attention over regions
+    loss.gamma2 = 5.0  # sharpness over words
+    loss.gamma3 = 10.0  # sharpness of the contrast between captions (eq. 1)
+    return loss
+
+
+def _damsm() -> ConfigDict:
+    damsm = ConfigDict()
+    damsm.epochs = 200  # stage 1: epochs in which both encoders learn by DAMSM alone
+    damsm.steps = 0  # if above 0, stage 1 lasts so many steps instead
+    damsm.learning_rate = 2e-3  # at its highest; falls along a cosine to train.encoder_...
+    damsm.warmup_steps = 100  # in which it rises from 0
+    damsm.b1 = 0.5  # Adam
+    damsm.b2 = 0.999  # Adam
+    damsm.clip_norm = 0.25  # the gradient's norm is cut to this, in both stages
+    damsm.checkpoint = ""  # a work folder whose trained encoders (and tokenizer) skip stage 1
+    return damsm
+
+
+def _train() -> ConfigDict:
+    train = ConfigDict()
+    train.batch_size = 16  # pictures a step over all devices
+    train.epochs = 150  # stage 2: epochs of GAN training
+    train.steps = 0  # if above 0, stage 2 lasts so many steps instead
+    train.b1 = 0.0  # Adam of generator, discriminator and encoders
+    train.b2 = 0.9
+    train.encoder_learning_rate = 4e-5  # of the encoders beside the GAN
+    train.encoders = "trained"  # "trained" on by DAMSM beside the GAN, or "frozen"
+    train.ema_decay = 0.0  # if above 0, sheets and samples use averaged generator weights
+    return train
+
+
+def _log() -> ConfigDict:
+    log = ConfigDict()
+    log.scalars_every = 50  # steps between scalars
+    log.sheet_every = 1000  # steps between sample sheets
+    log.sheet_rows = 8  # captions on a sheet
+    log.checkpoint_every = 1000  # steps between checkpoints
+    log.keep_checkpoints = 3  # the last so many are kept
+    log.profile = False  # trace a few steps for TensorBoard's profiler
+    return log
+
+
+Rule = tuple[Callable[[Any], bool], str]
+
+
+def _one_of(*allowed: Any) -> Rule:
+    return (lambda value: value in allowed), "one of " + ", ".join(repr(item) for item in allowed)
+
+
+_AT_LEAST_0: Rule = (lambda value: value >= 0), "0 or more"
+_AT_LEAST_1: Rule = (lambda value: value >= 1), "1 or more"
+_ABOVE_0: Rule = (lambda value: value > 0), "above 0"
+_SHARE: Rule = (lambda value: 0 <= value < 1), "at least 0 and below 1"
+
+_RULES: dict[str, Rule] = {
+    "seed": _AT_LEAST_0,
+    "data.name": _one_of("toy_cars", "birds"),
+    "data.image_size": (
+        lambda size: size >= 32 and size & (size - 1) == 0 and size <= 1024,
+        "32, 64, 128, 256, 512 or 1024: the blocks double 4 x 4 pixels",
+    ),
+    "data.max_words": ((lambda value: 1 <= value <= 510), "1 to 510"),
+    "data.bad_images": _one_of("error", "skip"),
+    "data.cache_mb": _AT_LEAST_0,
+    "tokenizer.kind": _one_of("words", "wordpiece"),
+    "tokenizer.vocab_size": (lambda value: value >= 100, "100 or more"),
+    "text_encoder.name": _one_of("lstm", "bert"),
+    "text_encoder.embedding_dim": (
+        lambda value: value >= 2 and value % 2 == 0,
+        "an even number: each direction of the LSTM gives half",
+    ),
+    "text_encoder.dropout": _SHARE,
+    "text_encoder.word_dim": _AT_LEAST_1,
+    "text_encoder.hidden_size": _AT_LEAST_1,
+    "text_encoder.num_layers": _AT_LEAST_1,
+    "text_encoder.num_heads": _AT_LEAST_1,
+    "text_encoder.intermediate_size": _AT_LEAST_1,
+    "text_encoder.bert_dropout": _SHARE,
+    "text_encoder.hidden_act": _one_of("gelu", "gelu_new", "relu"),
+    "text_encoder.pooling": _one_of("cls", "mean"),
+    "image_encoder.name": _one_of("cnn", "inception_v3"),
+    "image_encoder.channels": _AT_LEAST_1,
+    "generator.noise_dim": _AT_LEAST_1,
+    "generator.channels": _AT_LEAST_1,
+    "generator.ssacn_blocks": _AT_LEAST_0,
+    "generator.mask_channels": _AT_LEAST_1,
+    "generator.modulation": _one_of("reference", "paper"),
+    "generator.upsampling": _one_of("nearest", "bilinear"),
+    "generator.learning_rate": _ABOVE_0,
+    "discriminator.channels": _AT_LEAST_1,
+    "discriminator.learning_rate": _ABOVE_0,
+    "discriminator.updates": _one_of(1, 2),
+    "loss.damsm_weight": _AT_LEAST_0,
+    "loss.magp_weight": _AT_LEAST_0,
+    "loss.magp_power": _AT_LEAST_1,
+    "loss.magp_norm": _one_of("joint", "sum"),
+    "loss.gamma1": _ABOVE_0,
+    "loss.gamma2": _ABOVE_0,
+    "loss.gamma3": _ABOVE_0,
+    "damsm.epochs": _AT_LEAST_0,
+    "damsm.steps": _AT_LEAST_0,
+    "damsm.learning_rate": _ABOVE_0,
+    "damsm.warmup_steps": _AT_LEAST_0,
+    "damsm.b1": _SHARE,
+    "damsm.b2": _SHARE,
+    "damsm.clip_norm": _ABOVE_0,
+    "train.batch_size": (lambda value: value >= 2, "2 or more: captions need a mismatched one"),
+    "train.epochs": _AT_LEAST_1,
+    "train.steps": _AT_LEAST_0,
+    "train.b1": _SHARE,
+    "train.b2": _SHARE,
+    "train.encoder_learning_rate": _ABOVE_0,
+    "train.encoders": _one_of("trained", "frozen"),
+    "train.ema_decay": _SHARE,
+    "log.scalars_every": _AT_LEAST_1,
+    "log.sheet_every": _AT_LEAST_1,
+    "log.sheet_rows": _AT_LEAST_1,
+    "log.checkpoint_every": _AT_LEAST_1,
+    "log.keep_checkpoints": _AT_LEAST_1,
+}
+
+
+def value_of(config: ConfigDict, key: str) -> Any:
+    """The value at a dotted key, "data.image_size" for example."""
+    for part in key.split("."):
+        config = config[part]
+    return config
+
+
+def _check(key: str, value: Any) -> None:
+    holds, allowed = _RULES[key]
+    if not holds(value):
+        raise ConfigError(f"config.{key}={value!r}: must be {allowed}")
+
+
+def validate(config: ConfigDict) -> None:
+    """Refuses values that cannot work.
+
+    Raises:
+      ConfigError: naming the key, its value and what is allowed.
+    """
+    for key in _RULES:
+        _check(key, value_of(config, key))
+    text, image = config.text_encoder, config.image_encoder
+    if text.name == "bert" and not text.pretrained and text.hidden_size % text.num_heads:
+        raise ConfigError(
+            f"config.text_encoder.num_heads={text.num_heads}: must divide "
+            f"config.text_encoder.hidden_size={text.hidden_size}"
+        )
+    if text.name == "bert" and config.tokenizer.kind != "wordpiece":
+        raise ConfigError(
+            f"config.tokenizer.kind={config.tokenizer.kind!r}: must be 'wordpiece' where "
+            "config.text_encoder.name='bert'"
+        )
+    if text.pretrained and config.tokenizer.pretrained != text.pretrained:
+        raise ConfigError(
+            f"config.tokenizer.pretrained={config.tokenizer.pretrained!r}: must equal "
+            f"config.text_encoder.pretrained={text.pretrained!r}, whose weights know only their "
+            "own vocabulary"
+        )
+    if image.name == "inception_v3" and not image.weights:
+        raise ConfigError(
+            "config.image_encoder.weights='': must name torchvision's inception_v3 file where "
+            "config.image_encoder.name='inception_v3' (download "
+            "inception_v3_google-0cc3c7bd.pth), or set config.image_encoder.name='cnn'"
+        )
+
+
+def steps_of(section: ConfigDict, steps_per_epoch: int) -> int:
+    """Steps of a stage (`config.damsm` or `config.train`): its steps, or else its epochs."""
+    return section.steps or section.epochs * steps_per_epoch
+
+
+# What may change between two runs in one work folder: how long, how often and where from.
+_FREE_KEYS = {
+    "train.epochs",
+    "train.steps",
+    "data.dir",
+    "data.prepared_dir",
+    "data.cache_mb",
+}
+
+
+def differences(saved: ConfigDict, current: ConfigDict) -> list[str]:
+    """Lines "key: saved -> current" for keys that make two configs different runs."""
+
+    def flat(config: ConfigDict) -> dict[str, str]:
+        return {
+            f"{section}.{key}" if key else section: json.dumps(value)
+            for section, values in config.to_dict().items()
+            for key, value in (values.items() if isinstance(values, dict) else [("", values)])
+        }
+
+    before, after = flat(saved), flat(current)
+    return [
+        f"{key}: {before.get(key)} -> {after.get(key)}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+        and key not in _FREE_KEYS
+        and not key.startswith("log.")
+    ]

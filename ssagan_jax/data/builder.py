@@ -1,0 +1,200 @@
+"""A TFDS builder for pictures with captions; sources say only where their examples come from."""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from ssagan_jax.data.images import DataError, open_image, resize_smaller_edge
+from ssagan_jax.data.preparation import prepare, quiet
+
+__all__ = ["CaptionedImageBuilder", "DataError", "open_image", "prepare", "resize_smaller_edge"]
+
+SPLITS = ("train", "validation")
+BAD_IMAGES = ("error", "skip")
+_SPARE_BYTES = 64 * 2**20
+
+
+class _LocalInfo(tfds.core.DatasetInfo):
+    """Dataset info that never asks TFDS's public bucket about a person's own data."""
+
+    def initialize_from_bucket(self) -> None:
+        """Does nothing."""
+
+
+class CaptionedImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Base of every data source: pictures with one or more captions, kept as ArrayRecord.
+
+    Features of an example: `image` uint8 [H, W, 3] in 0..255, whose smaller edge is `load_size`
+    pixels; `captions`, raw UTF-8 sentences, at least one; `class_id` int32 scalar; `name`, the
+    picture's name in the source; `attributes`, a JSON object with strings for values.
+
+    Subclasses set `VERSION` and `PARTS` and define `_examples`, which raises DataError for a
+    source that is not as it should be and hands each unreadable picture to `bad_image`.
+    """
+
+    PARTS: tuple[str, ...] = ("",)
+    """Folders and files below `source`; where one of them changes, the set is prepared anew."""
+
+    def __init__(
+        self,
+        *,
+        source: str = "",
+        image_size: int = 64,
+        bad_images: str = "error",
+        data_dir: str | os.PathLike[str] | None = None,
+        **kw: Any,
+    ) -> None:
+        """Names the prepared set after source, size and policy; reads and writes no picture.
+
+        Args:
+          source: where the data lie; a folder for sources on disk.
+          image_size: edge in pixels of the pictures a model trains on. Pictures are kept with a
+            smaller edge of `image_size * 76 // 64`, which leaves room for random crops.
+          bad_images: "error" stops at the first unreadable picture, "skip" leaves it out.
+          data_dir: root of the prepared sets; TFDS's own default where None.
+          **kw: passed on to `tfds.core.GeneratorBasedBuilder`.
+
+        Raises:
+          DataError: if `image_size` or `bad_images` is not allowed.
+        """
+        if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1:
+            raise DataError(f"image_size={image_size!r}: give a whole number of pixels, at least 1")
+        if bad_images not in BAD_IMAGES:
+            raise DataError(f"bad_images={bad_images!r}: choose one of {', '.join(BAD_IMAGES)}")
+        self.source = os.path.expanduser(source)
+        self.image_size = image_size
+        self.load_size = image_size * 76 // 64
+        self.bad_images = bad_images
+        self.skipped: list[str] = []
+        self._arguments = dict(
+            source=source, image_size=image_size, bad_images=bad_images, data_dir=data_dir, **kw
+        )
+        config = tfds.core.BuilderConfig(
+            name=f"{image_size}px-{self._fingerprint()}",
+            description=f"{image_size} px pictures of {self.source or type(self).__name__}",
+        )
+        with quiet():
+            super().__init__(
+                config=config,
+                data_dir=os.path.expanduser(data_dir) if data_dir else None,
+                file_format=tfds.core.FileFormat.ARRAY_RECORD,
+                **kw,
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # TFDS would otherwise rebuild an unpickled builder without source, size and policy.
+        return {"_original_state": self._arguments}
+
+    def _examples(self, split: str) -> Iterator[dict[str, Any]]:
+        """Yields the examples of `split`, "train" or "validation", as dicts.
+
+        Keys: `image` (RGB PIL picture or uint8 [H, W, 3], smaller edge `load_size`), `captions`
+        (list of str, not empty), `class_id` (int), `name` (str), `attributes` (str to str).
+        """
+        raise NotImplementedError
+
+    def bad_image(self, name: str, error: Exception) -> None:
+        """Raises `error` as a DataError naming the picture, or notes it where it may be skipped."""
+        if self.bad_images == "error":
+            raise DataError(
+                f"{name}: {error}. Repair or remove it, or set bad_images='skip'"
+            ) from error
+        self.skipped.append(name)
+
+    def _fingerprint(self) -> str:
+        """Returns 10 hex digits that change with the source's place, files, and the policy.
+
+        A source that is not on disk gives the digits of its name alone.
+        """
+        place = os.path.abspath(self.source) if os.path.exists(self.source) else self.source
+        digest = hashlib.sha256(f"{place}\0{self.bad_images}".encode())
+        for part in self.PARTS if os.path.exists(self.source) else ():
+            for path, stat in _files(os.path.join(place, part)):
+                digest.update(f"\0{path}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
+        return digest.hexdigest()[:10]
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+                "captions": tfds.features.Sequence(tfds.features.Text()),
+                "class_id": np.int32,
+                "name": tfds.features.Text(),
+                "attributes": tfds.features.Text(),
+            }
+        )
+        return _LocalInfo(builder=self, description=type(self).__doc__, features=features)
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterable]:
+        return {split: self._generate_examples(split) for split in SPLITS}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yields TFDS's (key, example) pairs; keys are positions, so a listing may repeat."""
+        count = written = 0
+        for count, item in enumerate(self._examples(split), start=1):
+            example = _encoded(item, self.load_size)
+            written += example["image"].getbuffer().nbytes
+            if count % 64 == 1:
+                self._check_room(written)
+            yield count, example
+        if not count:
+            skipped = f" ({len(self.skipped)} skipped)" if self.skipped else ""
+            raise DataError(f"{self.source or self.name}: no {split} pictures{skipped}")
+
+    def _check_room(self, needed: int) -> None:
+        # TFDS gathers a split in temporary files and then writes all of it a second time.
+        free = shutil.disk_usage(self.data_dir).free
+        if free < needed + _SPARE_BYTES:
+            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {free >> 20} MiB free")
+
+
+def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Yields path and status of the file, or of every file below the folder, in name order."""
+    if os.path.isfile(path):
+        yield path, os.stat(path)
+    elif os.path.isdir(path):
+        with os.scandir(path) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.is_dir(follow_symlinks=False):  # A link may lead back up.
+                    yield from _files(entry.path)
+                elif entry.is_file():
+                    yield entry.path, entry.stat()
+
+
+def _encoded(item: dict[str, Any], load_size: int) -> dict[str, Any]:
+    """Checks what a source yielded and returns it as a TFDS example, the picture as PNG."""
+    name, captions = item["name"], item["captions"]
+    if not captions:
+        raise DataError(f"{name}: the picture has no captions; write at least one")
+    for position, caption in enumerate(captions):
+        if not isinstance(caption, str) or not caption.strip():
+            raise DataError(f"{name}: caption {position} is {caption!r}; it must hold text")
+    image = item["image"]
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+            raise DataError(f"{name}: {image.dtype} {image.shape} is not uint8 [H, W, 3]")
+        image = Image.fromarray(image)
+    if image.mode != "RGB" or min(image.size) != load_size:
+        raise DataError(
+            f"{name}: a {image.mode} picture of {image.size} pixels, not RGB with {load_size} "
+            "pixels along the smaller edge"
+        )
+    png = io.BytesIO()
+    image.save(png, format="PNG")
+    png.seek(0)
+    return {
+        "image": png,
+        "captions": list(captions),
+        "class_id": item["class_id"],
+        "name": name,
+        "attributes": json.dumps(item["attributes"], ensure_ascii=False, sort_keys=True),
+    }

@@ -1,0 +1,82 @@
+"""Opening the pictures that people have as plain RGB, and bringing them to size."""
+
+import os
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ssagan_jax.failures import InputError
+
+MAX_PIXELS = 1024**3 // 4 // 3  # Pillow's own line for a decompression bomb, 89 megapixels.
+# Formats with decoders of Pillow's own: its EPS reader, for one, would start Ghostscript.
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+
+
+class DataError(InputError):
+    """A source of data is missing, damaged or in another layout; the message says which."""
+
+
+def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Opens a picture of any common format and kind as 8-bit RGB, upright.
+
+    Transparent pixels are laid on white, 16-bit greys are scaled to 8 bits, and a rotation noted
+    in the EXIF data is carried out. The format is told by the content, not by the name's ending.
+
+    Args:
+      path: the file to read.
+      max_pixels: the most pixels, width times height, that are decoded.
+
+    Raises:
+      DataError: naming the file, if it is missing, empty, cut short, no picture, or too large.
+    """
+    try:
+        if not os.path.getsize(path):
+            raise DataError(f"{path}: the file is empty")
+        with Image.open(path, formats=_FORMATS) as image:
+            _check_pixels(image.size, max_pixels)
+            image.load()
+            return _as_rgb(ImageOps.exif_transpose(image))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    except Image.UnidentifiedImageError:
+        raise DataError(f"{path}: not a picture; readable are {', '.join(_FORMATS)}") from None
+    except Exception as error:  # Pillow's decoders let many kinds out on damaged input.
+        raise DataError(f"{path}: cannot be read as a picture ({error})") from error
+
+
+def resize_smaller_edge(image: Image.Image, size: int) -> Image.Image:
+    """Scales a picture, up or down, so that its smaller edge is `size` pixels.
+
+    Bilinear with antialiasing, and the longer edge rounded down, as torchvision's `Resize` does
+    with PIL pictures.
+
+    Raises:
+      DataError: if the picture is so narrow that the result would pass `MAX_PIXELS`.
+    """
+    width, height = image.size
+    smaller = min(width, height)
+    if smaller == size:
+        return image
+    target = (size * width // smaller, size * height // smaller)
+    _check_pixels(target, MAX_PIXELS)
+    return image.resize(target, Image.Resampling.BILINEAR)
+
+
+def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    if size[0] * size[1] > max_pixels:
+        raise DataError(f"{size[0]} x {size[1]} pixels are more than the {max_pixels} allowed")
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """Returns the picture in mode RGB."""
+    if image.mode.startswith("I"):
+        # Pillow would clip 16-bit greys at 255, which turns nearly every picture white.
+        grey = np.clip(np.asarray(image), 0, 65535) / 257
+        return Image.fromarray(np.round(grey).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise DataError("floating-point greys have no known range; save it with 8 or 16 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")

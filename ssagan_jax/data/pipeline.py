@@ -1,0 +1,149 @@
+"""From prepared pictures to batches: crops, flips, captions and their order.
+
+Everything random is keyed by the seed and the example's place in the run, so it does not depend on
+threads or devices.
+"""
+
+import io
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import grain
+import numpy as np
+from PIL import Image
+
+from ssagan_jax.data.images import DataError
+from ssagan_jax.data.tokenizer import Tokenizer
+
+Record = dict[str, Any]
+Batch = dict[str, np.ndarray]
+
+
+class Pictures(Sequence[Record]):
+    """Decoded records of one split, kept in memory up to a budget.
+
+    A record has image u8[H, W, 3], captions (list of str), class_id (int), name (str) and
+    attributes (dict of str).
+    """
+
+    def __init__(self, source: Sequence[Record], cache_mb: int = 0) -> None:
+        """Wraps a TFDS data source of encoded images; `cache_mb` MiB are kept decoded."""
+        self._source = source
+        self._room = cache_mb * 2**20
+        self._cache: dict[int, Record] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Record:
+        if not 0 <= index < len(self):  # The end of an iteration.
+            raise IndexError(f"record {index} of {len(self)}")
+        record = self._cache.get(index)
+        if record is None:
+            record = _decoded(self._source[index])
+            with self._lock:
+                size = record["image"].nbytes
+                if index not in self._cache and size <= self._room:
+                    self._cache[index] = record
+                    self._room -= size
+        return record
+
+
+def _decoded(example: Record) -> Record:
+    return {
+        "image": np.asarray(Image.open(io.BytesIO(example["image"]))),
+        "captions": [caption.decode("utf-8") for caption in example["captions"]],
+        "class_id": int(example["class_id"]),
+        "name": example["name"].decode("utf-8"),
+        "attributes": json.loads(example["attributes"]),
+    }
+
+
+def random_crop(image: np.ndarray, size: int, flip: bool, rng: np.random.Generator) -> np.ndarray:
+    """A random u8[size, size, 3] part of u8[H, W, 3], mirrored half of the time if `flip`."""
+    top = rng.integers(image.shape[0] - size + 1)
+    left = rng.integers(image.shape[1] - size + 1)
+    image = image[top : top + size, left : left + size]
+    return image[:, ::-1] if flip and rng.random() < 0.5 else image
+
+
+def central_crop(image: np.ndarray, size: int) -> np.ndarray:
+    """The middle u8[size, size, 3] of u8[H, W, 3]."""
+    top, left = ((length - size) // 2 for length in image.shape[:2])
+    return image[top : top + size, left : left + size]
+
+
+def training_batches(
+    pictures: Sequence[Record],
+    tokenizer: Tokenizer,
+    *,
+    image_size: int,
+    max_words: int,
+    random_flip: bool,
+    batch_size: int,
+    seed: int,
+) -> grain.DatasetIterator:
+    """Endless shuffled batches, whose iterator's position can be saved with a checkpoint.
+
+    Each time a picture comes up it is cropped and flipped anew and comes with a random one of its
+    captions. Epochs follow each other without a gap.
+
+    Returns:
+      An iterator over dicts: image u8[B, S, S, 3], tokens i32[B, T], mask bool[B, T] and
+      class_id i32[B].
+
+    Raises:
+      DataError: there are fewer pictures than a batch takes.
+    """
+    if len(pictures) < batch_size:
+        raise DataError(
+            f"{len(pictures)} training pictures: a batch takes {batch_size}; add pictures or "
+            f"lower config.train.batch_size"
+        )
+
+    def example(record: Record, rng: np.random.Generator) -> Batch:
+        caption = record["captions"][rng.integers(len(record["captions"]))]
+        tokens, mask = tokenizer.encode(caption, max_words, rng)
+        return {
+            "image": random_crop(record["image"], image_size, random_flip, rng),
+            "tokens": tokens,
+            "mask": mask,
+            "class_id": np.int32(record["class_id"]),
+        }
+
+    dataset = grain.MapDataset.source(pictures).seed(seed).shuffle().repeat()
+    dataset = dataset.random_map(example).batch(batch_size)
+    options = grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
+    return iter(dataset.to_iter_dataset(options))
+
+
+def evaluation_batches(
+    pictures: Sequence[Record],
+    tokenizer: Tokenizer,
+    *,
+    image_size: int,
+    max_words: int,
+    batch_size: int,
+) -> Iterator[tuple[Batch, list[Record]]]:
+    """All pictures once, in the order of their names, cropped in the middle, first captions.
+
+    Yields:
+      Batches as in training, the last one smaller where the count asks for it, with the records
+      that they were made from.
+    """
+    records = sorted(pictures, key=lambda record: record["name"])
+    for start in range(0, len(records), batch_size):
+        part = records[start : start + batch_size]
+        encoded = [tokenizer.encode(record["captions"][0], max_words) for record in part]
+        yield (
+            {
+                "image": np.stack([central_crop(record["image"], image_size) for record in part]),
+                "tokens": np.stack([tokens for tokens, _ in encoded]),
+                "mask": np.stack([mask for _, mask in encoded]),
+                "class_id": np.asarray([record["class_id"] for record in part], np.int32),
+            },
+            part,
+        )

@@ -1,0 +1,184 @@
+"""Captions to token ids: words of the training captions, or WordPiece for BERT.
+
+Both are pipelines of the `tokenizers` library, so that one file in the work folder holds either.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+
+import numpy as np
+import tokenizers
+from tokenizers import models, normalizers, pre_tokenizers, trainers
+
+from ssagan_jax.failures import InputError
+from ssagan_jax.models.vocabulary import Vocabulary
+
+WORD_PAD, WORD_UNKNOWN = "<pad>", "<unk>"
+PIECE_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+class TokenizerError(InputError):
+    """A tokenizer that cannot be made or read, or a caption without any word."""
+
+
+class Tokenizer:
+    """Ids of a caption's words or word pieces, without [CLS] and [SEP].
+
+    Attributes:
+      kind: "words" or "wordpiece".
+      learned: whether the vocabulary holds every word of the captions it was learned from; then a
+        word in several pieces is one that training never showed.
+    """
+
+    def __init__(self, kind: str, backend: tokenizers.Tokenizer, learned: bool) -> None:
+        self.kind = kind
+        self.learned = learned
+        self._backend = backend
+        names = (
+            (WORD_PAD, WORD_UNKNOWN, WORD_PAD, WORD_PAD)
+            if kind == "words"
+            else (PIECE_SPECIALS[0], PIECE_SPECIALS[1], PIECE_SPECIALS[2], PIECE_SPECIALS[3])
+        )
+        ids = [backend.token_to_id(name) for name in names]
+        if None in ids:
+            raise TokenizerError(
+                f"the {kind} vocabulary lacks {names[ids.index(None)]!r}: choose one that has "
+                f"{', '.join(dict.fromkeys(names))}"
+            )
+        self.pad_id, self.unknown_id, cls_id, sep_id = ids
+        self.vocabulary = Vocabulary(backend.get_vocab_size(), self.pad_id, cls_id, sep_id)
+
+    def ids(self, caption: str) -> list[int]:
+        """Ids of all words or word pieces of a caption, however long."""
+        return self._backend.encode(caption, add_special_tokens=False).ids
+
+    def encode(
+        self, caption: str, length: int, rng: np.random.Generator | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ids i32[length] and mask bool[length] of a caption.
+
+        Args:
+          caption: a sentence.
+          length: how many tokens are kept.
+          rng: in training, chooses which tokens of an overlong caption are kept, in their order
+            (the reference's datasets.py); without it the first ones are.
+
+        Raises:
+          TokenizerError: the caption has no word.
+        """
+        ids = np.asarray(self.ids(caption), np.int32)
+        if not len(ids):
+            raise TokenizerError(f"caption {caption!r} has no word: give a sentence with letters")
+        if len(ids) > length and rng is not None:
+            ids = ids[np.sort(rng.permutation(len(ids))[:length])]
+        ids = ids[:length]
+        tokens = np.full(length, self.pad_id, np.int32)
+        tokens[: len(ids)] = ids
+        return tokens, np.arange(length) < len(ids)
+
+    def unknown_words(self, caption: str) -> list[str]:
+        """Words of a caption that training never showed, in their order, each once."""
+        encoding = self._backend.encode(caption, add_special_tokens=False)
+        pieces: dict[int, list[tuple[int, tuple[int, int]]]] = {}
+        for token, word, span in zip(
+            encoding.ids, encoding.word_ids, encoding.offsets, strict=True
+        ):
+            pieces.setdefault(word, []).append((token, span))
+        unknown = []
+        for parts in pieces.values():
+            if any(token == self.unknown_id for token, _ in parts) or (
+                self.learned and len(parts) > 1
+            ):
+                unknown.append(caption[parts[0][1][0] : parts[-1][1][1]])
+        return list(dict.fromkeys(unknown))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the tokenizer's file."""
+        return hashlib.sha256(self._text().encode()).hexdigest()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the tokenizer to a JSON file."""
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(self._text())
+
+    def _text(self) -> str:
+        backend = json.loads(self._backend.to_str())
+        content = {"kind": self.kind, "learned": self.learned, "tokenizer": backend}
+        return json.dumps(content, ensure_ascii=False, sort_keys=True)
+
+
+def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
+    """Reads what `Tokenizer.save` wrote.
+
+    Raises:
+      TokenizerError: there is no such file, or it is not a tokenizer.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+        backend = tokenizers.Tokenizer.from_str(json.dumps(content["tokenizer"]))
+        return Tokenizer(content["kind"], backend, content["learned"])
+    except FileNotFoundError as error:
+        raise TokenizerError(f"{path}: no tokenizer here; train a model first") from error
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise TokenizerError(f"{path}: not a tokenizer file ({error})") from error
+
+
+def learn_tokenizer(kind: str, captions: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Learns a vocabulary from the training captions.
+
+    Args:
+      kind: "words" (lower case, accents stripped, sequences of letters, digits and underscores, as
+        the reference's datasets.py) or "wordpiece" (BERT's own rules).
+      captions: sentences.
+      vocab_size: at most so many entries; the most frequent are kept.
+    """
+    if kind == "words":
+        backend = tokenizers.Tokenizer(models.WordLevel(unk_token=WORD_UNKNOWN))
+        backend.normalizer = normalizers.Sequence(
+            [normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()]
+        )
+        backend.pre_tokenizer = pre_tokenizers.Split(
+            tokenizers.Regex(r"\w+"), behavior="removed", invert=True
+        )
+        trainer = trainers.WordLevelTrainer(
+            vocab_size=vocab_size,
+            special_tokens=[WORD_PAD, WORD_UNKNOWN],
+            show_progress=False,
+        )
+    else:
+        backend = tokenizers.Tokenizer(models.WordPiece(unk_token=PIECE_SPECIALS[1]))
+        backend.normalizer = normalizers.BertNormalizer()
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=vocab_size, special_tokens=list(PIECE_SPECIALS), show_progress=False
+        )
+    backend.train_from_iterator(captions, trainer)
+    return Tokenizer(kind, backend, learned=True)
+
+
+def pretrained_tokenizer(name: str) -> Tokenizer:
+    """The WordPiece tokenizer of a Hugging Face name or folder, with its own rules.
+
+    Raises:
+      TokenizerError: it cannot be found, or is not WordPiece.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        backend = AutoTokenizer.from_pretrained(name).backend_tokenizer
+    except Exception as error:
+        raise TokenizerError(
+            f"config.tokenizer.pretrained={name!r}: no tokenizer could be loaded ({error}); give "
+            "the name of a model on the Hugging Face hub or a folder with its tokenizer.json"
+        ) from error
+    if json.loads(backend.to_str())["model"]["type"] != "WordPiece":
+        raise TokenizerError(
+            f"config.tokenizer.pretrained={name!r}: not WordPiece; choose a BERT model"
+        )
+    backend.no_padding()
+    backend.no_truncation()
+    return Tokenizer("wordpiece", backend, learned=False)

@@ -1,0 +1,29 @@
+"""Faults of input: one clear message and exit code 2 instead of a traceback."""
+
+import contextlib
+import errno
+import sys
+from collections.abc import Iterator
+
+
+class InputError(ValueError):
+    """What a user gave cannot be used; the message says what, why, and what to do."""
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Prints the message of what a user can mend and exits with 2; other faults pass."""
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        print(
+            f"error: {error}; free some space or choose another folder. What was written whole "
+            "stays, and the same command goes on from there",
+            file=sys.stderr,
+        )
+        sys.exit(2)

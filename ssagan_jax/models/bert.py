@@ -1,0 +1,280 @@
+"""BERT as a text encoder, and the reader of Hugging Face BERT checkpoints.
+
+The network is that of Devlin et al. 2018 (arXiv:1810.04805): post-layer-norm transformer blocks
+over word, position and token-type embeddings, with a tanh pooler on [CLS].
+"""
+
+import dataclasses
+import functools
+import json
+import math
+import re
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ssagan_jax.models import torch_files
+from ssagan_jax.models.layers import Dropout
+
+_ACTIVATIONS = {
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_new": functools.partial(jax.nn.gelu, approximate=True),
+    "relu": jax.nn.relu,
+}
+# A part of a parameter's path here -> its part of the name in a Hugging Face checkpoint.
+_HF_NAMES = {
+    "word_embeddings": "embeddings.word_embeddings.weight",
+    "position_embeddings": "embeddings.position_embeddings.weight",
+    "token_type_embeddings": "embeddings.token_type_embeddings.weight",
+    "embedding_norm": "embeddings.LayerNorm",
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "attention_output": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "intermediate": "intermediate.dense",
+    "output": "output.dense",
+    "output_norm": "output.LayerNorm",
+    "pooler": "pooler.dense",
+    "kernel": "weight",
+    "scale": "weight",
+}
+# Task heads and index buffers that stand in published checkpoints beside the encoder.
+_IGNORED = r"(cls|classifier|qa_outputs)\.|embeddings\.(position|token_type)_ids$"
+
+
+@dataclasses.dataclass(frozen=True)
+class BertConfig:
+    """Sizes of a BERT encoder.
+
+    Raises:
+      ValueError: `num_heads` does not divide `hidden_size`, or `hidden_act` is unknown.
+    """
+
+    vocab_size: int  # word pieces
+    hidden_size: int = 256  # channels H of the hidden states
+    num_layers: int = 12  # transformer blocks
+    num_heads: int = 8  # attention heads a block
+    intermediate_size: int = 1024  # channels inside a block's feed-forward part
+    max_positions: int = 512  # longest sequence, [CLS] and [SEP] counted
+    type_vocab_size: int = 2  # token types, of which only type 0 is used
+    dropout: float = 0.1  # rate after embeddings, attention weights and a block's two outputs
+    layer_norm_eps: float = 1e-12  # added to the variance
+    hidden_act: str = "gelu"  # "gelu" (exact), "gelu_new" (tanh form) or "relu"
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.num_heads:
+            raise ValueError(
+                f"BertConfig.hidden_size={self.hidden_size} must be a multiple of num_heads="
+                f"{self.num_heads}"
+            )
+        if self.hidden_act not in _ACTIVATIONS:
+            allowed = ", ".join(_ACTIVATIONS)
+            raise ValueError(f"BertConfig.hidden_act={self.hidden_act!r}; allowed: {allowed}")
+
+
+def _dense(features: int, name: str) -> nn.Dense:
+    return nn.Dense(features, kernel_init=nn.initializers.truncated_normal(0.02), name=name)
+
+
+def _layer_norm(config: BertConfig, name: str) -> nn.LayerNorm:
+    # The one-pass variance loses digits that the published weights were trained with.
+    return nn.LayerNorm(epsilon=config.layer_norm_eps, use_fast_variance=False, name=name)
+
+
+class _BertLayer(nn.Module):
+    """One post-layer-norm block: self-attention, then the feed-forward part."""
+
+    config: BertConfig
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, hidden: jax.Array, mask: jax.Array, train: bool) -> jax.Array:
+        config = self.config
+        attended = _dense(config.hidden_size, "attention_output")(self._attend(hidden, mask, train))
+        attended = Dropout(config.dropout, self.axis_name)(attended, deterministic=not train)
+        hidden = _layer_norm(config, "attention_norm")(hidden + attended)
+        inner = _dense(config.intermediate_size, "intermediate")(hidden)
+        inner = _dense(config.hidden_size, "output")(_ACTIVATIONS[config.hidden_act](inner))
+        inner = Dropout(config.dropout, self.axis_name)(inner, deterministic=not train)
+        return _layer_norm(config, "output_norm")(hidden + inner)
+
+    def _attend(self, hidden: jax.Array, mask: jax.Array, train: bool) -> jax.Array:
+        config = self.config
+        heads = (*hidden.shape[:2], config.num_heads, config.hidden_size // config.num_heads)
+        query, key, value = (
+            _dense(config.hidden_size, name)(hidden).reshape(heads)
+            for name in ("query", "key", "value")
+        )
+        scores = jnp.einsum("bqnd,bknd->bnqk", query, key) / math.sqrt(heads[-1])
+        scores = jnp.where(mask[:, None, None, :], scores, jnp.finfo(scores.dtype).min)
+        weights = jax.nn.softmax(scores)
+        weights = Dropout(config.dropout, self.axis_name)(weights, deterministic=not train)
+        return jnp.einsum("bnqk,bknd->bqnd", weights, value).reshape(hidden.shape)
+
+
+class Bert(nn.Module):
+    """The BERT encoder (Devlin et al. 2018).
+
+    Called with ids int32[B, L] and attention_mask bool[B, L] (True on tokens that may be attended
+    to, at least one a row), returns hidden f32[B, L, H] and pooled f32[B, H] in [-1, 1]: the tanh
+    layer on the first token, or None with `pooler=False`. `axis_name` is the mapped axis over which
+    the global batch is split, if any. With `train=True` an rng "dropout" is needed.
+
+    Raises:
+      ValueError: L exceeds `config.max_positions`.
+    """
+
+    config: BertConfig
+    pooler: bool = True
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, ids: jax.Array, attention_mask: jax.Array, train: bool = False
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """Encodes a batch of token ids; shapes in the class docstring."""
+        config, width, length = self.config, self.config.hidden_size, ids.shape[1]
+        if length > config.max_positions:
+            raise ValueError(
+                f"{length} tokens with [CLS] and [SEP] exceed BERT's max_positions="
+                f"{config.max_positions}: shorten the captions"
+            )
+        normal = nn.initializers.truncated_normal(0.02)
+        words = self.param("word_embeddings", normal, (config.vocab_size, width))
+        positions = self.param("position_embeddings", normal, (config.max_positions, width))
+        types = self.param("token_type_embeddings", normal, (config.type_vocab_size, width))
+        hidden = words[ids] + positions[:length] + types[0]
+        hidden = _layer_norm(config, "embedding_norm")(hidden)
+        hidden = Dropout(config.dropout, self.axis_name)(hidden, deterministic=not train)
+        for i in range(config.num_layers):
+            layer = _BertLayer(config, self.axis_name, name=f"layer_{i}")
+            hidden = layer(hidden, attention_mask, train)
+        if not self.pooler:
+            return hidden, None
+        return hidden, jnp.tanh(_dense(width, "pooler")(hidden[:, 0]))
+
+
+class BertTextEncoder(nn.Module):
+    """A caption encoder on BERT: word pieces to word and sentence embeddings.
+
+    Called with tokens int32[B, T] (word pieces without [CLS] and [SEP]), mask bool[B, T] (True on
+    real ones, which come first in a row) and train, returns words f32[B, T, E], zero where the
+    mask is False, and sentence f32[B, E]. [CLS] goes in front and [SEP] right behind the last real
+    token, so BERT sees T + 2 positions. With `train=True` an rng "dropout" is needed. The
+    parameters of `load_hf_bert` go under params["bert"].
+
+    Attributes:
+      config: sizes of the BERT.
+      cls_id, sep_id, pad_id: ids of [CLS], [SEP] and of what stands where nothing is attended to.
+      embedding_dim: E. Where `config.hidden_size` differs, words and sentence each get a linear
+        projection.
+      pooling: "cls", the sentence is the pooler's tanh output on [CLS], or "mean", the mean of the
+        outputs over [CLS], real tokens and [SEP] without pooler (Sentence-BERT, arXiv:1908.10084).
+      axis_name: mapped axis over which the global batch is split, None if it is not.
+
+    Raises:
+      ValueError: `pooling` is unknown, or T + 2 exceeds `config.max_positions`.
+    """
+
+    config: BertConfig
+    cls_id: int
+    sep_id: int
+    pad_id: int
+    embedding_dim: int = 256
+    pooling: str = "cls"
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, tokens: jax.Array, mask: jax.Array, train: bool = False
+    ) -> tuple[jax.Array, jax.Array]:
+        """Encodes a batch of captions; shapes in the class docstring."""
+        if self.pooling not in ("cls", "mean"):
+            raise ValueError(f"pooling={self.pooling!r} is unknown; allowed: 'cls', 'mean'")
+        ids, attention_mask = self._with_specials(tokens, mask)
+        bert = Bert(self.config, self.pooling == "cls", self.axis_name, name="bert")
+        hidden, sentence = bert(ids, attention_mask, train)
+        if self.pooling == "mean":
+            sentence = jnp.mean(hidden, axis=1, where=attention_mask[..., None])
+        words = hidden[:, 1:-1]
+        if self.config.hidden_size != self.embedding_dim:
+            words = nn.Dense(self.embedding_dim, name="word_projection")(words)
+            sentence = nn.Dense(self.embedding_dim, name="sentence_projection")(sentence)
+        return jnp.where(mask[..., None], words, 0.0), sentence
+
+    def _with_specials(self, tokens: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Adds [CLS] and [SEP]: ids int32[B, T + 2] and attention mask bool[B, T + 2]."""
+        places = jnp.arange(tokens.shape[1] + 2)
+        ends = jnp.max(jnp.where(mask, places[1:-1], 0), axis=1, keepdims=True)
+        is_sep = places == ends + 1
+        attended = jnp.pad(mask, ((0, 0), (1, 1))) | is_sep | (places == 0)
+        ids = jnp.where(attended, jnp.pad(tokens, ((0, 0), (1, 1))), self.pad_id)
+        ids = jnp.where(places == 0, self.cls_id, jnp.where(is_sep, self.sep_id, ids))
+        return ids, attended
+
+
+def load_hf_bert(folder_or_name: str, pooler: bool = True) -> tuple[BertConfig, dict[str, Any]]:
+    """Reads a Hugging Face BERT checkpoint: config.json and model.safetensors or pytorch_model.bin.
+
+    Shards with an index file, names with and without the prefix "bert." and the old layer-norm
+    names gamma and beta are understood. Task heads and stored position ids are ignored.
+
+    Args:
+      folder_or_name: a folder, or a name on the Hugging Face hub (its local cache is used).
+      pooler: whether to read the pooler (pooling "cls"); False leaves it out, there or not.
+
+    Returns:
+      The sizes (dropout from hidden_dropout_prob) and the float32 parameters of
+      `Bert(config, pooler=pooler)`.
+
+    Raises:
+      FileNotFoundError: the config or the weights are in neither folder, cache nor hub.
+      ValueError: the checkpoint is no plain BERT, or tensors are missing, misshapen or unknown.
+    """
+    path = torch_files.find(folder_or_name, "config.json")
+    with open(path, encoding="utf-8") as file:
+        config = _to_config(json.load(file), path)
+    path = torch_files.find(folder_or_name, *torch_files.WEIGHT_FILES)
+    return config, _to_params(config, torch_files.read_tensors(path), pooler, path)
+
+
+def _to_config(values: dict[str, Any], path: str) -> BertConfig:
+    """Maps the contents of a Hugging Face config.json to a `BertConfig`."""
+    plain = {"model_type": "bert", "position_embedding_type": "absolute", "is_decoder": False}
+    for key, allowed in plain.items():
+        if values.get(key, allowed) != allowed:
+            raise ValueError(f"{path} has {key}={values[key]!r}; only {allowed!r} can be loaded")
+    renamed = {
+        "num_layers": "num_hidden_layers",
+        "num_heads": "num_attention_heads",
+        "max_positions": "max_position_embeddings",
+        "dropout": "hidden_dropout_prob",
+    }
+    keys = {f.name: renamed.get(f.name, f.name) for f in dataclasses.fields(BertConfig)}
+    # Old files leave the layer norm's epsilon to the default.
+    if missing := keys.values() - values.keys() - {"layer_norm_eps"}:
+        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
+    return BertConfig(**{own: values[key] for own, key in keys.items() if key in values})
+
+
+def _to_params(
+    config: BertConfig, tensors: dict[str, np.ndarray], pooler: bool, path: str
+) -> dict[str, Any]:
+    """Arranges the tensors of a checkpoint as the parameters of `Bert(config, pooler)`."""
+    renamed = {
+        re.sub("gamma$", "weight", re.sub("beta$", "bias", name.removeprefix("bert."))): tensor
+        for name, tensor in tensors.items()
+    }
+    init = functools.partial(Bert(config, pooler).init, jax.random.key(0))
+    wanted = jax.eval_shape(init, jnp.zeros((1, 1), int), jnp.ones((1, 1), bool))["params"]
+    ignored = _IGNORED if pooler else rf"{_IGNORED}|pooler\."
+    source = f"{path} (read with pooler={pooler})"
+    return torch_files.arrange(renamed, wanted, _hf_name, ignored=ignored, source=source)
+
+
+def _hf_name(path: tuple[str, ...]) -> str:
+    return ".".join(_HF_NAMES.get(p, p.replace("layer_", "encoder.layer.")) for p in path)

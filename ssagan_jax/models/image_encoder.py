@@ -1,0 +1,42 @@
+"""A small convolutional image encoder for DAMSM on CPUs and on data that it can learn from scratch.
+
+It answers the same contract as `inception.InceptionImageEncoder`: pictures to regions and a code.
+"""
+
+import flax.linen as nn
+import jax
+
+from ssagan_jax.models import layers
+
+
+class CnnImageEncoder(nn.Module):
+    """Strided convolutions with group norm, which is the same in training and evaluation.
+
+    Attributes:
+      embedding_dim: size E of region and picture embeddings.
+      channels: width of the first layer; each further one is twice as wide, at most 8 times.
+    """
+
+    embedding_dim: int = 256
+    channels: int = 32
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Pictures f32[B, S, S, 3] in [-1, 1] to regions f32[B, R, E] and codes f32[B, E].
+
+        The regions are an 8 x 8 grid below 128 pixels, 16 x 16 from there on.
+        """
+        grid = 16 if images.shape[1] >= 128 else 8
+        hidden, width = images, self.channels
+        while hidden.shape[1] > grid:
+            hidden = self._down(hidden, width)
+            width = min(2 * width, 8 * self.channels)
+        regions = layers.conv(self.embedding_dim, 1, use_bias=False, name="regions")(hidden)
+        hidden = self._down(hidden, width).mean((1, 2))
+        code = nn.Dense(self.embedding_dim, kernel_init=layers.torch_init, name="code")(hidden)
+        return regions.reshape(regions.shape[0], -1, self.embedding_dim), code
+
+    def _down(self, hidden: jax.Array, width: int) -> jax.Array:
+        hidden = layers.conv(width, 4, 2)(hidden)
+        groups = next(groups for groups in (8, 4, 2, 1) if width % groups == 0)
+        return layers.leaky_relu(nn.GroupNorm(groups)(hidden))

@@ -1,0 +1,279 @@
+"""Inception v3 (Szegedy et al. 2016, arXiv:1512.00567), frozen, and DAMSM's image encoder on it.
+
+Modules have the names of torchvision's `inception_v3`, so that its checkpoints, and those of the
+network that FID is defined by, load name by name.
+"""
+
+import functools
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ssagan_jax.models import torch_files
+
+_INPUT_SIZE = 299
+_BATCH_NORM_EPSILON = 1e-3
+_CLASSES = {"torchvision": 1000, "fid": 1008}
+_TORCH_NAMES = {
+    "kernel": "conv.weight",
+    "scale": "bn.weight",
+    "bias": "bn.bias",
+    "mean": "bn.running_mean",
+    "variance": "bn.running_var",
+}
+_UNUSED = r"AuxLogits\.|.*\.num_batches_tracked$"
+
+# A branch: its name and its convolutions as (channels, height, width). The blocks' letters are
+# those of the paper's figures 5 (A), 6 (C), 7 (E) and 10 (B, D).
+_Branches = tuple[tuple[str, tuple[tuple[int, int, int], ...]], ...]
+_DOUBLE_3X3 = ("branch3x3dbl", ((64, 1, 1), (96, 3, 3), (96, 3, 3)))
+_5X5 = ("branch5x5", ((48, 1, 1), (64, 5, 5)))
+_A: _Branches = (("branch1x1", ((64, 1, 1),)), _5X5, _DOUBLE_3X3)
+_B: _Branches = (("branch3x3", ((384, 3, 3),)), _DOUBLE_3X3)
+_D: _Branches = (
+    ("branch3x3", ((192, 1, 1), (320, 3, 3))),
+    ("branch7x7x3", ((192, 1, 1), (192, 1, 7), (192, 7, 1), (192, 3, 3))),
+)
+_E: _Branches = (
+    ("branch1x1", ((320, 1, 1),)),
+    ("branch3x3", ((384, 1, 1),)),
+    ("branch3x3dbl", ((448, 1, 1), (384, 3, 3))),
+)
+
+
+def _c(n: int) -> _Branches:
+    """The 17 x 17 block, whose factored 7 x 7 convolutions have n channels inside."""
+    double = ((n, 1, 1), (n, 7, 1), (n, 1, 7), (n, 7, 1), (192, 1, 7))
+    return (
+        ("branch1x1", ((192, 1, 1),)),
+        ("branch7x7", ((n, 1, 1), (n, 1, 7), (192, 7, 1))),
+        ("branch7x7dbl", double),
+    )
+
+
+class InceptionTaps(NamedTuple):
+    """What is read off the network.
+
+    Attributes:
+      mixed_6e: f32[B, 17, 17, 768], not negative: the last 17 x 17 block.
+      pooled: f32[B, 2048], not negative: the mean over the last block's 8 x 8 grid.
+      logits: f32[B, classes] of the classifier, or None where it was not asked for.
+    """
+
+    mixed_6e: jax.Array
+    pooled: jax.Array
+    logits: jax.Array | None
+
+
+def _frozen(
+    module: nn.Module, name: str, init: nn.initializers.Initializer, shape: tuple[int, ...]
+) -> jax.Array:
+    """A variable of the collection "trunk", which no optimizer is handed."""
+    return module.variable("trunk", name, lambda: init(module.make_rng("params"), shape)).value
+
+
+class _Conv(nn.Module):
+    """Convolution without bias, batch norm with fixed statistics, ReLU."""
+
+    features: int
+    kernel: tuple[int, int]
+    stride: int = 1
+    padding: str = "SAME"
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        shape = (*self.kernel, inputs.shape[-1], self.features)
+        kernel = _frozen(self, "kernel", nn.initializers.he_normal(), shape)
+        scale = _frozen(self, "scale", nn.initializers.ones, shape[-1:])
+        bias = _frozen(self, "bias", nn.initializers.zeros, shape[-1:])
+        mean = _frozen(self, "mean", nn.initializers.zeros, shape[-1:])
+        variance = _frozen(self, "variance", nn.initializers.ones, shape[-1:])
+        strides, layout = (self.stride, self.stride), ("NHWC", "HWIO", "NHWC")
+        hidden = jax.lax.conv_general_dilated(
+            inputs, kernel, strides, self.padding, dimension_numbers=layout
+        )
+        scale = scale * jax.lax.rsqrt(variance + _BATCH_NORM_EPSILON)
+        return nn.relu((hidden - mean) * scale + bias)
+
+
+class _Block(nn.Module):
+    """Branches over one input, concatenated: torchvision's "Mixed" modules.
+
+    Attributes:
+      branches: the convolutions.
+      pool_features: channels of the branch that pools 3 x 3 and projects; 0 for a block that halves
+        the grid, where branches end in stride 2 and a max pool stands beside them.
+      pool: "average", "average_inside" (padding is not counted) or "max".
+      split: whether the 3 x 3 branches end in a 1 x 3 and a 3 x 1 convolution side by side.
+    """
+
+    branches: _Branches
+    pool_features: int
+    pool: str = "average"
+    split: bool = False
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        outputs = [out for name, steps in self.branches for out in self._run(inputs, name, steps)]
+        if not self.pool_features:
+            outputs.append(nn.max_pool(inputs, (3, 3), (2, 2)))
+            return jnp.concatenate(outputs, axis=-1)
+        if self.pool == "max":
+            pooled = nn.max_pool(inputs, (3, 3), padding="SAME")
+        else:
+            padded = self.pool == "average"
+            pooled = nn.avg_pool(inputs, (3, 3), padding="SAME", count_include_pad=padded)
+        outputs.append(_Conv(self.pool_features, (1, 1), name="branch_pool")(pooled))
+        return jnp.concatenate(outputs, axis=-1)
+
+    def _run(
+        self, hidden: jax.Array, name: str, steps: tuple[tuple[int, int, int], ...]
+    ) -> list[jax.Array]:
+        split = self.split and name != "branch1x1"
+        for i, (features, height, width) in enumerate(steps, start=1):
+            label = f"{name}_{i}" if split or len(steps) > 1 else name
+            halves = not self.pool_features and i == len(steps)
+            how = (2, "VALID") if halves else (1, "SAME")
+            hidden = _Conv(features, (height, width), *how, name=label)(hidden)
+        if not split:
+            return [hidden]
+        ends = (("a", (1, 3)), ("b", (3, 1)))
+        label = f"{name}_{len(steps) + 1}"
+        return [_Conv(384, kernel, name=label + end)(hidden) for end, kernel in ends]
+
+
+class InceptionV3Features(nn.Module):
+    """Inception v3 with fixed weights and batch statistics.
+
+    Called with images f32[B, S, S, 3] in [-1, 1], any S, which are resized to 299 bilinearly (half
+    pixel centres, no antialiasing: torch's F.interpolate); returns `InceptionTaps`. All variables
+    are in the collection "trunk"; gradients reach the images. `load_inception` reads weights.
+
+    Attributes:
+      variant: "torchvision", or "fid" for the TensorFlow network of 2015-12-05 that FID is defined
+        by, as pytorch-fid and torch-fidelity distribute it: average pools leave the padding out,
+        the last block pools by maximum, and the classifier has 1008 classes.
+      logits: whether to run the classifier.
+
+    Raises:
+      ValueError: `variant` is unknown, or the images are not [B, S, S, 3].
+    """
+
+    variant: str = "torchvision"
+    logits: bool = False
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> InceptionTaps:
+        """Runs the network; shapes in the class docstring."""
+        if self.variant not in _CLASSES:
+            raise ValueError(f"variant={self.variant!r} is unknown; allowed: {', '.join(_CLASSES)}")
+        if images.ndim != 4 or images.shape[-1] != 3:
+            raise ValueError(f"images have shape {images.shape}; Inception takes [B, S, S, 3]")
+        size = (images.shape[0], _INPUT_SIZE, _INPUT_SIZE, 3)
+        hidden = self._stem(jax.image.resize(images, size, "linear", antialias=False))
+        pool = "average" if self.variant == "torchvision" else "average_inside"
+        block = functools.partial(_Block, pool=pool)
+        for letter, pool_features in (("b", 32), ("c", 64), ("d", 64)):
+            hidden = block(_A, pool_features, name=f"Mixed_5{letter}")(hidden)
+        hidden = block(_B, 0, name="Mixed_6a")(hidden)
+        for letter, channels in (("b", 128), ("c", 160), ("d", 160), ("e", 192)):
+            hidden = block(_c(channels), 192, name=f"Mixed_6{letter}")(hidden)
+        mixed_6e = hidden
+        hidden = block(_D, 0, name="Mixed_7a")(hidden)
+        hidden = block(_E, 192, split=True, name="Mixed_7b")(hidden)
+        last_pool = pool if self.variant == "torchvision" else "max"
+        hidden = _Block(_E, 192, last_pool, split=True, name="Mixed_7c")(hidden)
+        pooled = hidden.mean((1, 2))
+        logits = _Classifier(_CLASSES[self.variant], name="fc")(pooled) if self.logits else None
+        return InceptionTaps(mixed_6e, pooled, logits)
+
+    def _stem(self, images: jax.Array) -> jax.Array:
+        hidden = _Conv(32, (3, 3), 2, "VALID", name="Conv2d_1a_3x3")(images)
+        hidden = _Conv(32, (3, 3), padding="VALID", name="Conv2d_2a_3x3")(hidden)
+        hidden = _Conv(64, (3, 3), name="Conv2d_2b_3x3")(hidden)
+        hidden = nn.max_pool(hidden, (3, 3), (2, 2))
+        hidden = _Conv(80, (1, 1), name="Conv2d_3b_1x1")(hidden)
+        hidden = _Conv(192, (3, 3), padding="VALID", name="Conv2d_4a_3x3")(hidden)
+        return nn.max_pool(hidden, (3, 3), (2, 2))
+
+
+class _Classifier(nn.Module):
+    classes: int
+
+    @nn.compact
+    def __call__(self, pooled: jax.Array) -> jax.Array:
+        shape = (pooled.shape[-1], self.classes)
+        kernel = _frozen(self, "kernel", nn.initializers.lecun_normal(), shape)
+        return pooled @ kernel + _frozen(self, "bias", nn.initializers.zeros, shape[-1:])
+
+
+class InceptionImageEncoder(nn.Module):
+    """AttnGAN's image encoder (Xu et al. 2018, arXiv:1711.10485, section 3.2; code CNN_ENCODER).
+
+    Two trainable linear heads ("params") on a fixed Inception v3. The trunk's variables are under
+    variables["trunk"]["inception"]: put `load_inception(path)["trunk"]` there.
+
+    Attributes:
+      embedding_dim: size E of region and picture embeddings.
+    """
+
+    embedding_dim: int = 256
+
+    @nn.compact
+    def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Images f32[B, S, S, 3] in [-1, 1] to regions f32[B, 289, E] and codes f32[B, E].
+
+        The regions are the 17 x 17 grid row by row.
+        """
+        taps = InceptionV3Features(name="inception")(images)
+        head = functools.partial(nn.Dense, self.embedding_dim, kernel_init=_head_init)
+        regions = head(use_bias=False, name="regions")(taps.mixed_6e)
+        code = head(name="code")(taps.pooled)
+        return regions.reshape(regions.shape[0], -1, self.embedding_dim), code
+
+
+def _head_init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+    return jax.random.uniform(key, shape, dtype, -0.1, 0.1)
+
+
+def from_torchvision(
+    tensors: Mapping[str, np.ndarray],
+    variant: str = "torchvision",
+    logits: bool = False,
+    source: str = "the state dict",
+) -> dict[str, Any]:
+    """Arranges a torchvision or FID state dict as variables of `InceptionV3Features`.
+
+    `tensors` go by torchvision's names; the auxiliary classifier and, without `logits`, the
+    classifier are ignored. `variant` and `logits` are the module's; an error calls the tensors'
+    origin `source`. Returns {"trunk": float32 arrays}.
+
+    Raises:
+      ValueError: names every tensor that is missing, misshapen or unknown.
+    """
+    init = functools.partial(InceptionV3Features(variant, logits).init, jax.random.key(0))
+    images = jax.ShapeDtypeStruct((1, _INPUT_SIZE, _INPUT_SIZE, 3), jnp.float32)
+    wanted = jax.eval_shape(init, images)["trunk"]
+    ignored = _UNUSED if logits else rf"{_UNUSED}|fc\."
+    return {"trunk": torch_files.arrange(tensors, wanted, _torch_name, ignored, source)}
+
+
+def _torch_name(path: tuple[str, ...]) -> str:
+    if path[0] == "fc":
+        return "fc.weight" if path[-1] == "kernel" else "fc.bias"
+    return ".".join((*path[:-1], _TORCH_NAMES[path[-1]]))
+
+
+def load_inception(
+    path: str | os.PathLike[str], variant: str = "torchvision", logits: bool = False
+) -> dict[str, Any]:
+    """Reads Inception v3 weights from a file of any format that `read_tensors` knows.
+
+    Arguments, result and errors are those of `from_torchvision` and `torch_files.read_tensors`.
+    """
+    return from_torchvision(torch_files.read_tensors(path), variant, logits, os.fspath(path))

@@ -1,0 +1,93 @@
+"""The bi-LSTM text encoder (paper, section III-A; AttnGAN's RNN_ENCODER)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ssagan_jax.models import layers
+
+
+class LstmTextEncoder(nn.Module):
+    """A caption to word and sentence embeddings by one bidirectional LSTM layer.
+
+    The weights have PyTorch's layout (gates i, f, g, o; two biases), transposed.
+
+    Attributes:
+      vocab_size: number of tokens.
+      embedding_dim: size E of word and sentence embeddings, half of it from each direction.
+      word_dim: size of the input word vectors.
+      dropout: share of the input word vectors' entries dropped in training.
+      axis_name: mapped axis of the global batch, or None.
+    """
+
+    vocab_size: int
+    embedding_dim: int = 256
+    word_dim: int = 300
+    dropout: float = 0.5
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, tokens: jax.Array, mask: jax.Array, train: bool
+    ) -> tuple[jax.Array, jax.Array]:
+        """Encodes captions.
+
+        Args:
+          tokens: i32[B, T], padded behind the last word.
+          mask: bool[B, T], True on words; a row's words stand at its beginning.
+          train: whether dropout is on.
+
+        Returns:
+          Word embeddings f32[B, T, E], zero on padding, and the sentence embedding f32[B, E], the
+          last state of both directions. Neither depends on what stands in the padding.
+        """
+        init = nn.initializers.uniform(0.2)
+        table = self.param(
+            "embedding",
+            lambda *args: init(*args) - 0.1,
+            (self.vocab_size, self.word_dim),
+        )
+        vectors = layers.Dropout(self.dropout, self.axis_name)(table[tokens], not train)
+        # Each row turned around within its own length, so that padding stays behind it.
+        position = jnp.arange(tokens.shape[1])[None, :]
+        length = mask.sum(1, keepdims=True)
+        reverse = jnp.where(mask, length - 1 - position, position)
+        backward_in = jnp.take_along_axis(vectors, reverse[..., None], 1)
+        forward, forward_last = self._direction("forward", vectors, mask)
+        backward, backward_last = self._direction("backward", backward_in, mask)
+        backward = jnp.take_along_axis(backward, reverse[..., None], 1)
+        words = layers.masked(jnp.concatenate([forward, backward], -1), mask)
+        return words, jnp.concatenate([forward_last, backward_last], -1)
+
+    def _direction(
+        self, name: str, vectors: jax.Array, mask: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Outputs f32[B, T, E / 2] and the state f32[B, E / 2] behind each row's last word."""
+        size = self.embedding_dim // 2
+        bound = size**-0.5
+
+        def init(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+            return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+        kernel_in = self.param(f"{name}_kernel_in", init, (vectors.shape[-1], 4 * size))
+        kernel_hidden = self.param(f"{name}_kernel_hidden", init, (size, 4 * size))
+        bias_in = self.param(f"{name}_bias_in", init, (4 * size,))
+        bias_hidden = self.param(f"{name}_bias_hidden", init, (4 * size,))
+
+        def cell(
+            carry: tuple[jax.Array, jax.Array], inputs: tuple[jax.Array, jax.Array]
+        ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+            hidden, memory = carry
+            projected, valid = inputs
+            gates = projected + hidden @ kernel_hidden + bias_hidden
+            gate_in, forget, candidate, gate_out = jnp.split(gates, 4, -1)
+            new_memory = nn.sigmoid(forget) * memory + nn.sigmoid(gate_in) * jnp.tanh(candidate)
+            new_hidden = nn.sigmoid(gate_out) * jnp.tanh(new_memory)
+            hidden = jnp.where(valid[:, None], new_hidden, hidden)
+            memory = jnp.where(valid[:, None], new_memory, memory)
+            return (hidden, memory), hidden
+
+        projected = jnp.swapaxes(vectors @ kernel_in + bias_in, 0, 1)
+        zero = jnp.zeros((vectors.shape[0], size), projected.dtype)
+        (last, _), outputs = jax.lax.scan(cell, (zero, zero), (projected, mask.T))
+        return jnp.swapaxes(outputs, 0, 1), last

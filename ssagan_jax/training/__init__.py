@@ -1,0 +1,1 @@
+"""State, losses and the data-parallel training steps."""

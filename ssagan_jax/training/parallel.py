@@ -1,0 +1,71 @@
+"""Data parallelism: the only home of `jax.pmap`.
+
+The state has no device axis: it goes in and comes out replicated, and only the batch is split.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from ssagan_jax.failures import InputError
+
+# The mapped axis over which the global batch is split.
+AXIS = "batch"
+
+Step = Callable[[Any, dict[str, jax.Array]], tuple[Any, dict[str, jax.Array]]]
+
+
+class DeviceError(InputError):
+    """A batch that the devices cannot share evenly."""
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Refuses a global batch that this machine's devices cannot share evenly.
+
+    Raises:
+      DeviceError: with both numbers and the sizes that would do.
+    """
+    devices = jax.local_device_count()
+    if batch_size % devices:
+        below = batch_size // devices * devices
+        sizes = [size for size in (below, below + devices) if size]
+        raise DeviceError(
+            f"config.train.batch_size={batch_size}: must be divisible by the {devices} devices "
+            f"here; {' or '.join(map(str, sizes))} would do"
+        )
+
+
+def replicated(state: Any) -> Any:
+    """The state laid on all devices of this machine, as `parallel` steps return it.
+
+    A step that is given anything else compiles twice: for that, and for what it returned.
+    """
+    mesh = jax.sharding.Mesh(jax.local_devices(), (AXIS,))
+    return jax.device_put(state, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+
+
+def parallel(step: Step) -> Step:
+    """Runs a step (state, batch) -> (state, metrics) on all devices of this machine.
+
+    The step sees a replicated state and its device's rows of the batch, and must return the same
+    state and metrics on every device. The given state is donated.
+    """
+    devices = jax.local_devices()
+    mapped = jax.pmap(
+        step,
+        axis_name=AXIS,
+        in_axes=(None, 0),
+        out_axes=(None, None),
+        devices=devices,
+        donate_argnums=(0,),
+    )
+
+    def run(state: Any, batch: dict[str, jax.Array]) -> tuple[Any, dict[str, jax.Array]]:
+        split = {
+            name: rows.reshape(len(devices), rows.shape[0] // len(devices), *rows.shape[1:])
+            for name, rows in batch.items()
+        }
+        return mapped(state, split)
+
+    return run

@@ -1,0 +1,120 @@
+"""A work folder: all that sampling, evaluation and a resumed run need, in one place.
+
+config.json     the run's configuration
+tokenizer.json  its vocabulary
+checkpoints/    states
+samples/        sheets of pictures
+events...       for TensorBoard
+train.log
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from ssagan_jax.configuration import default_config, differences
+from ssagan_jax.data.tokenizer import Tokenizer, load_tokenizer
+from ssagan_jax.failures import InputError
+
+
+class WorkdirError(InputError):
+    """A work folder that is missing, belongs to another run, or has no room."""
+
+
+class Workdir:
+    """Paths of a work folder, and what is written there once.
+
+    Attributes:
+      path: the folder.
+      checkpoints: folder of the states.
+      samples: folder of the sheets.
+      log: text file of the run's messages.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).expanduser().absolute()
+        self.checkpoints = self.path / "checkpoints"
+        self.samples = self.path / "samples"
+        self.log = self.path / "train.log"
+        self._config = self.path / "config.json"
+        self._tokenizer = self.path / "tokenizer.json"
+
+    def sheet(self, step: int) -> Path:
+        """The sample sheet of a step."""
+        return self.samples / f"step_{step:07d}.png"
+
+    def check_config(self, config: ConfigDict) -> None:
+        """Refuses a config that does not belong to what the folder holds.
+
+        Raises:
+          WorkdirError: naming each key with the folder's and the given value.
+        """
+        if self._config.exists():
+            if different := differences(self.config(), config):
+                raise WorkdirError(
+                    f"{self.path}: this work folder belongs to another config:\n  "
+                    + "\n  ".join(different)
+                    + "\nChoose another --workdir, or remove this one to start over"
+                )
+        elif self.path.exists() and not self.path.is_dir():
+            raise WorkdirError(f"--workdir={self.path}: is a file; choose a folder")
+
+    def write_config(self, config: ConfigDict) -> None:
+        """Makes the folder and writes the config, as one step that leaves no half of a file."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        partial = self._config.with_suffix(".part")
+        partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
+        partial.replace(self._config)
+
+    def config(self) -> ConfigDict:
+        """The run's config.
+
+        Raises:
+          WorkdirError: the folder holds no run, or one of another version of the project.
+        """
+        try:
+            values = json.loads(self._config.read_text(encoding="utf-8"))
+            config = default_config()
+            config.update(values)
+        except FileNotFoundError as error:
+            raise WorkdirError(
+                f"--workdir={self.path}: no trained model here (config.json is missing); train "
+                "one with python -m ssagan_jax.main --config=... --workdir=..."
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise WorkdirError(f"{self._config}: not a config of this version ({error})") from error
+        return config
+
+    def has_tokenizer(self) -> bool:
+        """Whether the folder holds a tokenizer."""
+        return self._tokenizer.exists()
+
+    def tokenizer(self) -> Tokenizer:
+        """The run's tokenizer; raises TokenizerError where there is none."""
+        return load_tokenizer(self._tokenizer)
+
+    def write_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Writes the run's tokenizer."""
+        partial = self._tokenizer.with_suffix(".part")
+        tokenizer.save(partial)
+        partial.replace(self._tokenizer)
+
+    def check_room(self, needed: int) -> None:
+        """Refuses to start where the disk cannot take the run.
+
+        Args:
+          needed: bytes.
+
+        Raises:
+          WorkdirError: with both figures in MiB.
+        """
+        free = shutil.disk_usage(self.path).free
+        if free < needed:
+            raise WorkdirError(
+                f"{self.path}: {free / 2**20:.0f} MiB free, and the checkpoints take "
+                f"{needed / 2**20:.0f} MiB; free some space, choose another --workdir or lower "
+                "config.log.keep_checkpoints"
+            )
