@@ -15,12 +15,13 @@ def get_config(variant: str = "toy_cars") -> ConfigDict:
     config.generator.channels = 16
     config.generator.mask_channels = 16
     config.discriminator.channels = 16
-    # Few steps: larger ones, and averaged weights to paint with.
-    config.generator.learning_rate = 4e-4
-    config.discriminator.learning_rate = 8e-4
+    # Few steps: larger ones, smooth upsampling, and averaged weights to paint with.
+    config.generator.upsampling = "bilinear"
+    config.generator.learning_rate = 1e-3
+    config.discriminator.learning_rate = 1e-3
     config.train.ema_decay = 0.99
     config.damsm.steps = 400
-    config.train.steps = 700
+    config.train.steps = 900
     config.log.sheet_every = 100
     config.log.checkpoint_every = 200
     return config

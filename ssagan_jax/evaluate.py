@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from absl import logging
 
 from ssagan_jax.data.pipeline import Record, evaluation_batches
 from ssagan_jax.data.sources import open_pictures
@@ -90,6 +91,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=int, help="step of the checkpoint; default: latest")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     flags = parser.parse_args()
+    logging.set_verbosity(logging.ERROR)
     with told():
         trained = open_trained(flags.workdir, flags.checkpoint)
         scores = score(trained, open_pictures(trained.config)["validation"], flags.seed)

@@ -8,7 +8,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from ssagan_jax.failures import told
@@ -31,6 +31,7 @@ def main(argv: list[str]) -> None:
     """Hands config and work folder to the training job."""
     if len(argv) > 1:
         raise app.UsageError(f"{argv[1:]}: not understood; write --name=value")
+    logging.set_verbosity(logging.WARNING)
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")
@@ -44,8 +45,7 @@ def main(argv: list[str]) -> None:
 def run() -> None:
     """The command line."""
     flags.mark_flag_as_required("config")
-    with told():
-        app.run(main)
+    app.run(main)
 
 
 if __name__ == "__main__":

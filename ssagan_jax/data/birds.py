@@ -21,7 +21,7 @@ _NAMES = "filenames.pickle"
 _CLASSES = "class_info.pickle"
 _LAYOUT = (
     f"Expected are {_PHOTOS}/<species>/<photo>.jpg, text/<species>/<photo>.txt with one sentence "
-    f"a line, train/{_NAMES} and test/{_NAMES}; point `source` at the folder that holds them all"
+    f"a line, train/{_NAMES} and test/{_NAMES}; point config.data.dir at the folder that holds them"
 )
 
 Box = tuple[int, int, int, int]
@@ -101,7 +101,7 @@ def crop_to_box(image: Image.Image, box: Box) -> Image.Image:
 
 def _check_layout(source: str) -> None:
     if not source:
-        raise DataError(f"birds need a `source`, the folder of the data set. {_LAYOUT}")
+        raise DataError(f"config.data.dir='': birds need the folder of the data set. {_LAYOUT}")
     required = ("", _PHOTOS, "text", *(f"{folder}/{_NAMES}" for folder in _FOLDERS.values()))
     for part in required:
         path = Path(source, part)

@@ -106,7 +106,7 @@ class CaptionedImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=T
         """Raises `error` as a DataError naming the picture, or notes it where it may be skipped."""
         if self.bad_images == "error":
             raise DataError(
-                f"{name}: {error}. Repair or remove it, or set bad_images='skip'"
+                f"{name}: {error}. Repair or remove it, or set config.data.bad_images='skip'"
             ) from error
         self.skipped.append(name)
 
@@ -176,8 +176,8 @@ def _encoded(item: dict[str, Any], load_size: int) -> dict[str, Any]:
     if not captions:
         raise DataError(f"{name}: the picture has no captions; write at least one")
     for position, caption in enumerate(captions):
-        if not isinstance(caption, str) or not caption.strip():
-            raise DataError(f"{name}: caption {position} is {caption!r}; it must hold text")
+        if not isinstance(caption, str) or not any(map(str.isalnum, caption)):
+            raise DataError(f"{name}: caption {position} is {caption!r}; it must hold a word")
     image = item["image"]
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:

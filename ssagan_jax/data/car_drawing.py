@@ -5,12 +5,13 @@ upwards from the ground. Lengths of the picture are in shares of its edge, ``y``
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-Rgb = tuple[int, int, int]
+from ssagan_jax.data.car_scenery import Rgb, mix, scenery
+
 Point = tuple[float, float]
 
 COLORS: dict[str, Rgb] = {
@@ -148,12 +149,6 @@ def _rounded(points: Sequence[Point], radius: float) -> list[Point]:
     return smooth
 
 
-def _mix(color: Rgb, other: Rgb, share: float) -> Rgb:
-    """``color`` moved towards ``other`` by ``share`` in [0, 1]."""
-    r, g, b = (round(a + (o - a) * share) for a, o in zip(color, other, strict=True))
-    return r, g, b
-
-
 class _Brush:
     """Draws shapes given in car lengths onto an image of ``edge`` x ``edge`` pixels."""
 
@@ -232,7 +227,7 @@ def _windows(brush: _Brush, p: _Profile, paint: Rgb) -> None:
     right = min(front(top), middle - 0.05)
     if right - 0.045 > rear(top):
         shine[2:] = [(right, top), (right - 0.045, top)]
-        brush.polygon(shine, _mix(_GLASS, (255, 255, 255), 0.38))
+        brush.polygon(shine, mix(_GLASS, (255, 255, 255), 0.38))
     for u in p.pillars:
         brush.polygon(
             [(u - 0.013, low - 0.01), (u - 0.009, p.roof - 0.01), (u + 0.013, p.roof - 0.01)]
@@ -244,7 +239,7 @@ def _windows(brush: _Brush, p: _Profile, paint: Rgb) -> None:
 def _panels(brush: _Brush, car: Car, p: _Profile) -> None:
     """Door lines, handles, sill, bumpers and wheel arches on the painted body."""
     paint = COLORS[car.color]
-    line = _mix(paint, (140, 140, 146) if car.color == "black" else (20, 20, 26), 0.42)
+    line = mix(paint, (140, 140, 146) if car.color == "black" else (20, 20, 26), 0.42)
     top = p.belt + 0.004
     for u in p.doors:
         brush.line([(u, top), (u, p.sill + 0.03)], line, 0.007)
@@ -252,7 +247,7 @@ def _panels(brush: _Brush, car: Car, p: _Profile) -> None:
     if car.body == "pickup":
         brush.box(0.0, p.tail - 0.022, p.deck - 0.004, p.tail, _TRIM, 0.004)
     for u0, u1 in ((-0.01, 0.075), (0.925, 1.01)):
-        brush.box(u0, p.sill, u1, p.sill + 0.062, _mix(paint, (96, 97, 102), 0.5), 0.012)
+        brush.box(u0, p.sill, u1, p.sill + 0.062, mix(paint, (96, 97, 102), 0.5), 0.012)
     deep = 0.034 if car.body in ("suv", "pickup") else 0.016
     brush.box(-0.01, p.sill - 0.01, 1.01, p.sill + deep, _TRIM, 0.004)
     for u in p.axles:
@@ -263,7 +258,7 @@ def _panels(brush: _Brush, car: Car, p: _Profile) -> None:
 
 def _lamps(brush: _Brush, car: Car, p: _Profile) -> None:
     """A pale headlight and a red tail light, their shape by make."""
-    rim = _mix(COLORS[car.color], (30, 30, 34), 0.55)
+    rim = mix(COLORS[car.color], (30, 30, 34), 0.55)
     style = car.class_id // 4 % 3
     low, high = p.nose - 0.098, p.nose - 0.026
     front = [(0.925, low + 0.02), (0.94, high), (1.02, high), (1.02, low)]
@@ -295,14 +290,14 @@ def _wheel(brush: _Brush, car: Car, u: float, radius: float) -> None:
     brush.disc(u, radius, radius, _TYRE)
     brush.disc(u, radius, inner, rim)
     if spokes == 0:
-        brush.disc(u, radius, 0.46 * radius, _mix(rim, (70, 72, 78), 0.35))
+        brush.disc(u, radius, 0.46 * radius, mix(rim, (70, 72, 78), 0.35))
         brush.disc(u, radius, 0.4 * radius, rim)
     else:
-        brush.disc(u, radius, 0.87 * inner, _mix(rim, (20, 20, 24), 0.72))
+        brush.disc(u, radius, 0.87 * inner, mix(rim, (20, 20, 24), 0.72))
     for angle in np.arange(spokes) * 2 * np.pi / max(spokes, 1) + np.pi / 2:
         tip = (u + 0.9 * inner * np.cos(angle), radius + 0.9 * inner * np.sin(angle))
         brush.line([(u, radius), tip], rim, inner * (0.3 if spokes < 8 else 0.15))
-    brush.disc(u, radius, 0.2 * radius, _mix(rim, (255, 255, 255), 0.3))
+    brush.disc(u, radius, 0.2 * radius, mix(rim, (255, 255, 255), 0.3))
 
 
 def _open_top(brush: _Brush, p: _Profile) -> None:
@@ -312,7 +307,7 @@ def _open_top(brush: _Brush, p: _Profile) -> None:
     brush.box(0.2, p.belt - 0.03, 0.33, p.belt + 0.022, _TRIM, 0.02)
     screen = [(p.cowl - 0.085, p.belt - 0.01), (p.cowl - 0.1, p.roof - 0.02)]
     screen += [(p.roof_front, p.roof - 0.01), (p.cowl, p.belt - 0.01)]
-    brush.polygon(screen, _mix(_GLASS, (255, 255, 255), 0.3))
+    brush.polygon(screen, mix(_GLASS, (255, 255, 255), 0.3))
     brush.line([screen[2], screen[3]], _TRIM, 0.014)
 
 
@@ -333,13 +328,13 @@ def _draw_car(canvas: Image.Image, car: Car) -> None:
     layer = _paint_layer(car, p, edge, brush.ground)
     on_body = _Brush(layer, car, centre)
     if car.body != "roadster":
-        _windows(on_body, p, _mix(COLORS[car.color], (255, 255, 255), 0.1))
+        _windows(on_body, p, mix(COLORS[car.color], (255, 255, 255), 0.1))
     _panels(on_body, car, p)
     _lamps(on_body, car, p)
     mask = Image.new("L", canvas.size)
     _Brush(mask, car, centre).polygon(outline, 255)
     canvas.paste(layer, mask=mask)
-    edge_color = _mix(COLORS[car.color], (24, 24, 30), 0.5)
+    edge_color = mix(COLORS[car.color], (24, 24, 30), 0.5)
     brush.line([*outline, outline[0], outline[1]], edge_color, 0.008)
     if car.body in ("suv", "wagon"):
         rail = p.roof + 0.012
@@ -348,139 +343,6 @@ def _draw_car(canvas: Image.Image, car: Car) -> None:
         brush.box(p.cowl - 0.1, p.belt, p.cowl - 0.06, p.belt + 0.034, edge_color, 0.01)
     for u in p.axles:
         _wheel(brush, car, u, p.wheel)
-
-
-Scene = Callable[[ImageDraw.ImageDraw, np.random.Generator, int], None]
-_HORIZON = 0.6
-
-
-def _skyline(pen: ImageDraw.ImageDraw, rng: np.random.Generator, edge: int) -> None:
-    x = -0.05
-    while x < 1:
-        wide, tall = rng.uniform(0.09, 0.17), rng.uniform(0.16, 0.42)
-        grey = int(rng.integers(150, 182))
-        box = (x, _HORIZON - tall, x + wide, _HORIZON)
-        pen.rectangle([c * edge for c in box], fill=(grey, grey + 4, grey + 12))
-        for wx in np.arange(x + 0.018, x + wide - 0.022, 0.034):
-            for wy in np.arange(_HORIZON - tall + 0.022, _HORIZON - 0.02, 0.042):
-                lit = (214, 214, 204) if rng.random() < 0.7 else (140, 146, 158)
-                pane = (wx, wy, wx + 0.016, wy + 0.02)
-                pen.rectangle([c * edge for c in pane], fill=lit)
-        x += wide + rng.uniform(0.0, 0.02)
-    for x in np.arange(-0.05 + rng.uniform(0, 0.1), 1, 0.22):
-        dash = (x, 0.86, x + 0.12, 0.872)
-        pen.rectangle([c * edge for c in dash], fill=(206, 206, 202))
-
-
-def _ridges(color: Rgb, low: float, high: float, flat: bool = False) -> Scene:
-    """Mountains, or flat-topped rocks, of the given heights above the horizon."""
-
-    def scene(pen: ImageDraw.ImageDraw, rng: np.random.Generator, edge: int) -> None:
-        for x in rng.permutation(np.arange(4)) * 0.3 + rng.uniform(-0.1, 0.15, 4):
-            tall, half = rng.uniform(low, high), rng.uniform(0.15, 0.24)
-            top = half * 0.6 if flat else 0.0
-            peak = _HORIZON - tall
-            shape = [(x - half, _HORIZON), (x - top, peak), (x + top, peak), (x + half, _HORIZON)]
-            tone = _mix(color, (255, 255, 255), rng.uniform(0, 0.22))
-            pen.polygon([(a * edge, b * edge) for a, b in shape], fill=tone)
-            if not flat:
-                snow = 0.3
-                cap = [(x - half * snow, peak + tall * snow), (x, peak)]
-                cap += [(x + half * snow, peak + tall * snow), (x, peak + tall * snow * 0.75)]
-                pen.polygon([(a * edge, b * edge) for a, b in cap], fill=(228, 232, 238))
-
-    return scene
-
-
-def _trees(pen: ImageDraw.ImageDraw, rng: np.random.Generator, edge: int) -> None:
-    for row in range(2):
-        for x in np.arange(-0.02, 1.05, 0.105) + rng.uniform(-0.03, 0.03):
-            tall, half = rng.uniform(0.26, 0.42) - 0.08 * row, rng.uniform(0.06, 0.085)
-            tone = _mix((122, 150, 128), (196, 210, 200), rng.uniform(0.15, 0.4) + 0.3 - 0.3 * row)
-            for step in range(3):
-                base = _HORIZON - tall * step * 0.27
-                wide = half * (1 - 0.22 * step)
-                peak = base - tall * 0.46
-                shape = [(x - wide, base), (x, peak), (x + wide, base)]
-                pen.polygon([(a * edge, b * edge) for a, b in shape], fill=tone)
-
-
-def _sea(pen: ImageDraw.ImageDraw, rng: np.random.Generator, edge: int) -> None:
-    pen.rectangle((0, 0.47 * edge, edge, 0.6 * edge), fill=(142, 184, 198))
-    for y in (0.5, 0.535, 0.57):
-        for x in rng.uniform(0, 1, 4):
-            foam = (x, y, x + rng.uniform(0.06, 0.14), y + 0.006)
-            pen.rectangle([c * edge for c in foam], fill=(206, 224, 228))
-    x, y = rng.uniform(0.12, 0.88), rng.uniform(0.1, 0.2)
-    pen.ellipse([c * edge for c in (x - 0.06, y - 0.06, x + 0.06, y + 0.06)], fill=(250, 244, 222))
-
-
-def _wall(pen: ImageDraw.ImageDraw, rng: np.random.Generator, edge: int) -> None:
-    for y in np.arange(0.1, _HORIZON, 0.07):
-        pen.line((0, y * edge, edge, y * edge), fill=(170, 170, 170), width=max(1, edge // 120))
-    left = rng.uniform(0.08, 0.5)
-    for x in (left, left + 0.2):
-        pen.rectangle([c * edge for c in (x, 0.12, x + 0.17, 0.28)], fill=(150, 154, 158))
-        pane = (x + 0.012, 0.132, x + 0.158, 0.268)
-        pen.rectangle([c * edge for c in pane], fill=(212, 222, 228))
-
-
-def _hills(pen: ImageDraw.ImageDraw, rng: np.random.Generator, edge: int) -> None:
-    for x, pale in zip(rng.permutation([0.0, 0.5, 1.0]), (0.5, 0.3, 0.1), strict=True):
-        wide, tall = rng.uniform(0.35, 0.5), rng.uniform(0.1, 0.2)
-        box = (x - wide, _HORIZON - tall, x + wide, _HORIZON + tall)
-        tone = _mix((158, 180, 140), (226, 232, 218), pale)
-        pen.chord([c * edge for c in box], 180, 360, fill=tone)
-    for x in rng.uniform(0.05, 0.95, 3):
-        y, size = rng.uniform(0.1, 0.24), rng.uniform(0.05, 0.08)
-        for shift, share in ((-0.9, 0.6), (0.0, 1.0), (0.9, 0.65)):
-            r, c = size * share, x + shift * size
-            pen.ellipse(
-                [k * edge for k in (c - r, y - r * 0.6, c + r, y + r * 0.6)], (240, 243, 245)
-            )
-
-
-def _empty(pen: ImageDraw.ImageDraw, rng: np.random.Generator, edge: int) -> None:
-    """A studio has no scenery besides its two gradients."""
-
-
-# Colours of the sky's top and bottom and of the ground's top and bottom, and the scenery.
-_SCENES: dict[str, tuple[Rgb, Rgb, Rgb, Rgb, Scene]] = {
-    "city": ((168, 194, 216), (214, 222, 228), (150, 151, 154), (126, 127, 132), _skyline),
-    "desert": (
-        (176, 202, 218),
-        (232, 226, 210),
-        (216, 198, 166),
-        (196, 172, 138),
-        _ridges((198, 166, 144), 0.08, 0.26, flat=True),
-    ),
-    "forest": ((190, 208, 214), (220, 228, 222), (172, 176, 152), (146, 150, 128), _trees),
-    "beach": ((160, 198, 220), (216, 228, 230), (222, 208, 178), (204, 186, 152), _sea),
-    "garage": ((190, 190, 188), (204, 204, 202), (164, 162, 160), (138, 136, 136), _wall),
-    "studio": ((186, 188, 194), (214, 214, 216), (196, 196, 198), (164, 164, 168), _empty),
-    "mountains": (
-        (164, 192, 218),
-        (220, 226, 230),
-        (168, 172, 160),
-        (140, 144, 134),
-        _ridges((146, 156, 172), 0.18, 0.42),
-    ),
-    "countryside": ((166, 200, 222), (222, 230, 228), (176, 178, 168), (150, 150, 142), _hills),
-}
-BACKGROUNDS = tuple(_SCENES)
-
-
-def _scenery(car: Car, edge: int) -> Image.Image:
-    """Sky, ground and scenery without the car: ``edge`` x ``edge`` RGB."""
-    sky_top, sky_low, ground_top, ground_low, scene = _SCENES[car.background]
-    y = (np.arange(edge) + 0.5) / edge
-    stops = (0.0, _HORIZON, _HORIZON + 1e-6, 1.0)
-    colors = np.asarray((sky_top, sky_low, ground_top, ground_low), float)
-    column = np.stack([np.interp(y, stops, colors[:, c]) for c in range(3)], -1)
-    image = Image.fromarray(column.round().astype(np.uint8)[:, None, :])
-    image = image.resize((edge, edge), Image.Resampling.NEAREST)
-    scene(ImageDraw.Draw(image), np.random.default_rng((*car.seed, 2)), edge)
-    return image
 
 
 def draw(car: Car, size: int) -> Image.Image:
@@ -496,7 +358,7 @@ def draw(car: Car, size: int) -> Image.Image:
             f"size={size}: a toy car needs {MIN_SIZE} pixels or more; pass a larger size"
         )
     scale = 4 if size <= 160 else 3
-    canvas = _scenery(car, size * scale)
+    canvas = scenery(car.background, (*car.seed, 2), size * scale)
     _draw_car(canvas, car)
     small = np.asarray(canvas.reduce(scale), np.float32)
     lit = small * np.asarray(LIGHTS[car.light], np.float32)

@@ -12,7 +12,6 @@ import tensorflow_datasets as tfds
 
 from ssagan_jax.data.builder import CaptionedImageBuilder, DataError
 from ssagan_jax.data.car_drawing import (
-    BACKGROUNDS,
     BODIES,
     COLORS,
     FACINGS,
@@ -22,6 +21,7 @@ from ssagan_jax.data.car_drawing import (
     Car,
     draw,
 )
+from ssagan_jax.data.car_scenery import BACKGROUNDS
 
 __all__ = [
     "BACKGROUNDS",

@@ -147,7 +147,7 @@ class Bert(nn.Module):
         words = self.param("word_embeddings", normal, (config.vocab_size, width))
         positions = self.param("position_embeddings", normal, (config.max_positions, width))
         types = self.param("token_type_embeddings", normal, (config.type_vocab_size, width))
-        hidden = words[ids] + positions[:length] + types[0]
+        hidden = words[ids] + positions[None, :length] + types[None, :1]
         hidden = _layer_norm(config, "embedding_norm")(hidden)
         hidden = Dropout(config.dropout, self.axis_name)(hidden, deterministic=not train)
         for i in range(config.num_layers):
@@ -208,8 +208,8 @@ class BertTextEncoder(nn.Module):
 
     def _with_specials(self, tokens: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Adds [CLS] and [SEP]: ids int32[B, T + 2] and attention mask bool[B, T + 2]."""
-        places = jnp.arange(tokens.shape[1] + 2)
-        ends = jnp.max(jnp.where(mask, places[1:-1], 0), axis=1, keepdims=True)
+        places = jnp.arange(tokens.shape[1] + 2)[None]
+        ends = jnp.max(jnp.where(mask, places[:, 1:-1], 0), axis=1, keepdims=True)
         is_sep = places == ends + 1
         attended = jnp.pad(mask, ((0, 0), (1, 1))) | is_sep | (places == 0)
         ids = jnp.where(attended, jnp.pad(tokens, ((0, 0), (1, 1))), self.pad_id)

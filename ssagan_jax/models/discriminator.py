@@ -24,7 +24,7 @@ class DownBlock(nn.Module):
         shortcut = layers.average_pool_2x2(inputs)
         if inputs.shape[-1] != self.features:
             shortcut = layers.conv(self.features, 1, name="shortcut")(shortcut)
-        return shortcut + gain * hidden
+        return shortcut + gain[0] * hidden
 
 
 class Discriminator(nn.Module):

@@ -111,7 +111,7 @@ class Block(nn.Module):
         shortcut = inputs
         if inputs.shape[-1] != self.features:
             shortcut = layers.conv(self.features, 1, name="shortcut")(inputs)
-        return shortcut + gain * hidden
+        return shortcut + gain[0] * hidden
 
 
 class Generator(nn.Module):

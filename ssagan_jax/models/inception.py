@@ -98,6 +98,7 @@ class _Conv(nn.Module):
             inputs, kernel, strides, self.padding, dimension_numbers=layout
         )
         scale = scale * jax.lax.rsqrt(variance + _BATCH_NORM_EPSILON)
+        mean, scale, bias = (vector[None, None, None] for vector in (mean, scale, bias))
         return nn.relu((hidden - mean) * scale + bias)
 
 

@@ -79,7 +79,7 @@ class LstmTextEncoder(nn.Module):
         ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
             hidden, memory = carry
             projected, valid = inputs
-            gates = projected + hidden @ kernel_hidden + bias_hidden
+            gates = projected + hidden @ kernel_hidden + bias_hidden[None]
             gate_in, forget, candidate, gate_out = jnp.split(gates, 4, -1)
             new_memory = nn.sigmoid(forget) * memory + nn.sigmoid(gate_in) * jnp.tanh(candidate)
             new_hidden = nn.sigmoid(gate_out) * jnp.tanh(new_memory)
@@ -87,7 +87,7 @@ class LstmTextEncoder(nn.Module):
             memory = jnp.where(valid[:, None], new_memory, memory)
             return (hidden, memory), hidden
 
-        projected = jnp.swapaxes(vectors @ kernel_in + bias_in, 0, 1)
+        projected = jnp.swapaxes(vectors @ kernel_in + bias_in[None, None], 0, 1)
         zero = jnp.zeros((vectors.shape[0], size), projected.dtype)
         (last, _), outputs = jax.lax.scan(cell, (zero, zero), (projected, mask.T))
         return jnp.swapaxes(outputs, 0, 1), last

@@ -1,0 +1,33 @@
+# Sourced by the other scripts from the project's root: a virtual environment in .venv with the
+# project installed, made once and brought up to date where setup.cfg changed.
+#   . launch/environment.sh [EXTRA,...]
+
+extras="${1:-}"
+find_python() {
+  local candidate
+  for candidate in "${PYTHON:-python3}" python3.13 python3.12 python3.11 python3.14; do
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  echo "error: Python 3.11 or newer is needed; install it, or name one: PYTHON=/path/to/python" >&2
+  return 1
+}
+
+if [ ! -x .venv/bin/python ]; then
+  python="$(find_python)"
+  echo "making a virtual environment in .venv"
+  if ! "$python" -m venv .venv; then
+    rm -rf .venv
+    echo "error: $python cannot make virtual environments; on Debian: apt install python3-venv" >&2
+    exit 1
+  fi
+fi
+wanted="$(cat setup.cfg pyproject.toml) $extras"
+if [ "$(cat ".venv/installed-$extras" 2>/dev/null)" != "$wanted" ]; then
+  echo "installing ssagan_jax${extras:+ with $extras} and what it needs (about a minute)"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${extras:+[$extras]}"
+  printf '%s' "$wanted" > ".venv/installed-$extras"
+fi
+export PATH="$PWD/.venv/bin:$PATH"
