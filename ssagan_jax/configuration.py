@@ -4,7 +4,7 @@ Defaults are those of "Text to Image Generation with Semantic-Spatial Aware GAN 
 bi-LSTM; `configs/*.py` hold what differs.
 """
 
-import json
+import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -179,7 +179,7 @@ _ABOVE_0: Rule = (lambda value: value > 0), "above 0"
 _SHARE: Rule = (lambda value: 0 <= value < 1), "at least 0 and below 1"
 
 _RULES: dict[str, Rule] = {
-    "seed": _AT_LEAST_0,
+    "seed": ((lambda value: 0 <= value < 2**32), "0 to 4294967295"),
     "data.name": _one_of("toy_cars", "birds"),
     "data.image_size": (
         lambda size: size >= 32 and size & (size - 1) == 0 and size <= 1024,
@@ -202,6 +202,10 @@ _RULES: dict[str, Rule] = {
     "text_encoder.num_heads": _AT_LEAST_1,
     "text_encoder.intermediate_size": _AT_LEAST_1,
     "text_encoder.bert_dropout": _SHARE,
+    "text_encoder.vocab_size": _AT_LEAST_0,
+    "text_encoder.max_positions": (lambda value: value >= 3, "3 or more: [CLS], a word and [SEP]"),
+    "text_encoder.type_vocab_size": _AT_LEAST_1,
+    "text_encoder.layer_norm_eps": _ABOVE_0,
     "text_encoder.hidden_act": _one_of("gelu", "gelu_new", "relu"),
     "text_encoder.pooling": _one_of("cls", "mean"),
     "image_encoder.name": _one_of("cnn", "inception_v3"),
@@ -246,11 +250,28 @@ _RULES: dict[str, Rule] = {
 }
 
 
-def value_of(config: ConfigDict, key: str) -> Any:
-    """The value at a dotted key, "data.image_size" for example."""
-    for part in key.split("."):
-        config = config[part]
-    return config
+def flat(config: ConfigDict) -> dict[str, Any]:
+    """Values by dotted key."""
+    return {
+        f"{section}.{key}" if key else section: value
+        for section, values in config.to_dict().items()
+        for key, value in (values.items() if isinstance(values, dict) else [("", values)])
+    }
+
+
+def check_key(key: str) -> None:
+    """Refuses a dotted key that no config has.
+
+    Raises:
+      ConfigError: naming the keys that come near it.
+    """
+    known = flat(default_config())
+    if key not in known:
+        near = difflib.get_close_matches(key, known, cutoff=0.8) or sorted(
+            name for name in known if name.startswith(key.partition(".")[0] + ".")
+        )
+        hint = f"did you mean {' or '.join(near)}?" if near else "see ssagan_jax/configuration.py"
+        raise ConfigError(f"config.{key}: there is no such key; {hint}")
 
 
 def _check(key: str, value: Any) -> None:
@@ -265,13 +286,20 @@ def validate(config: ConfigDict) -> None:
     Raises:
       ConfigError: naming the key, its value and what is allowed.
     """
+    values = flat(config)
     for key in _RULES:
-        _check(key, value_of(config, key))
+        _check(key, values[key])
     text, image = config.text_encoder, config.image_encoder
     if text.name == "bert" and not text.pretrained and text.hidden_size % text.num_heads:
         raise ConfigError(
             f"config.text_encoder.num_heads={text.num_heads}: must divide "
             f"config.text_encoder.hidden_size={text.hidden_size}"
+        )
+    words, room = config.data.max_words, text.max_positions - 2
+    if text.name == "bert" and not text.pretrained and words > room:
+        raise ConfigError(
+            f"config.data.max_words={words}: must be at most {room}, since [CLS] and [SEP] count "
+            f"among config.text_encoder.max_positions={text.max_positions}"
         )
     if text.name == "bert" and config.tokenizer.kind != "wordpiece":
         raise ConfigError(
@@ -309,17 +337,9 @@ _FREE_KEYS = {
 
 def differences(saved: ConfigDict, current: ConfigDict) -> list[str]:
     """Lines "key: saved -> current" for keys that make two configs different runs."""
-
-    def flat(config: ConfigDict) -> dict[str, str]:
-        return {
-            f"{section}.{key}" if key else section: json.dumps(value)
-            for section, values in config.to_dict().items()
-            for key, value in (values.items() if isinstance(values, dict) else [("", values)])
-        }
-
     before, after = flat(saved), flat(current)
     return [
-        f"{key}: {before.get(key)} -> {after.get(key)}"
+        f"{key}: {before.get(key)!r} -> {after.get(key)!r}"
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
         and key not in _FREE_KEYS

@@ -5,6 +5,19 @@ import errno
 import sys
 from collections.abc import Iterator
 
+# Places where nothing can be written: no room, no permission, a file where a folder should be.
+_PLACE = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+)
+
 
 class InputError(ValueError):
     """What a user gave cannot be used; the message says what, why, and what to do."""
@@ -19,7 +32,7 @@ def told() -> Iterator[None]:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in _PLACE:
             raise
         print(
             f"error: {error}; free some space or choose another folder. What was written whole "

@@ -11,7 +11,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from ssagan_jax.failures import told
+from ssagan_jax.configuration import check_key
+from ssagan_jax.failures import InputError, told
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The run: configs/NAME.py or configs/NAME.py:VARIANT.", lock_config=True
@@ -27,10 +28,37 @@ def default_workdir(config_file: str) -> str:
     return str(Path("runs") / "-".join(filter(None, (Path(file).stem, variant))))
 
 
+def parsed(argv: list[str]) -> list[str]:
+    """Reads the flags, with one message for whatever is wrong with them."""
+    with told():
+        for argument in argv[1:]:
+            name, _, _ = argument.lstrip("-").partition("=")
+            if argument.startswith("-") and name.startswith("config."):
+                check_key(name.removeprefix("config."))
+        try:
+            rest = flags.FLAGS(argv)[1:]
+            _CONFIG.value.to_dict()  # A config file that is missing shows only now.
+        except (flags.Error, OSError) as error:
+            raise InputError(_reason(error)) from error
+        if rest:
+            raise InputError(f"{' '.join(rest)}: not understood; write --name=value")
+    return argv[:1]
+
+
+def _reason(error: BaseException) -> str:
+    """What a config file itself refused, or else what the flags' library says of it."""
+    cause = error
+    while cause.__context__ is not None:
+        cause = cause.__context__
+    if isinstance(cause, InputError):
+        return str(cause)
+    if isinstance(cause, OSError):
+        return f"--config: {str(cause).splitlines()[-1].strip()}"
+    return str(error)
+
+
 def main(argv: list[str]) -> None:
     """Hands config and work folder to the training job."""
-    if len(argv) > 1:
-        raise app.UsageError(f"{argv[1:]}: not understood; write --name=value")
     logging.set_verbosity(logging.WARNING)
     import tensorflow as tf
 
@@ -45,7 +73,7 @@ def main(argv: list[str]) -> None:
 def run() -> None:
     """The command line."""
     flags.mark_flag_as_required("config")
-    app.run(main)
+    app.run(main, flags_parser=parsed)
 
 
 if __name__ == "__main__":

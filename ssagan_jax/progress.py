@@ -35,7 +35,7 @@ class Bar:
             desc=name,
             total=last - first,
             initial=step - first,
-            unit="step",
+            postfix="compiling, which can take a minute",
             dynamic_ncols=True,
             mininterval=_REFRESH_SECONDS,
             bar_format="{desc} {n_fmt}/{total_fmt} {bar:12} {elapsed} left {remaining}{postfix}",
@@ -61,6 +61,7 @@ class Bar:
         self._bar.update()
         self._taken += 1
         if self._taken == 1:
+            self._bar.set_postfix_str("", refresh=False)
             # The first step compiles; the rate is that of those behind it.
             jax.block_until_ready(metrics)
             self._started = time.monotonic()

@@ -100,6 +100,8 @@ def main() -> None:
     with told():
         if flags.num < 1:
             raise InputError(f"--num={flags.num}: must be 1 or more")
+        if not 0 <= flags.seed < 2**32:
+            raise InputError(f"--seed={flags.seed}: must be 0 to 4294967295")
         request = Request(read_captions(flags.caption, flags.captions_file), flags.num, flags.seed)
         trained = open_trained(flags.workdir, flags.checkpoint)
         for caption in request.captions:

@@ -13,7 +13,7 @@ from clu import metric_writers, parameter_overview, periodic_actions
 from ml_collections import ConfigDict
 
 from ssagan_jax import evaluate
-from ssagan_jax.configuration import ConfigError, differences, steps_of, validate
+from ssagan_jax.configuration import ConfigError, differences, flat, steps_of, validate
 from ssagan_jax.data.pipeline import Pictures, evaluation_batches, training_batches
 from ssagan_jax.data.sources import open_pictures
 from ssagan_jax.data.tokenizer import Tokenizer, learn_tokenizer, pretrained_tokenizer
@@ -182,7 +182,7 @@ def _train(run: Run, state: TrainState) -> None:
     writer = metric_writers.create_default_writer(str(run.workdir.path))
     for name in ("encoders", "generator", "discriminator"):
         parameter_overview.log_parameter_overview(getattr(state, name), msg=f"{name}:")
-    writer.write_hparams(_flat(run.config))
+    writer.write_hparams(flat(run.config))
     networks = build_networks(run.config, run.tokenizer.vocabulary, AXIS)
     steps = Steps(run.config, networks, run.optimizers, AXIS)
     print(
@@ -265,16 +265,9 @@ def _write_sheet(run: Run, state: TrainState, writer: metric_writers.MetricWrite
 
 
 def _tell_results(run: Run) -> None:
-    print(evaluate.described(evaluate.saved_scores(run.workdir, run.total_steps)))
+    if scores := evaluate.saved_scores(run.workdir, run.total_steps):
+        print(evaluate.described(scores))
     print(f"trained {run.total_steps} steps; sample sheet: {run.workdir.sheet(run.total_steps)}")
-
-
-def _flat(config: ConfigDict) -> dict[str, Any]:
-    return {
-        f"{section}.{key}" if key else section: value
-        for section, values in config.to_dict().items()
-        for key, value in (values.items() if isinstance(values, dict) else [("", values)])
-    }
 
 
 def _log_to(workdir: Workdir) -> None:

@@ -47,10 +47,10 @@ class Workdir:
         return self.samples / f"step_{step:07d}.png"
 
     def check_config(self, config: ConfigDict) -> None:
-        """Refuses a config that does not belong to what the folder holds.
+        """Refuses a folder that cannot be written, or that holds a run of another config.
 
         Raises:
-          WorkdirError: naming each key with the folder's and the given value.
+          WorkdirError: naming the place, or each key with the folder's and the given value.
         """
         if self._config.exists():
             if different := differences(self.config(), config):
@@ -59,8 +59,11 @@ class Workdir:
                     + "\n  ".join(different)
                     + "\nChoose another --workdir, or remove this one to start over"
                 )
-        elif self.path.exists() and not self.path.is_dir():
-            raise WorkdirError(f"--workdir={self.path}: is a file; choose a folder")
+        place = next(folder for folder in (self.path, *self.path.parents) if folder.exists())
+        if not place.is_dir():
+            raise WorkdirError(f"--workdir={self.path}: {place} is a file; choose a folder")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise WorkdirError(f"--workdir={self.path}: {place} cannot be written; choose another")
 
     def write_config(self, config: ConfigDict) -> None:
         """Makes the folder and writes the config, as one step that leaves no half of a file."""
@@ -79,12 +82,12 @@ class Workdir:
             values = json.loads(self._config.read_text(encoding="utf-8"))
             config = default_config()
             config.update(values)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise WorkdirError(
                 f"--workdir={self.path}: no trained model here (config.json is missing); train "
                 "one with python -m ssagan_jax.main --config=... --workdir=..."
             ) from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise WorkdirError(f"{self._config}: not a config of this version ({error})") from error
         return config
 

@@ -92,7 +92,8 @@ class Tokenizer:
                 self.learned and len(parts) > 1
             ):
                 unknown.append(caption[parts[0][1][0] : parts[-1][1][1]])
-        return list(dict.fromkeys(unknown))
+        # WordPiece takes every mark for a word.
+        return [word for word in dict.fromkeys(unknown) if any(map(str.isalnum, word))]
 
     @property
     def digest(self) -> str:
@@ -123,7 +124,9 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
         return Tokenizer(content["kind"], backend, content["learned"])
     except FileNotFoundError as error:
         raise TokenizerError(f"{path}: no tokenizer here; train a model first") from error
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # The tokenizers library has no narrower class.
         raise TokenizerError(f"{path}: not a tokenizer file ({error})") from error
 
 

@@ -210,7 +210,7 @@ class _Classifier(nn.Module):
     def __call__(self, pooled: jax.Array) -> jax.Array:
         shape = (pooled.shape[-1], self.classes)
         kernel = _frozen(self, "kernel", nn.initializers.lecun_normal(), shape)
-        return pooled @ kernel + _frozen(self, "bias", nn.initializers.zeros, shape[-1:])
+        return pooled @ kernel + _frozen(self, "bias", nn.initializers.zeros, shape[-1:])[None]
 
 
 class InceptionImageEncoder(nn.Module):

@@ -88,16 +88,16 @@ class Checkpoints:
           step: the latest where None.
 
         Raises:
-          CheckpointError: there is no such checkpoint, or it does not fit `like` or the tokenizer.
+          CheckpointError: there is no such checkpoint, it is damaged, or it does not fit `like` or
+            the tokenizer.
         """
         step = self._choose(step)
-        saved = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
-        self._verify(step, saved.meta, like)
+        self._verify(step, self._read(step, {"meta": ocp.args.JsonRestore()}).meta, like)
         abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
         items = {"state": ocp.args.StandardRestore(abstract)}
         if position is not None:
             items["position"] = grain.checkpoint.CheckpointRestore(position)
-        return self._manager.restore(step, args=ocp.args.Composite(**items)).state
+        return self._read(step, items).state
 
     def wait(self) -> None:
         """Waits until what was saved is on disk; raises what went wrong."""
@@ -106,6 +106,16 @@ class Checkpoints:
     def close(self) -> None:
         """Waits and lets go of the folder."""
         self._manager.close()
+
+    def _read(self, step: int, items: dict[str, Any]) -> ocp.args.Composite:
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**items))
+        except (ValueError, KeyError, FileNotFoundError) as error:
+            reason = str(error).partition("\n")[0][:160]
+            raise CheckpointError(
+                f"{self._folder / str(step)}: damaged ({reason}); remove it, or use another one of "
+                f"{sorted(self._manager.all_steps())}"
+            ) from error
 
     def _choose(self, step: int | None) -> int:
         steps = sorted(self._manager.all_steps())
