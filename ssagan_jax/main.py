@@ -11,7 +11,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from ssagan_jax.configuration import check_key
+from ssagan_jax.configuration import check_key, validate
 from ssagan_jax.failures import InputError, told
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -42,6 +42,7 @@ def parsed(argv: list[str]) -> list[str]:
             raise InputError(_reason(error)) from error
         if rest:
             raise InputError(f"{' '.join(rest)}: not understood; write --name=value")
+        validate(_CONFIG.value)  # Told at once, before anything large is imported.
     return argv[:1]
 
 

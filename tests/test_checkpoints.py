@@ -1,0 +1,269 @@
+"""Checkpoints come back bit for bit, and only where they belong."""
+
+import os
+import re
+import shutil
+
+import flax
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssagan_jax.training.checkpoints import CheckpointError, Checkpoints
+from ssagan_jax.training.parallel import parallel, replicated
+
+DIGEST = "0123456789abcdef"
+
+
+@flax.struct.dataclass
+class State:
+    step: jax.Array
+    key: jax.Array
+    params: dict
+    average: dict | None
+
+
+def make_state(step, seed=0, width=5):
+    rng = np.random.default_rng(seed)
+    kernel = rng.normal(size=(3, width)).astype(np.float32)
+    kernel[0, :3] = [np.nan, -0.0, np.float32(1e-45)]  # Bits that arithmetic would lose.
+    return State(
+        step=jnp.asarray(step, jnp.int32),
+        key=jax.random.key_data(jax.random.key(seed)),
+        params={
+            "dense": {"kernel": jnp.asarray(kernel), "bias": jnp.zeros((width,))},
+            "count": jnp.asarray(seed, jnp.int32),
+            "half": jnp.asarray(kernel[1], jnp.bfloat16),
+        },
+        average=None,
+    )
+
+
+def make_position(taken=0):
+    position = iter(
+        grain.MapDataset.range(100).seed(3).shuffle().repeat().batch(4).to_iter_dataset()
+    )
+    for _ in range(taken):
+        next(position)
+    return position
+
+
+def bits(state):
+    return [
+        (leaf.dtype.name, leaf.shape, np.asarray(leaf).tobytes()) for leaf in jax.tree.leaves(state)
+    ]
+
+
+def shapes(state):
+    return jax.eval_shape(lambda: state)
+
+
+def write(folder, *steps, keep=3):
+    """Saves make_state(step, step) after `step` batches, for each step."""
+    checkpoints = Checkpoints(folder, keep, DIGEST)
+    position, taken = make_position(), 0
+    for step in steps:
+        for _ in range(step - taken):
+            next(position)
+        taken = step
+        checkpoints.save(make_state(step, step), position)
+    checkpoints.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Checkpoints of the steps 2 and 5, for reading only."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    write(folder, 2, 5)
+    return folder
+
+
+def reading(folder, digest=DIGEST):
+    return Checkpoints(folder, None, digest)
+
+
+def test_a_state_comes_back_bit_for_bit_with_its_data_position(folder):
+    position = make_position()
+    state = reading(folder).restore(shapes(make_state(0)), position)
+    assert bits(state) == bits(make_state(5, 5))
+    assert state.average is None
+    expected = make_position(taken=5)
+    for _ in range(30):
+        np.testing.assert_array_equal(next(position), next(expected))
+
+
+def test_any_step_that_is_there_can_be_chosen(folder):
+    position = make_position(taken=9)
+    state = reading(folder).restore(shapes(make_state(0)), position, step=2)
+    assert bits(state) == bits(make_state(2, 2))
+    np.testing.assert_array_equal(next(position), next(make_position(taken=2)))
+
+
+def test_restoring_onto_arrays_does_not_change_them(folder):
+    like = make_state(0)
+    reading(folder).restore(like)
+    assert bits(like) == bits(make_state(0))
+
+
+def test_reading_changes_nothing_on_disk(folder):
+    before = sorted(os.walk(folder))
+    assert reading(folder).latest() == 5
+    reading(folder).restore(shapes(make_state(0)))
+    assert sorted(os.walk(folder)) == before
+
+
+def test_an_unknown_step_lists_those_that_are_there(folder):
+    with pytest.raises(CheckpointError, match=r"no checkpoint 3; there are \[2, 5\]"):
+        reading(folder).restore(shapes(make_state(0)), step=3)
+
+
+def test_no_checkpoint(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "new", 2, DIGEST)
+    assert checkpoints.latest() is None
+    with pytest.raises(CheckpointError, match="no checkpoint here; train first"):
+        checkpoints.restore(shapes(make_state(0)))
+    with pytest.raises(CheckpointError, match="no checkpoint here; train first"):
+        reading(tmp_path / "absent").restore(shapes(make_state(0)))
+    assert not (tmp_path / "absent").exists()
+
+
+def test_another_shape_is_refused_with_every_tensor(folder):
+    with pytest.raises(CheckpointError) as caught:
+        reading(folder).restore(shapes(make_state(0, width=6)))
+    message = str(caught.value)
+    assert "3 tensors differ" in message
+    for line in (
+        "params/dense/kernel: saved float32[3, 5], the model has float32[3, 6]",
+        "params/dense/bias: saved float32[5], the model has float32[6]",
+        "params/half: saved bfloat16[5], the model has bfloat16[6]",
+    ):
+        assert line in message
+
+
+def test_another_type_is_refused(folder):
+    like = make_state(0)
+    like.params["dense"]["bias"] = jnp.zeros((5,), jnp.int32)
+    with pytest.raises(CheckpointError, match=r"bias: saved float32\[5\], .* int32\[5\]"):
+        reading(folder).restore(shapes(like))
+
+
+def test_leaves_that_one_side_lacks_are_refused(folder):
+    like = make_state(0)
+    params = dict(like.params, extra=jnp.zeros(2))
+    del params["count"]
+    like = like.replace(params=params, average={"kernel": jnp.zeros(3)})
+    with pytest.raises(CheckpointError) as caught:
+        reading(folder).restore(shapes(like))
+    assert "params/count: saved int32[], the model has -" in str(caught.value)
+    assert "params/extra: saved -, the model has float32[2]" in str(caught.value)
+    assert "average/kernel: saved -, the model has float32[3]" in str(caught.value)
+
+
+def test_many_faults_are_counted_and_ten_are_listed(folder):
+    like = make_state(0)
+    like.params.update({f"extra{n:02d}": jnp.zeros(1) for n in range(30)})
+    with pytest.raises(CheckpointError) as caught:
+        reading(folder).restore(shapes(like))
+    assert "30 tensors differ" in str(caught.value)
+    assert len(re.findall("extra", str(caught.value))) == 10
+
+
+def test_another_tokenizer_is_refused(folder):
+    with pytest.raises(
+        CheckpointError, match="made with the tokenizer 0123456789ab, not this folder's ffff"
+    ):
+        reading(folder, "f" * 16).restore(shapes(make_state(0)))
+
+
+def test_the_last_ones_are_kept(tmp_path):
+    write(tmp_path, 1, 2, 3, 4, keep=2)
+    assert sorted(os.listdir(tmp_path)) == ["3", "4"]
+    assert reading(tmp_path).latest() == 4
+
+
+def test_a_step_that_is_written_already_stays_as_it_is(tmp_path):
+    write(tmp_path, 3)
+    checkpoints = Checkpoints(tmp_path, 3, DIGEST)
+    checkpoints.save(make_state(3, seed=9), make_position())
+    checkpoints.close()
+    assert bits(reading(tmp_path).restore(shapes(make_state(0)))) == bits(make_state(3, 3))
+
+
+@pytest.mark.parametrize("kind", ["jax", "numpy"])
+def test_what_happens_to_the_state_after_save_does_not_reach_the_file(kind, tmp_path):
+    # A large leaf, so that the writing has only begun when `save` returns.
+    state = make_state(7, 7)
+    state.params["large"] = jnp.arange(2_000_000, dtype=jnp.float32)
+    wanted = bits(state)
+    position = make_position(taken=7)
+    if kind == "numpy":
+        state = jax.tree.map(lambda leaf: np.array(leaf), state)
+    checkpoints = Checkpoints(tmp_path, 1, DIGEST)
+    checkpoints.save(state, position)
+    for leaf in jax.tree.leaves(state):
+        if kind == "jax":
+            leaf.delete()  # As a step does with the state that is donated to it.
+        else:
+            leaf[...] = 0
+    next(position)
+    checkpoints.wait()
+    like = make_state(0)
+    like.params["large"] = jnp.zeros(2_000_000)
+    moved = make_position()
+    assert bits(checkpoints.restore(shapes(like), moved)) == wanted
+    np.testing.assert_array_equal(next(moved), next(make_position(taken=7)))
+
+
+def test_steps_that_take_over_the_buffers_do_not_reach_the_file(tmp_path):
+    def add_one(state, batch):
+        return jax.tree.map(lambda leaf: leaf + jnp.ones_like(leaf), state), {}
+
+    step = parallel(add_one)
+    batch = {"image": np.zeros((8, 1), np.float32)}
+    state, _ = step(replicated(make_state(6, 7)), batch)
+    wanted = bits(state)
+    checkpoints = Checkpoints(tmp_path, 1, DIGEST)
+    checkpoints.save(state, make_position())
+    for _ in range(3):
+        state, _ = step(state, batch)
+    jax.block_until_ready(state)
+    checkpoints.wait()
+    assert bits(checkpoints.restore(shapes(make_state(0)))) == wanted
+
+
+def test_what_a_killed_run_left_half_written_is_ignored_and_cleared(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "run")
+    half = tmp_path / "run" / "8.orbax-checkpoint-tmp"
+    (half / "state.orbax-checkpoint-tmp").mkdir(parents=True)
+    (half / "_CHECKPOINT_METADATA").write_text("{}")
+    assert reading(tmp_path / "run").latest() == 5
+    assert half.exists()
+    checkpoints = Checkpoints(tmp_path / "run", 3, DIGEST)
+    assert checkpoints.latest() == 5
+    assert not half.exists()
+    assert bits(checkpoints.restore(shapes(make_state(0)))) == bits(make_state(5, 5))
+    checkpoints.save(make_state(8, 8), make_position())
+    checkpoints.close()
+    assert bits(reading(tmp_path / "run").restore(shapes(make_state(0)))) == bits(make_state(8, 8))
+
+
+@pytest.mark.parametrize("item", ["meta", "state"])
+def test_a_damaged_checkpoint_is_told_with_those_that_could_be_used(folder, tmp_path, item):
+    shutil.copytree(folder, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/5" / item)
+    (tmp_path / "run/5" / item).mkdir()
+    checkpoints = reading(tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"run/5: damaged .*\[2, 5\]"):
+        checkpoints.restore(shapes(make_state(0)))
+    assert bits(checkpoints.restore(shapes(make_state(0)), step=2)) == bits(make_state(2, 2))
+
+
+def test_the_state_is_not_changed_by_saving(tmp_path):
+    state = make_state(1, 1)
+    before = bits(state)
+    checkpoints = Checkpoints(tmp_path, 1, DIGEST)
+    checkpoints.save(state, make_position())
+    checkpoints.close()
+    assert bits(state) == before

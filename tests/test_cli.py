@@ -1,0 +1,478 @@
+"""The commands from end to end, on a model so small that it only compiles."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssagan_jax import sample
+from ssagan_jax.configuration import flat
+from ssagan_jax.failures import InputError, told
+from ssagan_jax.main import default_workdir
+from ssagan_jax.trained import open_trained
+from ssagan_jax.workdir import Workdir
+
+ROOT = Path(__file__).parents[1]
+TINY = {
+    "data.image_size": 32,
+    "data.max_words": 6,
+    "text_encoder.embedding_dim": 16,
+    "text_encoder.word_dim": 8,
+    "image_encoder.channels": 4,
+    "generator.noise_dim": 8,
+    "generator.channels": 4,
+    "generator.mask_channels": 4,
+    "discriminator.channels": 4,
+    "train.batch_size": 8,
+    "damsm.steps": 4,
+    "train.steps": 4,
+    "log.scalars_every": 1,
+    "log.checkpoint_every": 3,
+    "log.keep_checkpoints": 2,
+    "log.sheet_rows": 4,
+}
+STEPS = 8
+
+# Runs the command and sends itself a signal after so many steps.
+SIGNAL_AFTER_STEPS = """
+import os, signal
+from ssagan_jax import main, progress
+
+advance, left = progress.Bar.advance, {steps}
+
+def advance_and_signal(bar, metrics):
+    global left
+    advance(bar, metrics)
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.{name})
+
+progress.Bar.advance = advance_and_signal
+main.run()
+"""
+# Runs the command and kills it while it writes the checkpoint of a step.
+KILL_WHILE_WRITING = """
+import os, signal
+from ssagan_jax import main
+from ssagan_jax.training import checkpoints
+
+save = checkpoints.Checkpoints.save
+
+def save_and_kill(self, state, position):
+    save(self, state, position)
+    if int(state.step) == {step}:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+checkpoints.Checkpoints.save = save_and_kill
+main.run()
+"""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A folder for prepared data, compiled programs and work folders."""
+    return tmp_path_factory.mktemp("cli")
+
+
+@pytest.fixture(scope="module")
+def command(shared):
+    """Runs python with arguments; what one run compiles the next ones read."""
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "JAX_COMPILATION_CACHE_DIR": str(shared / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=environment,
+            timeout=300,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def train(command, shared):
+    """Runs the training command at tiny size; `program` stands in for the module."""
+
+    def run(workdir, program=None, **options):
+        values = TINY | {"data.prepared_dir": shared / "prepared"} | options
+        return command(
+            *(("-c", program) if program else ("-m", "ssagan_jax.main")),
+            "--config=configs/lstm.py",
+            f"--workdir={workdir}",
+            *(f"--config.{key}={value}" for key, value in values.items()),
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def finished(train, shared):
+    """The work folder of a whole run, and what the command said."""
+    done = train(shared / "whole")
+    assert done.returncode == 0, done.stderr
+    return shared / "whole", done
+
+
+@pytest.fixture(scope="module")
+def interrupted(finished, train, shared):
+    """Two chains of runs, of which all but the last are cut off, by the name of their folder."""
+
+    def chain(name, *programs):
+        return [train(shared / name, program) for program in programs]
+
+    chains = {
+        "stopped": (
+            SIGNAL_AFTER_STEPS.format(steps=2, name="SIGTERM"),
+            SIGNAL_AFTER_STEPS.format(steps=3, name="SIGINT"),
+            None,
+        ),
+        "killed": (KILL_WHILE_WRITING.format(step=6), None),
+    }
+    with ThreadPoolExecutor(2) as pool:
+        runs = {name: pool.submit(chain, name, *programs) for name, programs in chains.items()}
+        return {name: (shared / name, future.result()) for name, future in runs.items()}
+
+
+def steps_of_checkpoints(workdir):
+    return sorted(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*"))
+
+
+def position(workdir, step=STEPS):
+    (path,) = (workdir / f"checkpoints/{step}/position").glob("*.json")
+    return json.loads(path.read_text())
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        assert image.format == "PNG" and image.mode == "RGB"
+        return np.asarray(image)
+
+
+def assert_same_end(workdir, other):
+    """Both runs ended with the same bits, at the same place in the data."""
+    ours, theirs = (open_trained(str(folder)).state for folder in (workdir, other))
+    assert int(ours.step) == int(theirs.step) == STEPS
+    paths = jax.tree_util.tree_leaves_with_path(ours)
+    for (path, left), right in zip(paths, jax.tree.leaves(theirs), strict=True):
+        name = jax.tree_util.keystr(path)
+        assert np.asarray(left).tobytes() == np.asarray(right).tobytes(), name
+    assert position(workdir) == position(other)
+    names = [f"samples/step_{STEPS:07d}.png", "eval/metrics.jsonl", "tokenizer.json"]
+    for name in names:
+        assert (workdir / name).read_bytes() == (other / name).read_bytes()
+
+
+def test_training_leaves_what_later_commands_need(finished):
+    workdir, done = finished
+    assert {"config.json", "tokenizer.json", "checkpoints", "samples", "train.log"} <= set(
+        os.listdir(workdir)
+    )
+    config = flat(Workdir(workdir).config())
+    assert {key: config[key] for key in TINY} == TINY
+    assert Workdir(workdir).tokenizer().unknown_words("a red car") == []
+    assert steps_of_checkpoints(workdir) == [6, 8]
+    assert not list(workdir.rglob("*.part"))
+    assert "4 encoder steps, then 4 GAN steps, on 4 cpu device(s); now at step 0" in done.stdout
+    assert f"trained 8 steps; sample sheet: {workdir}/samples/step_0000008.png" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_both_stages_change_what_they_train(finished):
+    workdir, _ = finished
+    before, after = (open_trained(str(workdir), step).state for step in (6, 8))
+    for name in ("encoders", "generator", "discriminator", "batch_stats"):
+        left, right = (jax.tree.leaves(getattr(state, name)) for state in (before, after))
+        assert all(np.isfinite(leaf).all() for leaf in right)
+        moved = [not np.array_equal(*pair) for pair in zip(left, right, strict=True)]
+        assert np.mean(moved) > 0.9, name
+
+
+def test_the_sheet_shows_real_generated_and_mask_of_each_caption(finished):
+    workdir, _ = finished
+    sheet = pixels(workdir / "samples/step_0000008.png")
+    # Four rows and three columns of 32 pixels, shown four times as large.
+    assert sheet.shape == (24 + 4 * 136 + 8, 220 + 3 * 136 + 8, 3)
+    corners = [(24 + row * 136 + 4, 220 + column * 136) for row in range(4) for column in range(3)]
+    cells = [sheet[y : y + 128, x : x + 128] for y, x in corners]
+    for row in range(4):
+        real, generated, mask = cells[3 * row : 3 * row + 3]
+        assert not np.array_equal(real, generated)
+        assert min(len(np.unique(image)) for image in (real, generated)) > 10
+        # A mask of an untrained predictor is grey, and nowhere near black or white.
+        assert (mask == mask[..., :1]).all() and 40 < mask.min() <= mask.max() < 215
+    assert len({cells[3 * row].tobytes() for row in range(4)}) == 4
+    text = sheet[24:160, :220]
+    assert text.min() < 100 and (text > 250).mean() > 0.5
+
+
+def test_scalars_and_pictures_are_there_for_tensorboard(finished):
+    workdir, _ = finished
+    (events,) = workdir.glob("events.*")
+    content = events.read_bytes()
+    for tag in (b"damsm/words", b"generator/adversarial", b"discriminator/magp", b"sheet"):
+        assert tag in content
+    (row,) = map(json.loads, (workdir / "eval/metrics.jsonl").read_text().splitlines())
+    assert row["step"] == STEPS and row["attributes/captions"] == 160
+    assert 0 <= row["attributes/color"] <= 1 and 0 <= row["attributes/facing"] <= 1
+
+
+def test_the_same_command_again_takes_no_step_and_shows_the_sheet(finished, train):
+    workdir, first = finished
+    before = {path: path.stat().st_mtime_ns for path in (workdir / "checkpoints").rglob("*")}
+    done = train(workdir)
+    assert done.returncode == 0 and "training in" not in done.stdout
+    assert done.stdout.splitlines() == first.stdout.splitlines()[-4:]
+    assert before == {
+        path: path.stat().st_mtime_ns for path in (workdir / "checkpoints").rglob("*")
+    }
+
+
+def test_a_run_stopped_by_a_signal_goes_on_as_if_it_had_not_been(interrupted, finished):
+    workdir, (terminated, stopped, last) = interrupted["stopped"]
+    assert terminated.returncode == 128 + signal.SIGTERM == 143
+    assert "stopped at step 2, saved; the same command goes on from there" in terminated.stdout
+    assert stopped.returncode == 128 + signal.SIGINT == 130
+    assert "now at step 2" in stopped.stdout and "stopped at step 5, saved" in stopped.stdout
+    assert last.returncode == 0 and "now at step 5" in last.stdout
+    for done in (terminated, stopped, last):
+        assert "Traceback" not in done.stderr
+    assert_same_end(workdir, finished[0])
+
+
+def test_a_run_killed_while_it_writes_goes_on_as_if_it_had_not_been(interrupted, finished):
+    workdir, (killed, last) = interrupted["killed"]
+    assert killed.returncode == -signal.SIGKILL
+    assert last.returncode == 0 and "Traceback" not in last.stderr
+    assert re.search("now at step [36]", last.stdout)
+    assert_same_end(workdir, finished[0])
+
+
+@pytest.fixture
+def paint(finished, monkeypatch, capsys):
+    """Runs the sampling command within this process; returns what it said."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sample", f"--workdir={finished[0]}", *arguments])
+        sample.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def pictures(folder):
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.png"))}
+
+
+CAPTIONS = ("--caption=A red car, a RED car!", "--caption=a plaid car", "--num=2")
+
+
+def test_sampling_needs_the_work_folder_alone(finished, command, paint, tmp_path):
+    workdir, _ = finished
+    # The data set and what was compiled are not where the run left them.
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for name in ("config.json", "tokenizer.json", "checkpoints"):
+        (moved / name).symlink_to(workdir / name)
+    done = command("-m", "ssagan_jax.sample", f"--workdir={moved}", *CAPTIONS)
+    assert (done.returncode, done.stderr) == (0, "")
+    folder = moved / "painted/step_0000008_seed_0"
+    assert done.stdout.splitlines() == [
+        "unknown words in 'a plaid car': plaid",
+        f"4 pictures of step 8; sheet: {folder}/sheet.png",
+    ]
+    assert sorted(pictures(folder)) == [
+        "000_a-red-car-a-red-car_000.png",
+        "000_a-red-car-a-red-car_001.png",
+        "001_a-plaid-car_000.png",
+        "001_a-plaid-car_001.png",
+        "sheet.png",
+    ]
+    assert pixels(folder / "sheet.png").shape == (2 * 136 + 8, 220 + 2 * 136 + 8, 3)
+    for path in folder.glob("0*.png"):
+        assert pixels(path).shape == (32, 32, 3) and len(np.unique(pixels(path))) > 10
+    # Another process paints the same, to the last bit of the file.
+    paint(*CAPTIONS, f"--output={tmp_path / 'again'}")
+    assert pictures(tmp_path / "again") == pictures(folder)
+
+
+def test_the_seed_decides_the_pictures(paint, tmp_path):
+    for name, seed in (("one", 1), ("other", 2), ("one-again", 1)):
+        paint("--caption=a red car", "--num=2", f"--seed={seed}", f"--output={tmp_path / name}")
+    one, other, again = (pictures(tmp_path / name) for name in ("one", "other", "one-again"))
+    assert one == again and one.keys() == other.keys()
+    assert all(one[name] != other[name] for name in one)
+    assert len(set(one.values())) == 3
+
+
+def test_captions_come_from_a_file_too(paint, tmp_path):
+    (tmp_path / "captions.txt").write_text("a blue car\n\n  \na green truck\n", encoding="utf-8")
+    out = tmp_path / "out"
+    said = paint(
+        "--caption=a red car",
+        f"--captions_file={tmp_path / 'captions.txt'}",
+        "--num=1",
+        f"--output={out}",
+    )
+    assert said.splitlines()[-1] == f"3 pictures of step 8; sheet: {out}/sheet.png"
+    assert [name[:5] for name in pictures(out)] == ["000_a", "001_a", "002_a", "sheet"]
+    assert "002_a-green-truck_000.png" in pictures(out)
+
+
+def test_more_pictures_than_a_batch_do_not_depend_on_their_company(paint, tmp_path):
+    paint("--caption=a red car", "--num=9", "--caption=a blue car", f"--output={tmp_path / 'many'}")
+    paint("--caption=a blue car", "--num=9", f"--output={tmp_path / 'few'}")
+    many, few = pictures(tmp_path / "many"), pictures(tmp_path / "few")
+    assert len(many) == 19
+    for number in range(9):
+        ours = many[f"001_a-blue-car_{number:03d}.png"]
+        assert ours == few[f"000_a-blue-car_{number:03d}.png"]
+
+
+def test_a_checkpoint_can_be_chosen(finished, paint, tmp_path):
+    said = paint("--caption=a red car", "--num=1", "--checkpoint=6")
+    folder = finished[0] / "painted/step_0000006_seed_0"
+    assert said == f"1 pictures of step 6; sheet: {folder}/sheet.png\n"
+    paint("--caption=a red car", "--num=1", f"--output={tmp_path}")
+    name = "000_a-red-car_000.png"
+    assert pictures(folder)[name] != pictures(tmp_path)[name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), r"no caption: give --caption='...' .* or --captions_file=FILE"),
+        (("--caption=",), r"--caption='': is empty"),
+        (("--caption=a", "--num=0"), r"--num=0: must be 1 or more"),
+        (("--caption=a", "--seed=-1"), r"--seed=-1: must be 0 to 4294967295"),
+        (("--caption=!?",), r"caption '!\?' has no word"),
+        (("--caption=a", "--checkpoint=7"), r"no checkpoint 7; there are \[6, 8\]"),
+        (("--captions_file=missing.txt",), r"--captions_file=missing\.txt: cannot be read"),
+        (("--caption=a", "--workdir=EMPTY"), r"EMPTY: no trained model here \(config\.json is"),
+        (("--caption=a", "--workdir=EMPTY/file"), r"EMPTY/file: no trained model here"),
+        (("--caption=a", "--output=EMPTY/file"), r"EMPTY/file.*choose another folder"),
+    ],
+)
+def test_sampling_refuses_in_one_line(
+    arguments, message, finished, paint, monkeypatch, capsys, tmp_path
+):
+    (tmp_path / "file").touch()
+    arguments = [argument.replace("EMPTY", str(tmp_path)) for argument in arguments]
+    painted = sorted((finished[0] / "painted").rglob("*"))
+    with pytest.raises(SystemExit) as caught:
+        paint(*arguments)
+    said = capsys.readouterr()
+    assert caught.value.code == 2 and said.err.count("\n") == 1
+    assert re.search("^error: .*" + message.replace("EMPTY", str(tmp_path)), said.err)
+    assert sorted((finished[0] / "painted").rglob("*")) == painted
+    assert os.listdir(tmp_path) == ["file"]
+
+
+REFUSALS = {
+    "unknown key": (["--config.data.nonsense=1"], r"config\.data\.nonsense: there is no such key"),
+    "misspelt key": (["--config.data.imagesize=64"], r"did you mean data\.image_size"),
+    "bad value": (["--config.train.encoders=melted"], r"'melted': must be one of 'trained', 'froz"),
+    "wrong type": (["--config.data.image_size=abc"], r"--config\.data\.image_size=abc: .*int"),
+    "image size": (["--config.data.image_size=48"], r"image_size=48: must be 32, 64, 128"),
+    "batch size": (
+        ["--config.train.batch_size=6"],
+        r"batch_size=6: must be divisible by the 4 devices here; 4 or 8 would do",
+    ),
+    "no birds": (["--config=configs/lstm.py:birds"], r"data\.dir.*CUB_200_2011"),
+    "unknown variant": (
+        ["--config=configs/lstm.py:nonsense"],
+        r"config\.data\.name='nonsense': must be one of 'toy_cars', 'birds'",
+    ),
+    "no config file": (["--config=configs/missing.py"], r"--config: .*configs/missing\.py"),
+    "no config": (["--config="], r"--config.*empty"),
+    "unknown flag": (["--nonsense=1"], r"Unknown command line flag 'nonsense'"),
+    "no flag": (["nonsense"], r"nonsense: not understood; write --name=value"),
+    "no such encoders": (["--config.damsm.checkpoint=/missing"], r"/missing.*train a model first"),
+    "another config": (["--workdir=WHOLE"], r"WHOLE: this work folder belongs to another config:"),
+    "folder below a file": (["--workdir=FILE/below"], r"FILE is a file; choose a folder"),
+    "data below a file": (["--config.data.prepared_dir=FILE"], r"FILE.*choose another folder"),
+}
+
+
+@pytest.fixture(scope="module")
+def refused(finished, command, shared):
+    """What the training command says to each bad input, two at a time."""
+    (shared / "file").touch()
+
+    def run(number, arguments):
+        named = {"WHOLE": str(finished[0]), "FILE": str(shared / "file")}
+        for name, path in named.items():
+            arguments = [argument.replace(name, path) for argument in arguments]
+        workdir = shared / f"refused{number}"
+        # A config is named once, and before its keys.
+        if not any(argument.startswith("--config=") for argument in arguments):
+            arguments = ["--config=configs/lstm.py", "--config.data.image_size=32", *arguments]
+        arguments.insert(1, f"--config.data.prepared_dir={shared / 'prepared'}")
+        done = command("-m", "ssagan_jax.main", f"--workdir={workdir}", *arguments)
+        return done, workdir
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = pool.map(run, range(len(REFUSALS)), [case[0] for case in REFUSALS.values()])
+        return dict(zip(REFUSALS, runs, strict=True))
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_bad_input_is_told_in_one_message_and_leaves_no_folder(name, refused, finished, shared):
+    done, workdir = refused[name]
+    message = REFUSALS[name][1].replace("WHOLE", str(finished[0])).replace("FILE", f"{shared}/file")
+    assert done.returncode == 2, done.stderr
+    assert re.match(f"error: .*{message}", done.stderr)
+    assert "Traceback" not in done.stderr and done.stderr.count("error:") == 1
+    # Only another config is told in more than a line: each key has its own.
+    assert name == "another config" or done.stderr.count("\n") == 1
+    assert not workdir.exists()
+
+
+def test_a_refused_folder_stays_as_it_was(refused, finished):
+    done, _ = refused["another config"]
+    assert "  train.batch_size: 8 -> 16\n" in done.stderr
+    assert "log." not in done.stderr and "prepared_dir" not in done.stderr
+    config = flat(Workdir(finished[0]).config())
+    assert {key: config[key] for key in TINY} == TINY
+
+
+@pytest.mark.parametrize(
+    "kind", [PermissionError(13, "Permission denied"), OSError(28, "No space")]
+)
+def test_a_place_that_cannot_be_written_is_told(kind, capsys):
+    with pytest.raises(SystemExit) as caught, told():
+        raise kind
+    said = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert kind.strerror in said and "choose another folder" in said
+
+
+def test_faults_of_input_are_told_and_others_pass(capsys):
+    with pytest.raises(SystemExit) as caught, told():
+        raise InputError("too blue")
+    assert caught.value.code == 2 and capsys.readouterr().err == "error: too blue\n"
+    for other in (ValueError("a fault of ours"), OSError(5, "Input/output error")):
+        with pytest.raises(type(other)), told():
+            raise other
+
+
+def test_the_default_work_folder_is_named_after_config_and_variant():
+    assert default_workdir("configs/bert.py") == "runs/bert"
+    assert default_workdir("configs/bert.py:birds") == "runs/bert-birds"
+    assert default_workdir("/elsewhere/my.py:toy_cars") == "runs/my-toy_cars"

@@ -1,0 +1,371 @@
+"""The networks against formulas in numpy, and on one device against four."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from ssagan_jax.models import generator, layers
+from ssagan_jax.models.discriminator import Discriminator, DownBlock
+from ssagan_jax.models.generator import Generator, SemanticSpatialBatchNorm
+from ssagan_jax.models.image_encoder import CnnImageEncoder
+from ssagan_jax.models.lstm import LstmTextEncoder
+
+SENTENCE = 5
+
+
+def normal(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def awake(variables):
+    """Variables with noise in place of zeros: gains and text weights begin at zero."""
+    leaves, tree = jax.tree.flatten(variables)
+    noisy = [
+        np.where(leaf == 0, 0.5 * normal(index, *leaf.shape), leaf)
+        for index, leaf in enumerate(leaves)
+    ]
+    return jax.tree.unflatten(tree, noisy)
+
+
+def initial(module, *arguments):
+    return jax.jit(lambda key: module.init(key, *arguments))(jax.random.key(0))
+
+
+def on_four_devices(function, inputs):
+    """function(rows) on quarters of inputs under the axis "batch"; a device axis in front."""
+    split = inputs.reshape(4, -1, *inputs.shape[1:])
+    return jax.pmap(function, axis_name="batch")(split)
+
+
+# Generator
+
+
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("ssacn_blocks", [0, 2, 7])
+def test_generator_shapes(size, ssacn_blocks):
+    net = Generator(size, channels=4, ssacn_blocks=ssacn_blocks, mask_channels=4)
+    noise, sentence = jnp.zeros((3, 8)), jnp.zeros((3, SENTENCE))
+    (images, masks), variables = jax.eval_shape(
+        lambda: net.init_with_output(jax.random.key(0), noise, sentence, False)
+    )
+    blocks = {32: 4, 64: 5}[size]
+    assert images.shape == (3, size, size, 3)
+    aware = min(ssacn_blocks, blocks)
+    assert [mask.shape for mask in masks] == [(3, 4 << i, 4 << i, 1) for i in range(aware)]
+    for index in range(blocks):
+        assert ("sscbn0" in variables["params"][f"block{index}"]) == (index < aware)
+    assert sum(name.startswith("mask") for name in variables["params"]) == aware
+
+
+def test_generator_widths():
+    assert generator.block_widths(256, 64) == [512, 512, 512, 512, 256, 128, 64]
+    assert generator.block_widths(32, 4) == [32, 16, 8, 4]
+    with pytest.raises(ValueError, match="image_size=48.*power of two"):
+        generator.num_blocks(48)
+
+
+@pytest.fixture(scope="module")
+def painted():
+    """Pictures and masks of (number of aware blocks, sentence seed), from shared noise."""
+    noise, kept = normal(0, 6, 8), {}
+
+    def paint(ssacn_blocks, seed):
+        if ssacn_blocks not in kept:
+            net = Generator(16, channels=4, ssacn_blocks=ssacn_blocks, mask_channels=4)
+            variables = awake(initial(net, noise, normal(1, 6, SENTENCE), False))
+
+            def apply(sentence):
+                return net.apply(variables, noise, sentence, True, mutable=["batch_stats"])[0]
+
+            kept[ssacn_blocks] = jax.jit(apply)
+        return kept[ssacn_blocks](normal(seed, 6, SENTENCE))
+
+    return paint
+
+
+def test_generator_ranges(painted):
+    images, masks = painted(2, seed=1)
+    assert np.abs(images).max() < 1 and np.std(images) > 0.1
+    for mask in masks:
+        assert 0 < mask.min() < mask.max() < 1
+
+
+def test_only_aware_blocks_read_the_sentence(painted):
+    np.testing.assert_array_equal(painted(0, seed=1)[0], painted(0, seed=2)[0])
+    first, second = painted(2, seed=1), painted(2, seed=2)
+    assert np.abs(first[0] - second[0]).max() > 0.01
+    # The first mask comes from the noise alone, the second one from a block that read the sentence.
+    np.testing.assert_array_equal(first[1][0], second[1][0])
+    assert np.abs(first[1][1] - second[1][1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("modulation", ["reference", "paper"])
+@pytest.mark.parametrize("train", [True, False])
+def test_sscbn_is_its_equation(modulation, train):
+    net = SemanticSpatialBatchNorm(modulation)
+    features, sentence = 2 + 3 * normal(0, 4, 3, 5, 6), normal(1, 4, SENTENCE)
+    mask = np.random.default_rng(2).uniform(size=(4, 3, 5, 1)).astype(np.float32)
+    variables = awake(initial(net, features, sentence, mask, False))
+    running = variables["batch_stats"]["BatchNorm_0"]
+    found, updates = net.apply(variables, features, sentence, mask, train, mutable=["batch_stats"])
+
+    def affine(name):
+        hidden, out = (variables["params"][f"{name}_{part}"] for part in ("hidden", "out"))
+        values = np.maximum(sentence @ hidden["kernel"] + hidden["bias"], 0)
+        return (values @ out["kernel"] + out["bias"])[:, None, None, :]
+
+    mean, variance = running["mean"], running["var"]
+    if train:
+        mean, variance = features.mean((0, 1, 2)), features.var((0, 1, 2))
+    normalized = (features - mean) / np.sqrt(variance + 1e-5)
+    gamma, beta = affine("gamma"), affine("beta")
+    if modulation == "paper":
+        wanted = mask * ((1 + gamma) * normalized + beta)
+    else:
+        wanted = (1 + mask * gamma) * normalized + mask * beta
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    kept = updates["batch_stats"]["BatchNorm_0"]
+    if train:
+        np.testing.assert_allclose(kept["mean"], 0.9 * running["mean"] + 0.1 * mean, rtol=1e-4)
+        np.testing.assert_allclose(kept["var"], 0.9 * running["var"] + 0.1 * variance, rtol=1e-4)
+    else:
+        np.testing.assert_array_equal(kept["mean"], running["mean"])
+
+
+# Layers
+
+
+def test_mask_upsampling_aligns_corners():
+    mask = normal(0, 2, 3, 5, 1)
+    wanted = np.zeros((2, 6, 10, 1))
+    for y in range(6):
+        for x in range(10):
+            from_y, from_x = y * (3 - 1) / (6 - 1), x * (5 - 1) / (10 - 1)
+            top, left = min(int(from_y), 1), min(int(from_x), 3)
+            down, right = from_y - top, from_x - left
+            upper = (1 - right) * mask[:, top, left] + right * mask[:, top, left + 1]
+            lower = (1 - right) * mask[:, top + 1, left] + right * mask[:, top + 1, left + 1]
+            wanted[:, y, x] = (1 - down) * upper + down * lower
+    found = layers.upsample_mask_2x(mask)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    np.testing.assert_allclose(
+        found[:, [0, 0, -1, -1], [0, -1, 0, -1]], mask[:, [0, 0, -1, -1], [0, -1, 0, -1]]
+    )
+
+
+def test_feature_upsampling():
+    maps = normal(0, 2, 3, 4, 5)
+    np.testing.assert_array_equal(
+        layers.upsample_2x(maps, "nearest"), maps.repeat(2, axis=1).repeat(2, axis=2)
+    )
+    ramp = np.array([0, 1, 4], np.float32).reshape(1, 1, 3, 1)
+    wide = layers.upsample_2x(ramp, "bilinear")
+    np.testing.assert_allclose(wide[0, 0, :, 0], [0, 0.25, 0.75, 1.75, 3.25, 4], atol=1e-6)
+
+
+def test_batch_norm_is_over_the_global_batch():
+    # Every device's rows have a mean of their own.
+    inputs = normal(0, 8, 3, 3, 5) + np.arange(8, dtype=np.float32).reshape(8, 1, 1, 1)
+    variables = layers.batch_norm(True, True, None).init(jax.random.key(0), inputs)
+
+    def normalize(axis_name):
+        net = layers.batch_norm(True, True, axis_name)
+        return lambda rows: net.apply(variables, rows, mutable=["batch_stats"])
+
+    one, one_stats = normalize(None)(inputs)
+    four, four_stats = on_four_devices(normalize("batch"), inputs)
+    np.testing.assert_allclose(four.reshape(one.shape), one, atol=1e-5)
+    for wanted, found in zip(jax.tree.leaves(one_stats), jax.tree.leaves(four_stats), strict=True):
+        np.testing.assert_allclose(found, np.stack([wanted] * 4), rtol=1e-5)
+    assert np.abs(np.mean(one)) < 1e-5 and np.std(one) == pytest.approx(1, abs=1e-3)
+
+
+def test_dropout_is_drawn_for_the_global_batch():
+    inputs = 1 + np.abs(normal(0, 8, 400, 5))
+    key = jax.random.key(3)
+
+    def drop(axis_name, deterministic=False):
+        net = layers.Dropout(0.3, axis_name)
+        return lambda rows: net.apply({}, rows, deterministic, rngs={"dropout": key})
+
+    one = drop(None)(inputs)
+    four = on_four_devices(drop("batch"), inputs)
+    np.testing.assert_allclose(four.reshape(one.shape), one, rtol=1e-6)
+    assert np.mean(one == 0) == pytest.approx(0.3, abs=0.015)
+    np.testing.assert_allclose(one[one != 0], inputs[one != 0] / 0.7, rtol=1e-6)
+    assert not np.array_equal(one[:2] == 0, one[2:4] == 0)
+    np.testing.assert_array_equal(drop(None, deterministic=True)(inputs), inputs)
+
+
+# Discriminator
+
+
+def test_discriminator_halves_are_the_whole():
+    net = Discriminator(16, channels=4)
+    images, sentence = normal(0, 3, 16, 16, 3), normal(1, 3, SENTENCE)
+    variables = awake(initial(net, images, sentence))
+    logits, features = jax.jit(net.apply)(variables, images, sentence)
+    assert logits.shape == (3,) and features.shape == (3, 4, 4, 16)
+    alone = net.apply(variables, images, method="features")
+    np.testing.assert_allclose(alone, features, rtol=1e-4, atol=1e-5)
+    judged = net.apply(variables, features, sentence, method="logits")
+    np.testing.assert_allclose(judged, logits, rtol=1e-4, atol=1e-5)
+    other = net.apply(variables, features, sentence[::-1], method="logits")
+    assert np.abs(other - logits)[[0, 2]].min() > 1e-3
+
+
+def test_discriminator_widths():
+    net = Discriminator(256, channels=64)
+    images, sentence = jnp.zeros((2, 256, 256, 3)), jnp.zeros((2, 256))
+    _, features = jax.eval_shape(
+        lambda: net.init_with_output(jax.random.key(0), images, sentence)[0]
+    )
+    assert features.shape == (2, 4, 4, 1024)
+
+
+def test_halving_product_is_the_convolution():
+    inputs, kernel = normal(0, 2, 6, 8, 3), normal(1, 4, 4, 3, 5)
+    convolution, product = layers.halving_convolution, layers.halving_product
+    assert product(inputs, kernel).shape == (2, 3, 4, 5)
+
+    def derivatives(halve):
+        def value(inputs, kernel):
+            return jnp.sin(halve(inputs, kernel)).sum()
+
+        def penalty(inputs, kernel):
+            return (jax.grad(value)(inputs, kernel) ** 2).sum()
+
+        first = jax.grad(value, (0, 1))(inputs, kernel)
+        return halve(inputs, kernel), first, jax.grad(penalty, (0, 1))(inputs, kernel)
+
+    for wanted, found in zip(
+        jax.tree.leaves(derivatives(convolution)),
+        jax.tree.leaves(derivatives(product)),
+        strict=True,
+    ):
+        scale = np.abs(wanted).max()
+        np.testing.assert_allclose(found / scale, wanted / scale, atol=1e-5)
+
+
+def test_down_block_is_the_references():
+    net = DownBlock(6)
+    inputs = normal(0, 2, 8, 8, 4)
+    params = awake(net.init(jax.random.key(0), inputs))["params"]
+
+    def convolve(values, kernel, stride):
+        layout = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(
+            values, kernel, (stride, stride), ((1, 1), (1, 1)), dimension_numbers=layout
+        )
+
+    def leaky(values):
+        return np.where(values > 0, values, 0.2 * values)
+
+    # The reference's order: the shortcut's convolution first, then the pooling.
+    shortcut = inputs @ np.asarray(params["shortcut"]["kernel"][0, 0]) + params["shortcut"]["bias"]
+    shortcut = shortcut.reshape(2, 4, 2, 4, 2, 6).mean((2, 4))
+    residual = leaky(convolve(inputs, params["HalvingConv_0"]["kernel"], 2))
+    residual = leaky(convolve(residual, params["Conv_0"]["kernel"], 1))
+    wanted = shortcut + params["residual_gain"] * residual
+    np.testing.assert_allclose(net.apply({"params": params}, inputs), wanted, rtol=1e-4, atol=1e-5)
+
+
+# Encoders
+
+WORDS, EMBEDDING, WORD_DIM = 5, 6, 4
+LENGTHS = [1, 2, 3, 4, 5]
+
+
+@pytest.fixture(scope="module")
+def lstm():
+    """Parameters, tokens of rows of every length, and a compiled (tokens, mask) -> outputs."""
+    net = LstmTextEncoder(11, EMBEDDING, WORD_DIM)
+    tokens = np.random.default_rng(0).integers(0, 11, (len(LENGTHS), WORDS))
+    mask = np.arange(WORDS) < np.array(LENGTHS)[:, None]
+    params = initial(net, tokens, mask, False)["params"]
+    encode = jax.jit(lambda tokens, mask: net.apply({"params": params}, tokens, mask, False))
+    return params, tokens, mask, encode
+
+
+def numpy_lstm(vectors, params, name):
+    """PyTorch's nn.LSTM of one direction on one row [T, D]: outputs [T, H]."""
+    kernel_in, kernel_hidden, bias_in, bias_hidden = (
+        np.asarray(params[f"{name}_{part}"], np.float64)
+        for part in ("kernel_in", "kernel_hidden", "bias_in", "bias_hidden")
+    )
+
+    def sigmoid(values):
+        return 1 / (1 + np.exp(-values))
+
+    hidden = memory = np.zeros(EMBEDDING // 2)
+    outputs = []
+    for vector in vectors:
+        gates = vector @ kernel_in + bias_in + hidden @ kernel_hidden + bias_hidden
+        gate_in, forget, candidate, gate_out = np.split(gates, 4)
+        memory = sigmoid(forget) * memory + sigmoid(gate_in) * np.tanh(candidate)
+        hidden = sigmoid(gate_out) * np.tanh(memory)
+        outputs.append(hidden)
+    return np.stack(outputs)
+
+
+def test_lstm_is_pytorchs(lstm):
+    params, tokens, mask, encode = lstm
+    words, sentences = encode(tokens, mask)
+    for row, length in enumerate(LENGTHS):
+        vectors = np.asarray(params["embedding"], np.float64)[tokens[row, :length]]
+        forward = numpy_lstm(vectors, params, "forward")
+        backward = numpy_lstm(vectors[::-1], params, "backward")
+        wanted = np.concatenate([forward, backward[::-1]], -1)
+        np.testing.assert_allclose(words[row, :length], wanted, atol=1e-6)
+        np.testing.assert_array_equal(words[row, length:], 0)
+        last = np.concatenate([forward[-1], backward[-1]])
+        np.testing.assert_allclose(sentences[row], last, atol=1e-6)
+
+
+def test_lstm_reads_neither_padding_nor_other_rows(lstm):
+    _, tokens, mask, encode = lstm
+    wanted = encode(tokens, mask)
+    padding = np.where(mask, tokens, 10 - tokens)
+    for found, expected in zip(encode(padding, mask), wanted, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    others = np.where(np.arange(len(LENGTHS))[:, None] == 2, tokens, 10 - tokens)
+    for found, expected in zip(encode(others, mask), wanted, strict=True):
+        np.testing.assert_array_equal(found[2], expected[2])
+        assert not np.array_equal(found[4], expected[4])
+
+
+def test_lstm_drops_word_vectors_in_training_only(lstm):
+    params, tokens, mask, encode = lstm
+    net = LstmTextEncoder(11, EMBEDDING, WORD_DIM, dropout=0.9)
+
+    def train(seed):
+        rngs = {"dropout": jax.random.key(seed)}
+        return net.apply({"params": params}, tokens, mask, True, rngs=rngs)[1]
+
+    assert np.abs(train(0) - train(1)).max() > 1e-3
+    np.testing.assert_allclose(
+        net.apply({"params": params}, tokens, mask, False)[1], encode(tokens, mask)[1], atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(("size", "regions"), [(32, 64), (64, 64), (128, 256), (256, 256)])
+def test_image_encoder_shapes(size, regions):
+    net = CnnImageEncoder(embedding_dim=6, channels=4)
+    images = jnp.zeros((2, size, size, 3))
+    found, codes = jax.eval_shape(lambda: net.init_with_output(jax.random.key(0), images)[0])
+    assert found.shape == (2, regions, 6) and codes.shape == (2, 6)
+
+
+def test_image_encoder_regions_are_places():
+    net = CnnImageEncoder(embedding_dim=6, channels=4)
+    images = 0.1 * normal(0, 2, 32, 32, 3)
+    apply = jax.jit(net.init_with_output)
+    (regions, codes), _ = apply(jax.random.key(0), images)
+    bright = images.copy()
+    bright[0, :4, 28:] += 1
+    (changed, other), _ = apply(jax.random.key(0), bright)
+    difference = np.abs(changed - regions).max(-1).reshape(2, 8, 8)
+    assert np.unravel_index(difference[0].argmax(), (8, 8)) == (0, 7)
+    assert difference[1].max() == 0 and np.abs(codes - other)[0].max() > 1e-4

@@ -1,0 +1,260 @@
+"""Batches: crops, captions, order, and a position that can be saved."""
+
+import io
+import json
+
+import grain
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssagan_jax.data.images import DataError
+from ssagan_jax.data.pipeline import (
+    Pictures,
+    central_crop,
+    evaluation_batches,
+    random_crop,
+    training_batches,
+)
+from ssagan_jax.data.tokenizer import learn_tokenizer
+
+HEIGHT, WIDTH, SIZE, COUNT = 19, 24, 16, 10
+CAPTIONS = [f"number{n} {side}" for n in range(COUNT) for side in ("first", "second", "third")]
+
+
+def picture(number):
+    """Red tells the picture, green the column and blue the row."""
+    image = np.empty((HEIGHT, WIDTH, 3), np.uint8)
+    image[..., 0] = number
+    image[..., 1] = np.arange(WIDTH)
+    image[..., 2] = np.arange(HEIGHT)[:, None]
+    return image
+
+
+def encoded(number):
+    """An example as a TFDS data source gives it."""
+    png = io.BytesIO()
+    Image.fromarray(picture(number)).save(png, format="PNG")
+    return {
+        "image": png.getvalue(),
+        "captions": [caption.encode() for caption in CAPTIONS[3 * number : 3 * number + 3]],
+        "class_id": np.int64(number % 3),
+        "name": f"{COUNT - 1 - number:05d}".encode(),
+        "attributes": json.dumps({"number": str(number)}).encode(),
+    }
+
+
+class Source:
+    """A data source that counts what is read from it."""
+
+    def __init__(self, count=COUNT):
+        self.count = count
+        self.read = []
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        return encoded(index)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return learn_tokenizer("words", CAPTIONS, 1000)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return Pictures(Source(), cache_mb=1)
+
+
+def batches(pictures, tokenizer, seed=0, flip=True, batch_size=4):
+    return training_batches(
+        pictures,
+        tokenizer,
+        image_size=SIZE,
+        max_words=3,
+        random_flip=flip,
+        batch_size=batch_size,
+        seed=seed,
+    )
+
+
+def take(iterator, count):
+    return [next(iterator) for _ in range(count)]
+
+
+def assert_equal(left, right):
+    for one, other in zip(left, right, strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name])
+
+
+def numbers(batch):
+    return batch["image"][:, 0, 0, 0].tolist()
+
+
+def test_random_crop_takes_every_place_and_mirrors_half():
+    image, rng = picture(1), np.random.default_rng(0)
+    crops = [random_crop(image, SIZE, True, rng) for _ in range(600)]
+    mirrored = [crop[0, 0, 1] > crop[0, -1, 1] for crop in crops]
+    places = {(crop[0, 0, 2], min(crop[0, 0, 1], crop[0, -1, 1])) for crop in crops}
+    assert places == {(y, x) for y in range(HEIGHT - SIZE + 1) for x in range(WIDTH - SIZE + 1)}
+    assert 0.4 < np.mean(mirrored) < 0.6
+    for crop, flip in zip(crops[:20], mirrored[:20], strict=True):
+        left, top = min(crop[0, 0, 1], crop[0, -1, 1]), crop[0, 0, 2]
+        wanted = image[top : top + SIZE, left : left + SIZE]
+        np.testing.assert_array_equal(crop, wanted[:, ::-1] if flip else wanted)
+
+
+def test_without_flips_left_stays_left():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        columns = random_crop(picture(1), SIZE, False, rng)[0, :, 1].astype(int)
+        assert (np.diff(columns) == 1).all()
+
+
+def test_central_crop_is_the_middle():
+    crop = central_crop(picture(1), SIZE)
+    np.testing.assert_array_equal(crop, picture(1)[1 : 1 + SIZE, 4 : 4 + SIZE])
+    exact = picture(1)[:SIZE, :SIZE]
+    np.testing.assert_array_equal(central_crop(exact, SIZE), exact)
+
+
+def test_a_batch_has_its_shapes_and_types(pictures, tokenizer):
+    batch = next(batches(pictures, tokenizer))
+    assert {name: (part.dtype.name, part.shape) for name, part in batch.items()} == {
+        "image": ("uint8", (4, SIZE, SIZE, 3)),
+        "tokens": ("int32", (4, 3)),
+        "mask": ("bool", (4, 3)),
+        "class_id": ("int32", (4,)),
+    }
+
+
+def test_image_caption_and_class_belong_together(pictures, tokenizer):
+    known = {tokenizer.ids(f"number{number}")[0]: number for number in range(COUNT)}
+    seen = set()
+    for batch in take(batches(pictures, tokenizer), 40):
+        assert [known[token] for token in batch["tokens"][:, 0]] == numbers(batch)
+        assert [number % 3 for number in numbers(batch)] == batch["class_id"].tolist()
+        np.testing.assert_array_equal(batch["mask"], [[True, True, False]] * 4)
+        seen.update(map(tuple, batch["tokens"].tolist()))
+    assert len(seen) == len(CAPTIONS)
+
+
+def test_the_seed_decides_the_batches(pictures, tokenizer):
+    first = take(batches(pictures, tokenizer, seed=1), 4)
+    assert_equal(first, take(batches(pictures, tokenizer, seed=1), 4))
+    other = take(batches(pictures, tokenizer, seed=2), 4)
+    assert [numbers(batch) for batch in other] != [numbers(batch) for batch in first]
+
+
+def test_every_picture_comes_once_an_epoch_and_in_another_order_in_the_next(pictures, tokenizer):
+    order = sum(map(numbers, take(batches(pictures, tokenizer), 5)), [])
+    first, second = order[:COUNT], order[COUNT:]
+    assert sorted(first) == sorted(second) == list(range(COUNT))
+    assert first != second and first != sorted(first)
+
+
+def test_a_picture_is_cropped_anew_in_each_epoch(pictures, tokenizer):
+    crops = {number: set() for number in range(COUNT)}
+    for batch in take(batches(pictures, tokenizer), 20):
+        for number, image in zip(numbers(batch), batch["image"], strict=True):
+            crops[number].add(image.tobytes())
+    assert min(map(len, crops.values())) >= 6
+
+
+def test_flips_off_reach_the_batches(pictures, tokenizer):
+    for flip in (False, True):
+        images = np.concatenate(
+            [batch["image"] for batch in take(batches(pictures, tokenizer, flip=flip), 10)]
+        )
+        mirrored = images[:, 0, 0, 1] > images[:, 0, -1, 1]
+        assert mirrored.any() == flip
+
+
+def test_a_saved_position_goes_on_exactly(pictures, tokenizer):
+    iterator = batches(pictures, tokenizer)
+    take(iterator, 4)  # In the middle of the second epoch.
+    position = json.loads(json.dumps(iterator.get_state()))
+    wanted = take(iterator, 5)
+    fresh = batches(pictures, tokenizer)
+    fresh.set_state(position)
+    assert_equal(take(fresh, 5), wanted)
+
+
+def test_nothing_depends_on_the_number_of_threads(pictures, tokenizer, monkeypatch):
+    wanted = take(batches(pictures, tokenizer), 6)
+    options = grain.ReadOptions
+    monkeypatch.setattr(
+        grain, "ReadOptions", lambda **_: options(num_threads=1, prefetch_buffer_size=1)
+    )
+    assert_equal(take(batches(pictures, tokenizer), 6), wanted)
+
+
+def test_fewer_pictures_than_a_batch_are_refused(pictures, tokenizer):
+    with pytest.raises(DataError, match=r"10 training pictures: a batch takes 11.*batch_size"):
+        batches(pictures, tokenizer, batch_size=COUNT + 1)
+    assert len(numbers(next(batches(pictures, tokenizer, batch_size=COUNT)))) == COUNT
+
+
+def test_a_record_is_the_same_with_and_without_cache():
+    source = Source()
+    cached, plain = Pictures(source, cache_mb=1), Pictures(Source(), cache_mb=0)
+    for _ in range(2):
+        for kept, read in zip(cached, plain, strict=True):
+            np.testing.assert_array_equal(kept["image"], read["image"])
+            assert {**kept, "image": 0} == {**read, "image": 0}
+    assert source.read == list(range(COUNT))
+    record = plain[4]
+    np.testing.assert_array_equal(record.pop("image"), picture(4))
+    assert record == {
+        "captions": ["number4 first", "number4 second", "number4 third"],
+        "class_id": 1,
+        "name": "00005",
+        "attributes": {"number": "4"},
+    }
+
+
+def test_the_cache_reads_once_what_fits_its_budget():
+    # Pictures of half a MiB and a little: one fits into 1 MiB, the others are read each time.
+    class Large(Source):
+        def __getitem__(self, index):
+            large = np.zeros((420, 420, 3), np.uint8)
+            png = io.BytesIO()
+            Image.fromarray(large).save(png, format="PNG")
+            return super().__getitem__(index) | {"image": png.getvalue()}
+
+    source = Large(3)
+    pictures = Pictures(source, cache_mb=1)
+    for _ in range(2):
+        assert [record["class_id"] for record in pictures] == [0, 1, 2]
+    assert source.read == [0, 1, 2, 1, 2]
+
+
+def test_a_picture_out_of_range_ends_an_iteration(pictures):
+    assert len(list(pictures)) == len(pictures) == COUNT
+    for index in (COUNT, -1):
+        with pytest.raises(IndexError, match=f"record {index} of {COUNT}"):
+            pictures[index]
+
+
+def test_evaluation_goes_by_name_with_first_captions_and_central_crops(pictures, tokenizer):
+    parts = list(
+        evaluation_batches(pictures, tokenizer, image_size=SIZE, max_words=3, batch_size=4)
+    )
+    assert [len(records) for _, records in parts] == [4, 4, 2]
+    records = sum((records for _, records in parts), [])
+    # Names count down where the pictures' numbers count up.
+    assert [record["name"] for record in records] == [f"{n:05d}" for n in range(COUNT)]
+    assert sum((numbers(batch) for batch, _ in parts), []) == list(range(COUNT))[::-1]
+    for batch, records in parts:
+        for row, record in enumerate(records):
+            np.testing.assert_array_equal(batch["image"][row], central_crop(record["image"], SIZE))
+            tokens, mask = tokenizer.encode(record["captions"][0], 3)
+            np.testing.assert_array_equal(batch["tokens"][row], tokens)
+            np.testing.assert_array_equal(batch["mask"][row], mask)
+            assert batch["class_id"][row] == record["class_id"]
+        assert batch["class_id"].dtype == np.int32

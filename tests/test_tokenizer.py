@@ -1,0 +1,227 @@
+"""Captions to ids: rules of both kinds, overlong captions, files."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ssagan_jax.data.tokenizer import (
+    PIECE_SPECIALS,
+    TokenizerError,
+    learn_tokenizer,
+    load_tokenizer,
+    pretrained_tokenizer,
+)
+
+CAPTIONS = [
+    "This red bird has 2 white wings.",
+    "A café-coloured bird with a long tail_feather!",
+    "this RED bird sings",
+]
+LONG = "this red bird has white wings a long bird sings red"
+
+
+@pytest.fixture(scope="module")
+def words():
+    return learn_tokenizer("words", CAPTIONS, 30_000)
+
+
+@pytest.fixture(scope="module")
+def pieces():
+    return learn_tokenizer("wordpiece", CAPTIONS, 30_000)
+
+
+def vocabulary_of(tokenizer, path):
+    tokenizer.save(path)
+    return json.loads(path.read_text())["tokenizer"]["model"]["vocab"]
+
+
+def test_words_are_runs_of_letters_digits_and_underscores(words, tmp_path):
+    vocabulary = vocabulary_of(words, tmp_path / "tokenizer.json")
+    assert set(vocabulary) == {
+        *("<pad>", "<unk>", "this", "red", "bird", "has", "2", "white", "wings", "a", "cafe"),
+        *("coloured", "with", "long", "tail_feather", "sings"),
+    }
+    assert (vocabulary["<pad>"], vocabulary["<unk>"]) == (0, 1)
+    assert words.vocabulary.size == len(vocabulary) == 16
+    assert words.ids("red CAFÉ, bird; 2!") == [vocabulary[w] for w in ("red", "cafe", "bird", "2")]
+    # The same letter as one character and as a letter with a combining accent.
+    assert words.ids("caf\u00e9") == words.ids("cafe\u0301") == words.ids("Cafe")
+
+
+def test_the_most_frequent_words_are_kept():
+    tokenizer = learn_tokenizer("words", ["red red red blue", "red blue green"], 4)
+    assert tokenizer.vocabulary.size == 4
+    assert tokenizer.unknown_words("red blue green") == ["green"]
+
+
+@pytest.mark.parametrize("kind", ["words", "wordpiece"])
+def test_every_word_of_the_training_captions_is_known_and_whole(kind, words, pieces):
+    tokenizer = {"words": words, "wordpiece": pieces}[kind]
+    for caption in CAPTIONS:
+        assert tokenizer.unknown_words(caption) == []
+    assert len(tokenizer.ids("this red bird sings")) == 4
+
+
+@pytest.mark.parametrize("kind", ["words", "wordpiece"])
+def test_unknown_words_are_listed_once_as_they_were_written(kind, words, pieces):
+    tokenizer = {"words": words, "wordpiece": pieces}[kind]
+    assert tokenizer.unknown_words("A Zébra, a red wingsbird and Zébra") == [
+        "Zébra",
+        "wingsbird",
+        "and",
+    ]
+
+
+def test_an_unknown_word_is_one_unknown_id_in_words_and_pieces_in_wordpiece(words, pieces):
+    assert words.ids("red zebra") == [words.ids("red")[0], words.unknown_id]
+    assert len(pieces.ids("birdred")) > 1
+    assert pieces.unknown_id not in pieces.ids("birdred")
+    assert pieces.ids("\u4e00") == [pieces.unknown_id]
+
+
+def test_wordpiece_numbers_its_special_tokens_first(pieces, tmp_path):
+    vocabulary = vocabulary_of(pieces, tmp_path / "tokenizer.json")
+    assert [vocabulary[name] for name in PIECE_SPECIALS] == [0, 1, 2, 3, 4]
+    assert (pieces.vocabulary.pad_id, pieces.unknown_id) == (0, 1)
+    assert (pieces.vocabulary.cls_id, pieces.vocabulary.sep_id) == (2, 3)
+    # Neither is part of a caption's ids: the text encoder adds them.
+    assert not {2, 3} & set(pieces.ids(LONG))
+
+
+def test_a_short_caption_is_filled_up_and_masked(words):
+    tokens, mask = words.encode("red bird", 4)
+    assert tokens.dtype == np.int32 and mask.dtype == bool
+    np.testing.assert_array_equal(tokens, [*words.ids("red bird"), 0, 0])
+    np.testing.assert_array_equal(mask, [True, True, False, False])
+
+
+def test_evaluation_keeps_the_first_words_of_an_overlong_caption(words):
+    tokens, mask = words.encode(LONG, 4)
+    assert tokens.tolist() == words.ids(LONG)[:4] and mask.all()
+
+
+def test_training_keeps_a_random_subset_in_its_order(words):
+    # Eleven words of which each is another one, so that an order shows.
+    caption = "this red bird has 2 white wings a cafe coloured long"
+    ids = words.ids(caption)
+    assert len(set(ids)) == len(ids) == 11
+    rng = np.random.default_rng(0)
+    seen = set()
+    for _ in range(60):
+        tokens, mask = words.encode(caption, 4, rng)
+        places = [ids.index(token) for token in tokens]
+        assert places == sorted(places) and len(set(places)) == 4 and mask.all()
+        seen.update(places)
+    assert seen == set(range(11))
+
+
+def test_training_leaves_a_caption_that_fits_as_it_is(words):
+    for _ in range(5):
+        tokens, _ = words.encode("this red bird", 3, np.random.default_rng(0))
+        assert tokens.tolist() == words.ids("this red bird")
+
+
+@pytest.mark.parametrize("caption", ["", "  ", "!?,."])
+def test_a_caption_without_words_is_refused(words, caption):
+    with pytest.raises(TokenizerError, match="has no word"):
+        words.encode(caption, 4)
+
+
+@pytest.mark.parametrize("kind", ["words", "wordpiece"])
+def test_saved_and_loaded_it_is_the_same(kind, words, pieces, tmp_path):
+    tokenizer = {"words": words, "wordpiece": pieces}[kind]
+    tokenizer.save(tmp_path / "tokenizer.json")
+    loaded = load_tokenizer(tmp_path / "tokenizer.json")
+    assert (loaded.kind, loaded.learned, loaded.digest) == (kind, True, tokenizer.digest)
+    assert loaded.vocabulary == tokenizer.vocabulary
+    for caption in [*CAPTIONS, LONG, "A Zébra!"]:
+        assert loaded.ids(caption) == tokenizer.ids(caption)
+        assert loaded.unknown_words(caption) == tokenizer.unknown_words(caption)
+
+
+def test_learning_again_gives_the_same_digest_and_other_captions_another(words):
+    assert learn_tokenizer("words", CAPTIONS, 30_000).digest == words.digest
+    assert learn_tokenizer("words", CAPTIONS[:1], 30_000).digest != words.digest
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b"{}",
+        b"\xff\xfe",
+        b'{"kind": "words", "learned": true, "tokenizer": {"model": 1}}',
+    ],
+)
+def test_a_damaged_file_is_refused_by_its_name(content, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(content)
+    with pytest.raises(TokenizerError, match=r"tokenizer\.json: not a tokenizer file"):
+        load_tokenizer(path)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(TokenizerError, match="no tokenizer here; train a model first"):
+        load_tokenizer(tmp_path / "tokenizer.json")
+
+
+def write_vocabulary(folder, entries, lower=True):
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join(entries) + "\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "BertTokenizer", "do_lower_case": lower})
+    )
+    return str(folder)
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+ENTRIES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "bird", "##s", "Red"]
+
+
+def test_a_published_vocabulary_keeps_its_ids_and_its_rules(offline, tmp_path):
+    uncased = pretrained_tokenizer(write_vocabulary(tmp_path / "uncased", ENTRIES))
+    assert uncased.kind == "wordpiece" and not uncased.learned
+    assert uncased.vocabulary.size == 10
+    assert (uncased.vocabulary.pad_id, uncased.vocabulary.cls_id) == (0, 2)
+    assert uncased.ids("A Red birds, zebra") == [5, 6, 7, 8, 1, 1]
+    cased = pretrained_tokenizer(write_vocabulary(tmp_path / "cased", ENTRIES, lower=False))
+    assert cased.ids("a Red bird") == [5, 9, 7]
+    # Pieces are usual here: only what has no pieces at all is unknown.
+    assert uncased.unknown_words("red birds zebra") == ["zebra"]
+
+
+def test_a_published_tokenizer_file_is_read_and_survives_a_round_trip(offline, tmp_path):
+    path = write_vocabulary(tmp_path / "text", ENTRIES)
+    first = pretrained_tokenizer(path)
+    first.save(tmp_path / "ours.json")
+    (tmp_path / "json").mkdir()
+    backend = json.loads((tmp_path / "ours.json").read_text())["tokenizer"]
+    (tmp_path / "json/tokenizer.json").write_text(json.dumps(backend))
+    (tmp_path / "json/tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}')
+    second = pretrained_tokenizer(str(tmp_path / "json"))
+    assert second.ids("A red birds") == first.ids("A red birds") == [5, 6, 7, 8]
+    assert load_tokenizer(tmp_path / "ours.json").digest == first.digest
+
+
+def test_a_folder_without_a_tokenizer_is_refused_with_the_key(offline, tmp_path):
+    with pytest.raises(TokenizerError, match=r"config\.tokenizer\.pretrained=.*no tokenizer could"):
+        pretrained_tokenizer(str(tmp_path))
+
+
+def test_a_vocabulary_without_cls_is_refused(pieces, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    pieces.save(path)
+    content = json.loads(path.read_text())
+    model = content["tokenizer"]["model"]
+    model["vocab"]["[NO]"] = model["vocab"].pop("[CLS]")
+    content["tokenizer"]["added_tokens"] = []
+    path.write_text(json.dumps(content))
+    with pytest.raises(TokenizerError, match=r"lacks '\[CLS\]'"):
+        load_tokenizer(path)

@@ -1,0 +1,123 @@
+"""A work folder: what it refuses, and what it keeps."""
+
+import json
+import os
+import shutil
+from collections import namedtuple
+
+import pytest
+
+from ssagan_jax.configuration import default_config, differences
+from ssagan_jax.data.tokenizer import learn_tokenizer
+from ssagan_jax.workdir import Workdir, WorkdirError
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    workdir = Workdir(tmp_path / "runs/first")
+    workdir.write_config(default_config())
+    return workdir
+
+
+def test_the_config_comes_back_locked(workdir):
+    config = default_config()
+    config.train.batch_size = 4
+    config.loss.magp_power = 2.5
+    workdir.write_config(config)
+    read = workdir.config()
+    assert differences(read, config) == [] and read.train.batch_size == 4
+    assert read.is_locked
+    assert sorted(os.listdir(workdir.path)) == ["config.json"]
+
+
+def test_the_tokenizer_comes_back(workdir):
+    assert not workdir.has_tokenizer()
+    tokenizer = learn_tokenizer("words", ["a red bird"], 100)
+    workdir.write_tokenizer(tokenizer)
+    assert workdir.has_tokenizer() and workdir.tokenizer().digest == tokenizer.digest
+    assert sorted(os.listdir(workdir.path)) == ["config.json", "tokenizer.json"]
+
+
+def test_another_config_is_refused_with_its_keys(workdir):
+    workdir.check_config(default_config())
+    config = default_config()
+    config.train.batch_size = 4
+    config.generator.upsampling = "bilinear"
+    config.train.epochs = 1
+    with pytest.raises(WorkdirError) as caught:
+        workdir.check_config(config)
+    assert str(caught.value).splitlines() == [
+        f"{workdir.path}: this work folder belongs to another config:",
+        "  generator.upsampling: 'nearest' -> 'bilinear'",
+        "  train.batch_size: 16 -> 4",
+        "Choose another --workdir, or remove this one to start over",
+    ]
+
+
+def test_a_folder_that_is_new_or_empty_takes_any_config(tmp_path):
+    for folder in (tmp_path, tmp_path / "deep/below"):
+        Workdir(folder).check_config(default_config())
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("below", ["", "/runs/first"])
+def test_a_file_in_the_way_is_refused(below, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(WorkdirError, match=rf"file{below}: {tmp_path}/file is a file; choose a"):
+        Workdir(f"{tmp_path}/file{below}").check_config(default_config())
+
+
+def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
+    # The superuser may write anywhere, so the answer of the system is played.
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(WorkdirError, match=rf"{tmp_path} cannot be written; choose another"):
+        Workdir(tmp_path / "run").check_config(default_config())
+
+
+def test_a_folder_without_a_run_says_how_to_train_one(tmp_path):
+    (tmp_path / "file").touch()
+    for place in (tmp_path, tmp_path / "missing", tmp_path / "file"):
+        with pytest.raises(WorkdirError, match="no trained model here.*ssagan_jax.main --config"):
+            Workdir(place).config()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[1]", "3", '{"nonsense": 1}', '{"data": {"image_size": "big"}}', '{"data": 5}'],
+)
+def test_a_damaged_config_is_refused_by_its_name(workdir, content):
+    (workdir.path / "config.json").write_text(content)
+    for use in (workdir.config, lambda: workdir.check_config(default_config())):
+        with pytest.raises(WorkdirError, match=r"config\.json: not a config of this version"):
+            use()
+
+
+def test_a_config_that_is_no_text_is_refused(workdir):
+    (workdir.path / "config.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(WorkdirError, match=r"config\.json: not a config of this version"):
+        workdir.config()
+
+
+def test_room_is_told_in_mebibytes(workdir, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 5 * 2**20))
+    workdir.check_room(5 * 2**20)
+    with pytest.raises(
+        WorkdirError, match=r"first: 5 MiB free, and the checkpoints take 7 MiB; .*keep_checkpoints"
+    ):
+        workdir.check_room(7 * 2**20)
+
+
+def test_sheets_sort_by_step(workdir):
+    names = [workdir.sheet(step).name for step in (0, 20, 1000, 300000)]
+    assert names == sorted(names) and workdir.sheet(20).parent == workdir.samples
+
+
+def test_a_home_folder_is_found(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Workdir("~/run").path == tmp_path / "run"
+
+
+def test_what_is_written_is_plain_json(workdir):
+    content = json.loads((workdir.path / "config.json").read_text())
+    assert content == default_config().to_dict()
