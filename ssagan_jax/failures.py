@@ -28,6 +28,9 @@ def told() -> Iterator[None]:
     """Prints the message of what a user can mend and exits with 2; other faults pass."""
     try:
         yield
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

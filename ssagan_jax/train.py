@@ -19,7 +19,7 @@ from ssagan_jax.data.sources import open_pictures
 from ssagan_jax.data.tokenizer import Tokenizer, learn_tokenizer, pretrained_tokenizer
 from ssagan_jax.painting import Painter, grey, sheet
 from ssagan_jax.progress import Bar, StopSignals
-from ssagan_jax.trained import Trained, open_trained
+from ssagan_jax.trained import Trained, open_trained, state_shapes
 from ssagan_jax.training.checkpoints import Checkpoints
 from ssagan_jax.training.parallel import AXIS, Step, check_batch_size, parallel, replicated
 from ssagan_jax.training.pretrained import with_pretrained_sizes, with_pretrained_weights
@@ -58,6 +58,10 @@ class Run:
     painter: Painter
     sample: tuple[dict[str, np.ndarray], np.ndarray, list[dict[str, Any]]]
 
+    def trained(self, state: TrainState) -> Trained:
+        """The model as it stands."""
+        return Trained(self.workdir, self.config, self.tokenizer, state, self.painter)
+
 
 def train(config: ConfigDict, workdir: str) -> None:
     """Trains both stages, from where the work folder stands to the end.
@@ -72,11 +76,13 @@ def train(config: ConfigDict, workdir: str) -> None:
     folder.check_config(config)
     pictures = open_pictures(config)
     tokenizer = _tokenizer(config, folder, pictures["train"])
+    first = None if folder.has_checkpoint() else _first_state(config, folder, tokenizer)
+    # Nothing is written before all that could be refused was looked at.
     run = _prepare(config, folder, pictures, tokenizer)
-    state = _initial_state(run)
+    state = first or run.checkpoints.restore(state_shapes(config, tokenizer), run.batches)
     if int(state.step) < run.total_steps:
-        _train(run, state)
-    _tell_results(run)
+        state = _train(run, state)
+    _tell_results(run, state)
 
 
 def _tokenizer(config: ConfigDict, folder: Workdir, pictures: Pictures) -> Tokenizer:
@@ -145,39 +151,36 @@ def _sample(
     return batch, np.asarray(noise), records
 
 
-def _initial_state(run: Run) -> TrainState:
-    """The latest checkpoint, or the first state with what pretrained weights there are."""
-    networks = build_networks(run.config, run.tokenizer.vocabulary)
-
-    def create() -> TrainState:
-        return create_state(run.config, networks, run.optimizers)
-
-    if run.checkpoints.latest() is not None:
-        return run.checkpoints.restore(jax.eval_shape(create), run.batches)
-    state = with_pretrained_weights(jax.jit(create)(), run.config)
-    if run.config.damsm.checkpoint:
-        state = _with_trained_encoders(state, run)
-    bytes_of_state = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    run.workdir.check_room(bytes_of_state * (run.config.log.keep_checkpoints + 1))
-    return state if run.damsm_steps else begin_gan_stage(state, run.optimizers)
+def _first_state(config: ConfigDict, folder: Workdir, tokenizer: Tokenizer) -> TrainState:
+    """The state of a new run, with what trained weights the config names."""
+    networks = build_networks(config, tokenizer.vocabulary)
+    # Only the form of the optimizers' states is asked for, and no number of steps changes it.
+    optimizers = build_optimizers(config, damsm_steps=1)
+    state = jax.jit(lambda: create_state(config, networks, optimizers))()
+    state = with_pretrained_weights(state, config)
+    if config.damsm.checkpoint:
+        state = _with_trained_encoders(state, config)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    folder.check_room(size * (config.log.keep_checkpoints + 1))
+    return state
 
 
-def _with_trained_encoders(state: TrainState, run: Run) -> TrainState:
+def _with_trained_encoders(state: TrainState, config: ConfigDict) -> TrainState:
     """The state with the encoders of the run that `damsm.checkpoint` names."""
-    donor = open_trained(run.config.damsm.checkpoint)
+    donor = open_trained(config.damsm.checkpoint)
     for section in ("text_encoder", "image_encoder", "tokenizer"):
         if faults := differences(
             ConfigDict({section: donor.config[section]}),
-            ConfigDict({section: run.config[section]}),
+            ConfigDict({section: config[section]}),
         ):
             raise ConfigError(
-                f"config.damsm.checkpoint={run.config.damsm.checkpoint!r}: its encoders differ: "
+                f"config.damsm.checkpoint={config.damsm.checkpoint!r}: its encoders differ: "
                 + "; ".join(faults)
             )
     return state.replace(encoders=donor.state.encoders, trunk=donor.state.trunk)
 
 
-def _train(run: Run, state: TrainState) -> None:
+def _train(run: Run, state: TrainState) -> TrainState:
     """Takes the steps that are left, then leaves a checkpoint, a sheet and scores."""
     writer = metric_writers.create_default_writer(str(run.workdir.path))
     for name in ("encoders", "generator", "discriminator"):
@@ -195,8 +198,8 @@ def _train(run: Run, state: TrainState) -> None:
     with StopSignals() as stop:
         if int(state.step) < run.damsm_steps:
             state = _stage(run, state, parallel(steps.encoders), "encoders", writer, stop)
-            if int(state.step) == run.damsm_steps:
-                state = replicated(begin_gan_stage(state, run.optimizers))
+        if int(state.step) == run.damsm_steps:
+            state = replicated(begin_gan_stage(state, run.optimizers))
         if not stop.signal:
             state = _stage(run, state, parallel(steps.gan), "gan", writer, stop)
     run.checkpoints.save(state, run.batches)
@@ -205,9 +208,10 @@ def _train(run: Run, state: TrainState) -> None:
         writer.close()
         print(f"stopped at step {int(state.step)}, saved; the same command goes on from there")
         sys.exit(128 + stop.signal)
-    scores = evaluate.score(_trained(run, state), run.pictures["validation"])
+    scores = evaluate.score(run.trained(state), run.pictures["validation"])
     writer.write_scalars(run.total_steps, scores)
     writer.close()
+    return state
 
 
 def _stage(
@@ -232,8 +236,8 @@ def _stage(
             state, metrics = step_fn(state, next(run.batches))
             step += 1
             # The step before has ended by now, so reading it does not make the device wait.
-            if previous is not None and (step - 1) % log.scalars_every == 0:
-                writer.write_scalars(step - 1, {key: float(v) for key, v in previous.items()})
+            if (step - 1) % log.scalars_every == 0:
+                _write_scalars(writer, step - 1, previous)
             bar.advance(metrics)
             for hook in hooks:
                 hook(step)
@@ -241,11 +245,15 @@ def _stage(
                 _write_sheet(run, state, writer)
             if step % log.checkpoint_every == 0 and step < last:
                 run.checkpoints.save(state, run.batches)
+        _write_scalars(writer, step, bar.metrics)
     return state
 
 
-def _trained(run: Run, state: TrainState) -> Trained:
-    return Trained(run.workdir, run.config, run.tokenizer, state, run.painter)
+def _write_scalars(
+    writer: metric_writers.MetricWriter, step: int, metrics: dict[str, jax.Array] | None
+) -> None:
+    if metrics is not None:
+        writer.write_scalars(step, {name: float(value) for name, value in metrics.items()})
 
 
 def _write_sheet(run: Run, state: TrainState, writer: metric_writers.MetricWriter) -> None:
@@ -264,8 +272,12 @@ def _write_sheet(run: Run, state: TrainState, writer: metric_writers.MetricWrite
     writer.write_texts(step, {"captions": "\n\n".join(captions)})
 
 
-def _tell_results(run: Run) -> None:
-    if scores := evaluate.saved_scores(run.workdir, run.total_steps):
+def _tell_results(run: Run, state: TrainState) -> None:
+    """Prints the scores, computed now if an earlier end kept them from it, and the sheet."""
+    scores = evaluate.saved_scores(run.workdir, run.total_steps)
+    if not scores:
+        scores = evaluate.score(run.trained(state), run.pictures["validation"])
+    if scores:
         print(evaluate.described(scores))
     print(f"trained {run.total_steps} steps; sample sheet: {run.workdir.sheet(run.total_steps)}")
 

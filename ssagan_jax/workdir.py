@@ -59,11 +59,15 @@ class Workdir:
                     + "\n  ".join(different)
                     + "\nChoose another --workdir, or remove this one to start over"
                 )
-        place = next(folder for folder in (self.path, *self.path.parents) if folder.exists())
+        place = self._place()
         if not place.is_dir():
             raise WorkdirError(f"--workdir={self.path}: {place} is a file; choose a folder")
         if not os.access(place, os.W_OK | os.X_OK):
             raise WorkdirError(f"--workdir={self.path}: {place} cannot be written; choose another")
+
+    def _place(self) -> Path:
+        """The folder, or the nearest one above it that exists."""
+        return next(folder for folder in (self.path, *self.path.parents) if folder.exists())
 
     def write_config(self, config: ConfigDict) -> None:
         """Makes the folder and writes the config, as one step that leaves no half of a file."""
@@ -91,6 +95,11 @@ class Workdir:
             raise WorkdirError(f"{self._config}: not a config of this version ({error})") from error
         return config
 
+    def has_checkpoint(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        folder = self.checkpoints
+        return folder.is_dir() and any(child.name.isdigit() for child in folder.iterdir())
+
     def has_tokenizer(self) -> bool:
         """Whether the folder holds a tokenizer."""
         return self._tokenizer.exists()
@@ -114,7 +123,7 @@ class Workdir:
         Raises:
           WorkdirError: with both figures in MiB.
         """
-        free = shutil.disk_usage(self.path).free
+        free = shutil.disk_usage(self._place()).free
         if free < needed:
             raise WorkdirError(
                 f"{self.path}: {free / 2**20:.0f} MiB free, and the checkpoints take "

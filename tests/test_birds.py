@@ -244,7 +244,9 @@ def test_a_full_disk_is_named(source, monkeypatch):
 def test_a_missing_part_of_the_layout_is_named(source, missing):
     path = source / missing
     path.unlink() if path.is_file() else shutil.rmtree(path)
-    with pytest.raises(DataError, match=f"{path}.*no such file.*Expected are.*point `source`"):
+    with pytest.raises(
+        DataError, match=f"{path}.*no such file.*Expected are.*point config.data.dir"
+    ):
         examples(source)
 
 

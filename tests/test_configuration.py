@@ -169,7 +169,7 @@ def test_the_papers_numbers(name, paper):
 
 
 def test_every_key_has_a_rule_or_is_free():
-    assert set(BAD) == set(configuration._RULES)
+    assert set(BAD) == set(configuration.RULES)
     assert set(BAD) | UNRULED == set(flat(default_config()))
     assert not set(BAD) & UNRULED
 
@@ -178,7 +178,7 @@ def test_every_key_has_a_rule_or_is_free():
     ("key", "value"), [(key, value) for key, values in BAD.items() for value in values]
 )
 def test_a_bad_value_is_refused_with_its_key_and_what_is_allowed(key, value):
-    allowed = configuration._RULES[key][1]
+    allowed = configuration.RULES[key][1]
     config = changed(**{key.replace(".", "__"): value})
     with pytest.raises(ConfigError) as caught:
         validate(config)

@@ -20,7 +20,7 @@ LAYERS = (
     {"models"},
 )
 # Below every layer but the models, which know nothing of the project.
-GROUND = {"configuration": {"failures"}, "failures": set()}
+GROUND = {"configuration": {"failures", "rules"}, "failures": set(), "rules": set()}
 
 
 def module_of(path):

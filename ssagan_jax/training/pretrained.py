@@ -1,12 +1,13 @@
 """Encoders that do not start from scratch: published BERT and Inception weights."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from ssagan_jax.configuration import ConfigError
+from ssagan_jax.configuration import ConfigError, validate
 from ssagan_jax.models.bert import BertConfig, load_hf_bert
 from ssagan_jax.models.inception import load_inception
 from ssagan_jax.training.state import TrainState
@@ -18,10 +19,12 @@ def with_pretrained_sizes(config: ConfigDict) -> ConfigDict:
     With them a work folder describes its networks without the checkpoint they came from.
 
     Raises:
-      ConfigError: the checkpoint cannot be found, or is no plain BERT.
+      ConfigError: a file that the config names cannot be found, or the BERT is no plain one.
     """
     config = ConfigDict(config)
-    text = config.text_encoder
+    text, image = config.text_encoder, config.image_encoder
+    if image.name == "inception_v3" and not os.path.isfile(image.weights):
+        raise ConfigError(f"config.image_encoder.weights={image.weights!r}: there is no such file")
     if text.pretrained:
         bert, _ = _load_bert(text)
         text.vocab_size = bert.vocab_size
@@ -34,6 +37,7 @@ def with_pretrained_sizes(config: ConfigDict) -> ConfigDict:
         text.layer_norm_eps = bert.layer_norm_eps
         text.hidden_act = bert.hidden_act
         text.bert_dropout = bert.dropout
+        validate(config)
     return config.lock()
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from ssagan_jax.configuration import ConfigError
 from ssagan_jax.models.bert import BertConfig, BertTextEncoder
 from ssagan_jax.models.discriminator import Discriminator
 from ssagan_jax.models.generator import Generator
@@ -97,6 +98,11 @@ def _text_encoder(config: ConfigDict, vocabulary: Vocabulary, axis_name: str | N
     if text.name == "lstm":
         return LstmTextEncoder(
             vocabulary.size, text.embedding_dim, text.word_dim, text.dropout, axis_name
+        )
+    if text.vocab_size and text.vocab_size < vocabulary.size:
+        raise ConfigError(
+            f"config.text_encoder.vocab_size={text.vocab_size}: must be 0 or at least the "
+            f"tokenizer's {vocabulary.size}"
         )
     bert = BertConfig(
         vocab_size=text.vocab_size or vocabulary.size,
