@@ -162,7 +162,7 @@ def _log() -> ConfigDict:
     log.sheet_rows = 8  # captions on a sheet
     log.checkpoint_every = 1000  # steps between checkpoints
     log.keep_checkpoints = 3  # the last so many are kept
-    log.profile = False  # trace a few steps for TensorBoard's profiler
+    log.profile = False  # trace steps 10 to 15 of each stage, for xprof (TensorBoard's profiler)
     return log
 
 

@@ -228,7 +228,9 @@ def _stage(
     hooks = [periodic_actions.ReportProgress(num_train_steps=run.total_steps, writer=writer)]
     if log.profile:
         hooks.append(
-            periodic_actions.Profile(logdir=str(run.workdir.path), first_profile=step + 10)
+            periodic_actions.Profile(
+                logdir=str(run.workdir.path), first_profile=step + 10, profile_duration_ms=None
+            )
         )
     with Bar(name, first, step, last, run.config.train.batch_size) as bar:
         while step < last and not stop.signal:
