@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import sys
 from collections.abc import Iterator
 
@@ -29,8 +30,10 @@ def told() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
+        print("stopped", file=sys.stderr, flush=True)
+        # Not sys.exit: a compilation that still runs in a thread crashes the interpreter's end.
+        sys.stdout.flush()
+        os._exit(130)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

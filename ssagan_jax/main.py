@@ -61,13 +61,13 @@ def _reason(error: BaseException) -> str:
 def main(argv: list[str]) -> None:
     """Hands config and work folder to the training job."""
     logging.set_verbosity(logging.WARNING)
-    import tensorflow as tf
-
-    tf.config.set_visible_devices([], "GPU")
-    from ssagan_jax import train
-
     config_file = flags.FLAGS["config"].config_filename
-    with told():
+    with told():  # The imports take seconds, in which Ctrl-C may come.
+        import tensorflow as tf
+
+        tf.config.set_visible_devices([], "GPU")
+        from ssagan_jax import train
+
         train.train(_CONFIG.value, _WORKDIR.value or default_workdir(config_file))
 
 

@@ -476,3 +476,9 @@ def test_the_default_work_folder_is_named_after_config_and_variant():
     assert default_workdir("configs/bert.py") == "runs/bert"
     assert default_workdir("configs/bert.py:birds") == "runs/bert-birds"
     assert default_workdir("/elsewhere/my.py:toy_cars") == "runs/my-toy_cars"
+
+
+def test_ctrl_c_before_training_is_told_without_a_traceback():
+    program = "from ssagan_jax.failures import told\nwith told():\n    raise KeyboardInterrupt"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "stopped\n")
