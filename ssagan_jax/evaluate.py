@@ -13,9 +13,9 @@ from absl import logging
 
 from ssagan_jax.data.pipeline import Record, evaluation_batches
 from ssagan_jax.data.sources import open_pictures
-from ssagan_jax.failures import InputError, told
+from ssagan_jax.failures import told
 from ssagan_jax.metrics.toy_car_attributes import body_color, facing
-from ssagan_jax.trained import Trained, open_trained
+from ssagan_jax.trained import Trained, check_seed, open_trained
 from ssagan_jax.workdir import Workdir
 
 _BATCH = 16
@@ -93,8 +93,7 @@ def main() -> None:
     flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     with told():
-        if not 0 <= flags.seed < 2**32:
-            raise InputError(f"--seed={flags.seed}: must be 0 to 4294967295")
+        check_seed(flags.seed)
         trained = open_trained(flags.workdir, flags.checkpoint)
         scores = score(trained, open_pictures(trained.config)["validation"], flags.seed)
         print(described(scores) or f"no scores for {trained.config.data.name} yet")

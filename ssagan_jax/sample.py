@@ -15,7 +15,7 @@ from PIL import Image
 
 from ssagan_jax.failures import InputError, told
 from ssagan_jax.painting import sheet
-from ssagan_jax.trained import Trained, open_trained
+from ssagan_jax.trained import Trained, check_seed, open_trained
 
 _BATCH = 16
 
@@ -100,8 +100,7 @@ def main() -> None:
     with told():
         if flags.num < 1:
             raise InputError(f"--num={flags.num}: must be 1 or more")
-        if not 0 <= flags.seed < 2**32:
-            raise InputError(f"--seed={flags.seed}: must be 0 to 4294967295")
+        check_seed(flags.seed)
         request = Request(read_captions(flags.caption, flags.captions_file), flags.num, flags.seed)
         trained = open_trained(flags.workdir, flags.checkpoint)
         for caption in request.captions:

@@ -29,7 +29,7 @@ from ssagan_jax.training.state import (
     begin_gan_stage,
     build_networks,
     build_optimizers,
-    create_state,
+    initial_state,
 )
 from ssagan_jax.training.steps import Steps
 from ssagan_jax.workdir import Workdir
@@ -76,10 +76,11 @@ def train(config: ConfigDict, workdir: str) -> None:
     folder.check_config(config)
     pictures = open_pictures(config)
     tokenizer = _tokenizer(config, folder, pictures["train"])
-    first = None if folder.has_checkpoint() else _first_state(config, folder, tokenizer)
     # Nothing is written before all that could be refused was looked at.
+    state = None if folder.has_checkpoint() else _first_state(config, folder, tokenizer)
     run = _prepare(config, folder, pictures, tokenizer)
-    state = first or run.checkpoints.restore(state_shapes(config, tokenizer), run.batches)
+    if state is None:
+        state = run.checkpoints.restore(state_shapes(config, tokenizer), run.batches)
     if int(state.step) < run.total_steps:
         state = _train(run, state)
     _tell_results(run, state)
@@ -153,10 +154,7 @@ def _sample(
 
 def _first_state(config: ConfigDict, folder: Workdir, tokenizer: Tokenizer) -> TrainState:
     """The state of a new run, with what trained weights the config names."""
-    networks = build_networks(config, tokenizer.vocabulary)
-    # Only the form of the optimizers' states is asked for, and no number of steps changes it.
-    optimizers = build_optimizers(config, damsm_steps=1)
-    state = jax.jit(lambda: create_state(config, networks, optimizers))()
+    state = jax.jit(lambda: initial_state(config, tokenizer.vocabulary))()
     state = with_pretrained_weights(state, config)
     if config.damsm.checkpoint:
         state = _with_trained_encoders(state, config)

@@ -6,16 +6,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ssagan_jax.configuration import steps_of
 from ssagan_jax.data.tokenizer import Tokenizer
+from ssagan_jax.failures import InputError
 from ssagan_jax.painting import Painter
+from ssagan_jax.rules import RULES
 from ssagan_jax.training.checkpoints import Checkpoints
-from ssagan_jax.training.state import (
-    TrainState,
-    build_networks,
-    build_optimizers,
-    create_state,
-)
+from ssagan_jax.training.state import TrainState, build_networks, initial_state
 from ssagan_jax.workdir import Workdir
 
 
@@ -36,11 +32,16 @@ class Trained:
         return self.painter(self.state, tokens, mask, noise)
 
 
+def check_seed(seed: int) -> None:
+    """Refuses a --seed that no config may have either; raises InputError."""
+    holds, allowed = RULES["seed"]
+    if not holds(seed):
+        raise InputError(f"--seed={seed}: must be {allowed}")
+
+
 def state_shapes(config: ConfigDict, tokenizer: Tokenizer) -> TrainState:
     """Shapes and types of a run's state, without any computation."""
-    networks = build_networks(config, tokenizer.vocabulary)
-    optimizers = build_optimizers(config, steps_of(config.damsm, 1))
-    return jax.eval_shape(lambda: create_state(config, networks, optimizers))
+    return jax.eval_shape(lambda: initial_state(config, tokenizer.vocabulary))
 
 
 def open_trained(path: str, checkpoint: int | None = None) -> Trained:

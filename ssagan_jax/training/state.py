@@ -188,6 +188,13 @@ def create_state(config: ConfigDict, networks: Networks, optimizers: Optimizers)
     )
 
 
+def initial_state(config: ConfigDict, vocabulary: Vocabulary) -> TrainState:
+    """The state of a new run; under `jax.eval_shape`, its shapes and types alone."""
+    networks = build_networks(config, vocabulary)
+    # Only the form of the optimizers' states is asked for, and no number of steps changes it.
+    return create_state(config, networks, build_optimizers(config, damsm_steps=1))
+
+
 def begin_gan_stage(state: TrainState, optimizers: Optimizers) -> TrainState:
     """The state at the start of stage 2: the encoders' optimizer starts afresh."""
     return state.replace(encoders_opt=optimizers.encoders.init(state.encoders))
