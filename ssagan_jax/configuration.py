@@ -123,6 +123,8 @@ def _loss() -> ConfigDict:
     loss.magp_weight = 2.0  # lambda_MA (eq. 6)
     loss.magp_power = 6.0  # p (eq. 6)
     loss.magp_norm = "joint"  # norm of both gradients together (reference); "sum": eq. 6
+    loss.mismatched = "roll"  # the next caption, for the last picture the first; "shift": for the
+    # last picture none (reference)
     loss.gamma1 = 5.0  # sharpness of the attention over regions
     loss.gamma2 = 5.0  # sharpness over words
     loss.gamma3 = 10.0  # sharpness of the contrast between captions (eq. 1)
@@ -137,7 +139,7 @@ def _damsm() -> ConfigDict:
     damsm.warmup_steps = 100  # in which it rises from 0
     damsm.b1 = 0.5  # Adam
     damsm.b2 = 0.999  # Adam
-    damsm.clip_norm = 0.25  # the gradient's norm is cut to this, in both stages
+    damsm.clip_norm = 0.25  # stage 1: the gradient's norm is cut to this
     damsm.checkpoint = ""  # a work folder whose trained encoders (and tokenizer) skip stage 1
     return damsm
 

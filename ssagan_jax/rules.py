@@ -62,6 +62,7 @@ RULES: dict[str, Rule] = {
     "loss.magp_weight": _AT_LEAST_0,
     "loss.magp_power": _AT_LEAST_1,
     "loss.magp_norm": _one_of("joint", "sum"),
+    "loss.mismatched": _one_of("roll", "shift"),
     "loss.gamma1": _ABOVE_0,
     "loss.gamma2": _ABOVE_0,
     "loss.gamma3": _ABOVE_0,

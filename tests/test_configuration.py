@@ -93,6 +93,7 @@ BAD = {
     "loss.magp_weight": [-1.0],
     "loss.magp_power": [0.5],
     "loss.magp_norm": ["max"],
+    "loss.mismatched": ["random"],
     "loss.gamma1": [0.0],
     "loss.gamma2": [0.0],
     "loss.gamma3": [0.0],

@@ -39,10 +39,11 @@ def trained_config(tiny_config):
 
 @pytest.fixture(scope="module")
 def frozen_config(trained_config):
-    """Frozen encoders, two discriminator updates, no averaged weights."""
+    """Frozen encoders, two discriminator updates, no wrong caption for the last, no averages."""
     config = copy.deepcopy(trained_config)
     config.train.encoders = "frozen"
     config.discriminator.updates = 2
+    config.loss.mismatched = "shift"
     config.train.ema_decay = 0.0
     return config
 
@@ -209,19 +210,6 @@ def moments(current, name):
     return [adam.mu, adam.nu]
 
 
-def loose(current, name):
-    """Names of a network's tensors that Adam moves by the rounding of a zero gradient.
-
-    They are the biases in front of a normalization, and the running means that contain them.
-    """
-    if name == "batch_stats":
-        named, _ = jax.tree_util.tree_flatten_with_path(current.batch_stats)
-        names = {jax.tree_util.keystr(path) for path, _ in named}
-        return {path for path in names if path.endswith("['mean']")}
-    named, _ = jax.tree_util.tree_flatten_with_path(moments(current, f"{name}_opt")[1])
-    return {jax.tree_util.keystr(path) for path, square in named if square.max() < 1e-20}
-
-
 def differs(found, wanted):
     return max(distances(found, wanted).values()) > 1e-6
 
@@ -273,14 +261,15 @@ def plain(trained_config, vocabulary):
     def judge(params, images, sentence):
         return networks.discriminator.apply({"params": params}, images, sentence)[0]
 
-    def discriminator(params, generator, batch_stats, batch, noise, sentence):
+    def discriminator(params, mismatched, generator, batch_stats, batch, noise, sentence):
         """Gradients of the adversarial loss and of the weighted penalty, and both values."""
         images, (fakes, _) = pixels(batch), paint(generator, batch_stats, noise, sentence)
-        mismatched = jnp.concatenate([sentence[1:], sentence[:1]])
+        pairs = len(images) if mismatched == "roll" else len(images) - 1
+        others = jnp.concatenate([sentence[1:], sentence[:1]])[:pairs]
 
         def adversarial(params):
             real = jnp.maximum(0, 1 - judge(params, images, sentence)).mean()
-            wrong = jnp.maximum(0, 1 + judge(params, images, mismatched)).mean()
+            wrong = jnp.maximum(0, 1 + judge(params, images[:pairs], others)).mean()
             fake = jnp.maximum(0, 1 + judge(params, fakes, sentence)).mean()
             return real + (wrong + fake) / 2
 
@@ -311,7 +300,7 @@ def plain(trained_config, vocabulary):
 
     return {
         "encoders": jax.jit(encoders, static_argnums=3),
-        "discriminator": jax.jit(discriminator),
+        "discriminator": jax.jit(discriminator, static_argnums=1),
         "generator": jax.jit(generator),
     }
 
@@ -334,7 +323,7 @@ def plain_gan_step(plain, config, current, batch):
         encoders, encoders_opt = updated(optimizers.encoders, gradient, encoders_opt, encoders)
 
     judged = current.discriminator, current.discriminator_opt
-    painter = current.generator, current.batch_stats, batch, noise, text[1]
+    painter = config.loss.mismatched, current.generator, current.batch_stats, batch, noise, text[1]
     adversarial, penalty, *values = plain["discriminator"](judged[0], *painter)
     if config.discriminator.updates == 1:
         both = jax.tree.map(jnp.add, adversarial, penalty)
@@ -376,7 +365,7 @@ def plain_steps(plain, gan_start, batches):
 
 @pytest.fixture(scope="module")
 def frozen_run(frozen_config, vocabulary):
-    return Run(frozen_config, vocabulary, devices=1, double=True)
+    return Run(frozen_config, vocabulary, devices=4, double=True)
 
 
 @pytest.fixture(scope="module")
@@ -425,11 +414,7 @@ def test_devices_change_nothing_in_float64(after_training):
 def test_devices_change_nothing_in_float32(after_training, devices):
     (found, found_metrics), (wanted, metrics) = (after_training(n, False) for n in (devices, 1))
     for name in NETWORKS:
-        assert_all_close(getattr(found, name), getattr(wanted, name), 1e-4)
-        far = distances(getattr(found, name), getattr(wanted, name))
-        assert max(far.values()) < 1e-2
-        exact = after_training(1, True)[0]
-        assert {path for path, value in far.items() if value > 1e-4} <= loose(exact, name)
+        assert_close(getattr(found, name), getattr(wanted, name), 1e-4)
     assert_close(found_metrics, metrics, 1e-4)
 
 

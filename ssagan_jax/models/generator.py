@@ -55,7 +55,7 @@ class SemanticSpatialBatchNorm(nn.Module):
         self, features: jax.Array, sentence: jax.Array, mask: jax.Array, train: bool
     ) -> jax.Array:
         """Features [B, H, W, C], sentence [B, E], mask [B, H, W, 1] in (0, 1) to [B, H, W, C]."""
-        normalized = layers.batch_norm(train, False, self.axis_name)(features)
+        normalized = layers.BatchNorm(train, False, self.axis_name)(features)
         gamma = self._affine("gamma", features.shape[-1], sentence)
         beta = self._affine("beta", features.shape[-1], sentence)
         if self.modulation == "paper":
@@ -78,8 +78,8 @@ class MaskPredictor(nn.Module):
     @nn.compact
     def __call__(self, features: jax.Array, train: bool) -> jax.Array:
         """Features [B, H, W, C] to logits [B, H, W, 1]."""
-        hidden = layers.conv(self.hidden, 3)(features)
-        hidden = nn.relu(layers.batch_norm(train, True, self.axis_name)(hidden))
+        hidden = layers.conv(self.hidden, 3, absorbed_bias=True)(features)
+        hidden = nn.relu(layers.BatchNorm(train, True, self.axis_name)(hidden))
         return layers.conv(1, 1)(hidden)
 
 
@@ -87,10 +87,18 @@ class Block(nn.Module):
     """A residual block: SSACN with `mask`, plain (unconditioned batch norm) without.
 
     The residual branch starts at zero (`residual_gain`), so a new block is its shortcut.
+
+    Attributes:
+      features: output channels.
+      modulation: see SemanticSpatialBatchNorm.
+      feeds_mask: whether a mask is predicted from the output, here or further up; if not, what is
+        added to a whole channel of it ends in a batch norm.
+      axis_name: mapped axis of the global batch, or None.
     """
 
     features: int
     modulation: str = "reference"
+    feeds_mask: bool = True
     axis_name: str | None = None
 
     @nn.compact
@@ -101,16 +109,18 @@ class Block(nn.Module):
 
         def norm(values: jax.Array, index: int) -> jax.Array:
             if mask is None:
-                return layers.batch_norm(train, True, self.axis_name, name=f"norm{index}")(values)
+                return layers.BatchNorm(train, True, self.axis_name, name=f"norm{index}")(values)
             sscbn = SemanticSpatialBatchNorm(self.modulation, self.axis_name, name=f"sscbn{index}")
             return sscbn(values, sentence, mask, train)
 
-        hidden = layers.conv(self.features, 3)(nn.relu(norm(inputs, 0)))
-        hidden = layers.conv(self.features, 3)(nn.relu(norm(hidden, 1)))
+        absorbed = not self.feeds_mask
+        hidden = layers.conv(self.features, 3, absorbed_bias=True)(nn.relu(norm(inputs, 0)))
+        hidden = layers.conv(self.features, 3, absorbed_bias=absorbed)(nn.relu(norm(hidden, 1)))
         gain = self.param("residual_gain", nn.initializers.zeros, (1,))
         shortcut = inputs
         if inputs.shape[-1] != self.features:
-            shortcut = layers.conv(self.features, 1, name="shortcut")(inputs)
+            conv = layers.conv(self.features, 1, absorbed_bias=absorbed, name="shortcut")
+            shortcut = conv(inputs)
         return shortcut + gain[0] * hidden
 
 
@@ -167,11 +177,14 @@ class Generator(nn.Module):
                     logits = layers.upsample_mask_2x(logits)
                 mask = nn.sigmoid(logits)
                 masks.append(mask)
-            block = Block(width, self.modulation, self.axis_name, name=f"block{index}")
+            feeds_mask = index + 1 < min(self.ssacn_blocks, len(widths))
+            block = Block(
+                width, self.modulation, feeds_mask, self.axis_name, name=f"block{index}"
+            )
             hidden = block(hidden, sentence, mask, train)
-            if index + 1 < min(self.ssacn_blocks, len(widths)):
+            if feeds_mask:
                 logits = self._predict_mask(index + 1, hidden, train)
-        hidden = layers.leaky_relu(layers.batch_norm(train, True, self.axis_name)(hidden))
+        hidden = layers.leaky_relu(layers.BatchNorm(train, True, self.axis_name)(hidden))
         return jnp.tanh(layers.conv(3, 3, name="to_rgb")(hidden)), masks
 
     def _predict_mask(self, index: int, hidden: jax.Array, train: bool) -> jax.Array:

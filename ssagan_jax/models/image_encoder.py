@@ -37,6 +37,6 @@ class CnnImageEncoder(nn.Module):
         return regions.reshape(regions.shape[0], -1, self.embedding_dim), code
 
     def _down(self, hidden: jax.Array, width: int) -> jax.Array:
-        hidden = layers.conv(width, 4, 2)(hidden)
+        hidden = layers.conv(width, 4, 2, use_bias=False)(hidden)
         groups = next(groups for groups in (8, 4, 2, 1) if width % groups == 0)
         return layers.leaky_relu(nn.GroupNorm(groups)(hidden))

@@ -1,5 +1,7 @@
 """Layers that the networks share. Pictures and feature maps are NHWC."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -52,10 +54,26 @@ class Dropout(nn.Module):
         return jnp.where(own_rows(keep, self.axis_name), inputs / (1 - self.rate), 0)
 
 
-def conv(features: int, kernel: int, stride: int = 1, use_bias: bool = True, **kwargs) -> nn.Conv:
+class Conv(nn.Conv):
+    """flax's convolution, whose bias may be kept as it is.
+
+    Attributes:
+      absorbed_bias: whether a batch norm behind it takes the bias out again. Its gradient is then
+        zero but for rounding, which Adam would divide by its size and make full steps of.
+    """
+
+    absorbed_bias: bool = False
+
+    def param(self, name: str, *args: Any, **kwargs: Any) -> jax.Array:
+        """A parameter; see `absorbed_bias`."""
+        value = super().param(name, *args, **kwargs)
+        return lax.stop_gradient(value) if self.absorbed_bias and name == "bias" else value
+
+
+def conv(features: int, kernel: int, stride: int = 1, use_bias: bool = True, **kwargs: Any) -> Conv:
     """A square convolution with PyTorch's padding (kernel - 1) // 2 and initial weights."""
     pad = (kernel - 1) // 2
-    return nn.Conv(
+    return Conv(
         features,
         (kernel, kernel),
         (stride, stride),
@@ -106,17 +124,64 @@ def halving_product(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
     return jnp.concatenate(windows, -1) @ rows.reshape(16 * channels, -1)
 
 
-def batch_norm(train: bool, affine: bool, axis_name: str | None, **kwargs) -> nn.BatchNorm:
-    """Batch norm over the global batch; in evaluation it uses the running statistics."""
-    return nn.BatchNorm(
-        use_running_average=not train,
-        momentum=0.9,
-        epsilon=1e-5,
-        use_scale=affine,
-        use_bias=affine,
-        axis_name=axis_name,
-        **kwargs,
-    )
+class BatchNorm(nn.Module):
+    """Batch norm over the global batch, with PyTorch's statistics.
+
+    Unlike flax's it keeps the unbiased variance for evaluation, as PyTorch does.
+
+    Attributes:
+      train: whether it uses, and updates, this batch's statistics instead of the running ones.
+      affine: whether a learned scale and bias follow.
+      axis_name: mapped axis of the global batch, or None.
+    """
+
+    train: bool
+    affine: bool
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """[B, H, W, C] to the same, normalized over all but C."""
+        shape = inputs.shape[-1:]
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        var = self.variable("batch_stats", "var", jnp.ones, shape)
+        if not self.train:
+            normalized = normalize(inputs, mean.value, var.value, 1e-5)
+        else:
+            axis_name = None if self.is_initializing() else self.axis_name
+            normalized, found = normalize_by_batch(inputs, 1e-5, axis_name)
+            if not self.is_initializing():
+                mean.value = 0.9 * mean.value + 0.1 * found[0]
+                var.value = 0.9 * var.value + 0.1 * found[1]
+        if not self.affine:
+            return normalized
+        scale = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        return normalized * scale[None, None, None] + bias[None, None, None]
+
+
+def normalize(inputs: jax.Array, mean: jax.Array, var: jax.Array, epsilon: float) -> jax.Array:
+    """Inputs [B, H, W, C] by the means [C] and variances [C] of their channels."""
+    return (inputs - mean[None, None, None]) * lax.rsqrt(var + epsilon)[None, None, None]
+
+
+def normalize_by_batch(
+    inputs: jax.Array, epsilon: float, axis_name: str | None
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """Inputs [B, H, W, C] by the statistics of the global batch.
+
+    Returns:
+      The normalized inputs, and the mean and unbiased variance [C] that evaluation averages.
+    """
+
+    def over_batch(values: jax.Array) -> jax.Array:
+        local = values.mean((0, 1, 2))
+        return local if axis_name is None else lax.pmean(local, axis_name)
+
+    mean = over_batch(inputs)
+    var = over_batch((inputs - mean[None, None, None]) ** 2)
+    count = inputs.size // inputs.shape[-1] * axis_size(axis_name)
+    return normalize(inputs, mean, var, epsilon), (mean, var * count / (count - 1))
 
 
 def leaky_relu(inputs: jax.Array) -> jax.Array:

@@ -114,9 +114,9 @@ def hinge_real(logits: jax.Array) -> jax.Array:
     return jax.nn.relu(1 - logits).mean()
 
 
-def hinge_fake(logits: jax.Array) -> jax.Array:
-    """Mean of max(0, 1 + D) over generated or mismatched pairs f32[B] (eq. 6)."""
-    return jax.nn.relu(1 + logits).mean()
+def hinge_fake(logits: jax.Array, weights: jax.Array | float = 1.0) -> jax.Array:
+    """Mean of max(0, 1 + D) over generated or mismatched pairs f32[B], weighted f32[B] (eq. 6)."""
+    return (weights * jax.nn.relu(1 + logits)).mean()
 
 
 def matching_aware_penalty(

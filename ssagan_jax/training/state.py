@@ -144,12 +144,12 @@ def build_optimizers(config: ConfigDict, damsm_steps: int) -> Optimizers:
     rate = optax.warmup_cosine_decay_schedule(
         0.0, damsm.learning_rate, warmup, max(damsm_steps, 1), train.encoder_learning_rate
     )
-    # A schedule like stage 1's, so that the optimizer's state looks alike in both stages.
+    # In form like stage 1's, so that the optimizer's state looks alike in both stages.
     constant = optax.constant_schedule(train.encoder_learning_rate)
     clip = optax.clip_by_global_norm(damsm.clip_norm)
     return Optimizers(
         damsm=optax.chain(clip, optax.adam(rate, b1=damsm.b1, b2=damsm.b2)),
-        encoders=optax.chain(clip, adam(constant)),
+        encoders=optax.chain(optax.identity(), adam(constant)),
         generator=adam(config.generator.learning_rate),
         discriminator=adam(config.discriminator.learning_rate),
     )

@@ -143,22 +143,33 @@ class Steps:
             return logits.sum(), (logits, features)
 
         gradients, (matched, features) = jax.grad(judge, (0, 1), has_aux=True)(images, sentence)
-        # Each picture gets the next one's caption, around the end of the global batch.
-        shifted = own_rows(jnp.roll(all_rows(sentence, self.axis_name), -1, 0), self.axis_name)
+        shifted, weights = self._mismatch(sentence)
         mismatched = net.apply({"params": params}, features, shifted, method="logits")
         generated, _ = net.apply({"params": params}, fakes, sentence)
-        real = losses.hinge_real(matched)
-        wrong, fake = losses.hinge_fake(mismatched), losses.hinge_fake(generated)
+        real, fake = losses.hinge_real(matched), losses.hinge_fake(generated)
+        wrong = losses.hinge_fake(mismatched, weights)
         penalty = losses.matching_aware_penalty(*gradients, config.magp_power, config.magp_norm)
         adversarial = real + (fake + wrong) / 2
         metrics = {
             "discriminator/adversarial": adversarial,
             "discriminator/magp": penalty,
             "discriminator/real": matched.mean(),
-            "discriminator/mismatched": mismatched.mean(),
+            "discriminator/mismatched": (weights * mismatched).mean(),
             "discriminator/generated": generated.mean(),
         }
         return adversarial, config.magp_weight * penalty, metrics
+
+    def _mismatch(self, sentence: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Every picture's wrong caption, the next one of the global batch, and its weight.
+
+        "roll": the last picture gets the first caption. "shift": it gets none, as in the reference.
+        """
+        size = len(sentence) * axis_size(self.axis_name)
+        shifted = jnp.roll(all_rows(sentence, self.axis_name), -1, 0)
+        weights = jnp.ones(size, sentence.dtype)
+        if self.config.loss.mismatched == "shift":
+            weights = weights.at[-1].set(0) * size / (size - 1)
+        return own_rows(shifted, self.axis_name), own_rows(weights, self.axis_name)
 
     def _update_discriminator(
         self, state: TrainState, images: jax.Array, fakes: jax.Array, sentence: jax.Array
