@@ -154,7 +154,7 @@ def steps_of_checkpoints(workdir):
     return sorted(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*"))
 
 
-def position(workdir, step=STEPS):
+def position(workdir, step):
     (path,) = (workdir / f"checkpoints/{step}/position").glob("*.json")
     return json.loads(path.read_text())
 
@@ -165,16 +165,16 @@ def pixels(path):
         return np.asarray(image)
 
 
-def assert_same_end(workdir, other):
+def assert_same_end(workdir, other, steps=STEPS):
     """Both runs ended with the same bits, at the same place in the data."""
     ours, theirs = (open_trained(str(folder)).state for folder in (workdir, other))
-    assert int(ours.step) == int(theirs.step) == STEPS
+    assert int(ours.step) == int(theirs.step) == steps
     paths = jax.tree_util.tree_leaves_with_path(ours)
     for (path, left), right in zip(paths, jax.tree.leaves(theirs), strict=True):
         name = jax.tree_util.keystr(path)
         assert np.asarray(left).tobytes() == np.asarray(right).tobytes(), name
-    assert position(workdir) == position(other)
-    names = [f"samples/step_{STEPS:07d}.png", "eval/metrics.jsonl", "tokenizer.json"]
+    assert position(workdir, steps) == position(other, steps)
+    names = [f"samples/step_{steps:07d}.png", "eval/metrics.jsonl", "tokenizer.json"]
     for name in names:
         assert (workdir / name).read_bytes() == (other / name).read_bytes()
 
@@ -262,6 +262,15 @@ def test_a_run_killed_while_it_writes_goes_on_as_if_it_had_not_been(interrupted,
     assert last.returncode == 0 and "Traceback" not in last.stderr
     assert re.search("now at step [36]", last.stdout)
     assert_same_end(workdir, finished[0])
+
+
+def test_twenty_steps_give_the_same_bits_twice(train, shared):
+    # Two processes, whose threads the machine schedules as it likes.
+    folders = [shared / "once", shared / "again"]
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(lambda folder: train(folder, **{"train.steps": 16}), folders))
+    assert [done.returncode for done in runs] == [0, 0], runs
+    assert_same_end(*folders, steps=20)
 
 
 @pytest.fixture
