@@ -93,6 +93,9 @@ def _image_encoder() -> ConfigDict:
     image = ConfigDict()
     image.name = "cnn"  # "cnn" learns from scratch; "inception_v3" needs `weights` (the paper)
     image.channels = 32  # cnn: width of the first layer
+    image.statistics = (
+        "kept"  # inception_v3: of its batch norms; "batch": of each batch (reference)
+    )
     image.weights = ""  # inception_v3: torchvision's file (.pth or .safetensors)
     return image
 

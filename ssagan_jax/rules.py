@@ -48,6 +48,7 @@ RULES: dict[str, Rule] = {
     "text_encoder.pooling": _one_of("cls", "mean"),
     "image_encoder.name": _one_of("cnn", "inception_v3"),
     "image_encoder.channels": _AT_LEAST_1,
+    "image_encoder.statistics": _one_of("kept", "batch"),
     "generator.noise_dim": _AT_LEAST_1,
     "generator.channels": _AT_LEAST_1,
     "generator.ssacn_blocks": _AT_LEAST_0,

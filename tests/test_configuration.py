@@ -79,6 +79,7 @@ BAD = {
     "text_encoder.pooling": ["max"],
     "image_encoder.name": ["vgg"],
     "image_encoder.channels": [0],
+    "image_encoder.statistics": ["none"],
     "generator.noise_dim": [0],
     "generator.channels": [0],
     "generator.ssacn_blocks": [-1],

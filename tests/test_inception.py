@@ -1,5 +1,6 @@
 """Inception v3 against stored outputs of PyTorch, and the frozen trunk under the two heads."""
 
+import functools
 import zlib
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
+from jax import lax
 
 from ssagan_jax.models.inception import (
     InceptionImageEncoder,
@@ -106,6 +108,43 @@ def test_image_encoder_is_two_heads_on_the_frozen_trunk(picture, torchvision_ten
     mixed_6e, pooled, _ = WANTED["torchvision"]
     np.testing.assert_allclose(regions[0, 4 * 17 + 9, :3], mixed_6e, atol=2e-4)
     np.testing.assert_allclose(code[0, :3], pooled, atol=1e-4)
+
+
+def test_a_mutable_trunk_is_normalized_by_the_batch_and_keeps_its_statistics(
+    picture, torchvision_tensors
+):
+    trunk = from_torchvision(torchvision_tensors)
+    pictures = jnp.concatenate([picture, picture[:, ::-1], 0.5 * picture[:, :, ::-1]])
+    look = jax.jit(functools.partial(InceptionV3Features().apply, mutable=["trunk"]))
+    _, updates = look(trunk, pictures)
+    first, second = ("Conv2d_1a_3x3", "Conv2d_2a_3x3")
+    # By hand up to the second convolution's mean.
+    resized = jax.image.resize(pictures, (3, 299, 299, 3), "linear", antialias=False)
+    hidden = lax.conv_general_dilated(
+        resized,
+        trunk["trunk"][first]["kernel"],
+        (2, 2),
+        "VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    before, after = trunk["trunk"][first], updates["trunk"][first]
+    hidden = np.asarray(hidden)
+    mean, variance = np.mean(hidden, (0, 1, 2)), np.var(hidden, (0, 1, 2), ddof=1)
+    np.testing.assert_allclose(after["mean"], 0.9 * before["mean"] + 0.1 * mean, atol=1e-5)
+    np.testing.assert_allclose(after["variance"], 0.9 * before["variance"] + 0.1 * variance, 1e-5)
+    for name in ("kernel", "scale", "bias"):
+        np.testing.assert_array_equal(after[name], before[name])
+    norm = (hidden - mean) / np.sqrt(np.var(hidden, (0, 1, 2)) + 1e-3)
+    hidden = np.maximum(norm * before["scale"] + before["bias"], 0)
+    hidden = lax.conv_general_dilated(
+        hidden,
+        trunk["trunk"][second]["kernel"],
+        (1, 1),
+        "VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    moved = 0.9 * trunk["trunk"][second]["mean"] + 0.1 * np.mean(hidden, (0, 1, 2))
+    np.testing.assert_allclose(updates["trunk"][second]["mean"], moved, atol=1e-4)
 
 
 def test_heads_begin_within_a_tenth(picture):

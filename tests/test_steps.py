@@ -6,14 +6,17 @@ behind rounding; what users run, float32, is compared across devices too.
 
 import contextlib
 import copy
+import dataclasses
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from ssagan_jax.models import layers
 from ssagan_jax.training import losses, parallel, state, steps
 from ssagan_jax.training.state import Networks
 
@@ -107,9 +110,11 @@ def doubled(tree):
 class Run:
     """Both steps of a config, compiled for so many devices; takes and gives states in numpy."""
 
-    def __init__(self, config, vocabulary, devices, double):
+    def __init__(self, config, vocabulary, devices, double, image_encoder=None):
         self.optimizers = state.build_optimizers(config, DAMSM_STEPS)
         networks = state.build_networks(config, vocabulary, parallel.AXIS)
+        if image_encoder is not None:
+            networks = dataclasses.replace(networks, image_encoder=image_encoder)
         self.steps = steps.Steps(config, networks, self.optimizers, parallel.AXIS)
         self.devices, self.double = jax.local_devices()[:devices], double
         with self.here():
@@ -397,6 +402,49 @@ def test_encoders_step_lowers_damsm(runs, create, batches):
         assert_equal(getattr(current, name), getattr(create(0), name))
 
 
+class Averager(nn.Module):
+    """An image encoder whose trunk is the running mean of a channel, which it subtracts."""
+
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images):
+        kept = self.variable("trunk", "mean", jnp.zeros, (3,))
+        if self.is_mutable_collection("trunk") and not self.is_initializing():
+            _, (found, _) = layers.normalize_by_batch(images, 0.0, self.axis_name)
+            kept.value = 0.9 * kept.value + 0.1 * found
+        small = (images - kept.value[None, None, None])[:, ::4, ::4].reshape(len(images), -1, 3)
+        return nn.Dense(16, name="regions")(small), nn.Dense(16, name="code")(small.mean(1))
+
+
+@pytest.mark.parametrize(("statistics", "moves"), [("batch", True), ("kept", False)])
+def test_the_trunk_follows_the_global_batch_if_asked(
+    trained_config, vocabulary, create, batches, statistics, moves
+):
+    config = copy.deepcopy(trained_config)
+    config.image_encoder.statistics = statistics
+    looker = Averager(parallel.AXIS)
+    run = Run(config, vocabulary, devices=4, double=False, image_encoder=looker)
+    pixels = batches[0]["image"] / 127.5 - 1
+    variables = jax.device_get(Averager().init(jax.random.key(0), pixels))
+    first = create(0)
+    encoders = first.encoders | {"image": variables["params"]}
+    optimizer = run.optimizers.damsm.init(encoders)
+    first = first.replace(encoders=encoders, encoders_opt=optimizer, trunk=variables["trunk"])
+    after, _ = run.take("encoders", first, batches[0])
+    wanted = 0.1 * pixels.mean((0, 1, 2)) if moves else np.zeros(3)
+    np.testing.assert_allclose(after.trunk["mean"], wanted, atol=1e-7)
+    # Stage 2 looks at the real pictures and at the painted ones.
+    begun = jax.device_get(state.begin_gan_stage(after, run.optimizers))
+    later, _ = run.take("gan", begun, batches[0])
+    once = 0.9 * wanted + wanted
+    if moves:
+        assert np.abs(later.trunk["mean"] - once).max() > 1e-3
+        assert np.abs((later.trunk["mean"] - 0.9 * once) / 0.1).max() < 1
+    else:
+        assert_equal(later.trunk, first.trunk)
+
+
 # Devices
 
 
@@ -515,11 +563,14 @@ class PairTable:
 
 
 @pytest.mark.parametrize("devices", [1, 4])
-def test_captions_of_the_discriminator(trained_config, gan_start, devices):
-    """Real with its own, real with the next one's around the GLOBAL batch, generated with own."""
+@pytest.mark.parametrize(("mismatched", "pairs"), [("roll", 8), ("shift", 7)])
+def test_captions_of_the_discriminator(trained_config, gan_start, devices, mismatched, pairs):
+    """Real with its own, real with the next one's of the GLOBAL batch, generated with own."""
     networks = Networks(None, None, None, PairTable())
     optimizers = state.Optimizers(None, None, None, optax.sgd(1.0))
-    both = steps.Steps(trained_config, networks, optimizers, "batch")
+    config = copy.deepcopy(trained_config)
+    config.loss.mismatched = mismatched
+    both = steps.Steps(config, networks, optimizers, "batch")
 
     def gradient(rows):
         current = gan_start.replace(
@@ -535,8 +586,9 @@ def test_captions_of_the_discriminator(trained_config, gan_start, devices):
     wanted = np.zeros((16, 8))
     for picture in range(8):
         wanted[picture, picture] -= 1 / 8
-        wanted[picture, (picture + 1) % 8] += 1 / 16
         wanted[8 + picture, picture] += 1 / 16
+    for picture in range(pairs):
+        wanted[picture, (picture + 1) % 8] += 1 / (2 * pairs)
     np.testing.assert_allclose(found, np.stack([wanted] * devices), atol=1e-6)
 
 

@@ -178,9 +178,7 @@ class Generator(nn.Module):
                 mask = nn.sigmoid(logits)
                 masks.append(mask)
             feeds_mask = index + 1 < min(self.ssacn_blocks, len(widths))
-            block = Block(
-                width, self.modulation, feeds_mask, self.axis_name, name=f"block{index}"
-            )
+            block = Block(width, self.modulation, feeds_mask, self.axis_name, name=f"block{index}")
             hidden = block(hidden, sentence, mask, train)
             if feeds_mask:
                 logits = self._predict_mask(index + 1, hidden, train)

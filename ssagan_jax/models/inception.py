@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssagan_jax.models import torch_files
+from ssagan_jax.models import layers, torch_files
 
 _INPUT_SIZE = 299
 _BATCH_NORM_EPSILON = 1e-3
@@ -78,12 +78,16 @@ def _frozen(
 
 
 class _Conv(nn.Module):
-    """Convolution without bias, batch norm with fixed statistics, ReLU."""
+    """Convolution without bias, batch norm with a fixed scale and bias, ReLU.
+
+    Where "trunk" is mutable, its statistics are the global batch's, and the kept ones follow.
+    """
 
     features: int
     kernel: tuple[int, int]
     stride: int = 1
     padding: str = "SAME"
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
@@ -91,15 +95,19 @@ class _Conv(nn.Module):
         kernel = _frozen(self, "kernel", nn.initializers.he_normal(), shape)
         scale = _frozen(self, "scale", nn.initializers.ones, shape[-1:])
         bias = _frozen(self, "bias", nn.initializers.zeros, shape[-1:])
-        mean = _frozen(self, "mean", nn.initializers.zeros, shape[-1:])
-        variance = _frozen(self, "variance", nn.initializers.ones, shape[-1:])
+        mean = self.variable("trunk", "mean", jnp.zeros, shape[-1:])
+        variance = self.variable("trunk", "variance", jnp.ones, shape[-1:])
         strides, layout = (self.stride, self.stride), ("NHWC", "HWIO", "NHWC")
         hidden = jax.lax.conv_general_dilated(
             inputs, kernel, strides, self.padding, dimension_numbers=layout
         )
-        scale = scale * jax.lax.rsqrt(variance + _BATCH_NORM_EPSILON)
-        mean, scale, bias = (vector[None, None, None] for vector in (mean, scale, bias))
-        return nn.relu((hidden - mean) * scale + bias)
+        if self.is_mutable_collection("trunk") and not self.is_initializing():
+            hidden, found = layers.normalize_by_batch(hidden, _BATCH_NORM_EPSILON, self.axis_name)
+            for kept, value in zip((mean, variance), found, strict=True):
+                kept.value = 0.9 * kept.value + 0.1 * value
+        else:
+            hidden = layers.normalize(hidden, mean.value, variance.value, _BATCH_NORM_EPSILON)
+        return nn.relu(hidden * scale[None, None, None] + bias[None, None, None])
 
 
 class _Block(nn.Module):
@@ -117,6 +125,7 @@ class _Block(nn.Module):
     pool_features: int
     pool: str = "average"
     split: bool = False
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
@@ -129,37 +138,41 @@ class _Block(nn.Module):
         else:
             padded = self.pool == "average"
             pooled = nn.avg_pool(inputs, (3, 3), padding="SAME", count_include_pad=padded)
-        outputs.append(_Conv(self.pool_features, (1, 1), name="branch_pool")(pooled))
+        projection = _Conv(self.pool_features, (1, 1), axis_name=self.axis_name, name="branch_pool")
+        outputs.append(projection(pooled))
         return jnp.concatenate(outputs, axis=-1)
 
     def _run(
         self, hidden: jax.Array, name: str, steps: tuple[tuple[int, int, int], ...]
     ) -> list[jax.Array]:
         split = self.split and name != "branch1x1"
+        conv = functools.partial(_Conv, axis_name=self.axis_name)
         for i, (features, height, width) in enumerate(steps, start=1):
             label = f"{name}_{i}" if split or len(steps) > 1 else name
             halves = not self.pool_features and i == len(steps)
             how = (2, "VALID") if halves else (1, "SAME")
-            hidden = _Conv(features, (height, width), *how, name=label)(hidden)
+            hidden = conv(features, (height, width), *how, name=label)(hidden)
         if not split:
             return [hidden]
         ends = (("a", (1, 3)), ("b", (3, 1)))
         label = f"{name}_{len(steps) + 1}"
-        return [_Conv(384, kernel, name=label + end)(hidden) for end, kernel in ends]
+        return [conv(384, kernel, name=label + end)(hidden) for end, kernel in ends]
 
 
 class InceptionV3Features(nn.Module):
-    """Inception v3 with fixed weights and batch statistics.
+    """Inception v3 with fixed weights.
 
     Called with images f32[B, S, S, 3] in [-1, 1], any S, which are resized to 299 bilinearly (half
     pixel centres, no antialiasing: torch's F.interpolate); returns `InceptionTaps`. All variables
     are in the collection "trunk"; gradients reach the images. `load_inception` reads weights.
+    Its batch norms use the kept statistics, or, where "trunk" is mutable, the global batch's.
 
     Attributes:
       variant: "torchvision", or "fid" for the TensorFlow network of 2015-12-05 that FID is defined
         by, as pytorch-fid and torch-fidelity distribute it: average pools leave the padding out,
         the last block pools by maximum, and the classifier has 1008 classes.
       logits: whether to run the classifier.
+      axis_name: mapped axis of the global batch, or None.
 
     Raises:
       ValueError: `variant` is unknown, or the images are not [B, S, S, 3].
@@ -167,6 +180,7 @@ class InceptionV3Features(nn.Module):
 
     variant: str = "torchvision"
     logits: bool = False
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array) -> InceptionTaps:
@@ -178,7 +192,7 @@ class InceptionV3Features(nn.Module):
         size = (images.shape[0], _INPUT_SIZE, _INPUT_SIZE, 3)
         hidden = self._stem(jax.image.resize(images, size, "linear", antialias=False))
         pool = "average" if self.variant == "torchvision" else "average_inside"
-        block = functools.partial(_Block, pool=pool)
+        block = functools.partial(_Block, pool=pool, axis_name=self.axis_name)
         for letter, pool_features in (("b", 32), ("c", 64), ("d", 64)):
             hidden = block(_A, pool_features, name=f"Mixed_5{letter}")(hidden)
         hidden = block(_B, 0, name="Mixed_6a")(hidden)
@@ -188,18 +202,19 @@ class InceptionV3Features(nn.Module):
         hidden = block(_D, 0, name="Mixed_7a")(hidden)
         hidden = block(_E, 192, split=True, name="Mixed_7b")(hidden)
         last_pool = pool if self.variant == "torchvision" else "max"
-        hidden = _Block(_E, 192, last_pool, split=True, name="Mixed_7c")(hidden)
+        hidden = block(_E, 192, pool=last_pool, split=True, name="Mixed_7c")(hidden)
         pooled = hidden.mean((1, 2))
         logits = _Classifier(_CLASSES[self.variant], name="fc")(pooled) if self.logits else None
         return InceptionTaps(mixed_6e, pooled, logits)
 
     def _stem(self, images: jax.Array) -> jax.Array:
-        hidden = _Conv(32, (3, 3), 2, "VALID", name="Conv2d_1a_3x3")(images)
-        hidden = _Conv(32, (3, 3), padding="VALID", name="Conv2d_2a_3x3")(hidden)
-        hidden = _Conv(64, (3, 3), name="Conv2d_2b_3x3")(hidden)
+        conv = functools.partial(_Conv, axis_name=self.axis_name)
+        hidden = conv(32, (3, 3), 2, "VALID", name="Conv2d_1a_3x3")(images)
+        hidden = conv(32, (3, 3), padding="VALID", name="Conv2d_2a_3x3")(hidden)
+        hidden = conv(64, (3, 3), name="Conv2d_2b_3x3")(hidden)
         hidden = nn.max_pool(hidden, (3, 3), (2, 2))
-        hidden = _Conv(80, (1, 1), name="Conv2d_3b_1x1")(hidden)
-        hidden = _Conv(192, (3, 3), padding="VALID", name="Conv2d_4a_3x3")(hidden)
+        hidden = conv(80, (1, 1), name="Conv2d_3b_1x1")(hidden)
+        hidden = conv(192, (3, 3), padding="VALID", name="Conv2d_4a_3x3")(hidden)
         return nn.max_pool(hidden, (3, 3), (2, 2))
 
 
@@ -221,9 +236,11 @@ class InceptionImageEncoder(nn.Module):
 
     Attributes:
       embedding_dim: size E of region and picture embeddings.
+      axis_name: mapped axis of the global batch, or None.
     """
 
     embedding_dim: int = 256
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -231,7 +248,7 @@ class InceptionImageEncoder(nn.Module):
 
         The regions are the 17 x 17 grid row by row.
         """
-        taps = InceptionV3Features(name="inception")(images)
+        taps = InceptionV3Features(axis_name=self.axis_name, name="inception")(images)
         head = functools.partial(nn.Dense, self.embedding_dim, kernel_init=_head_init)
         regions = head(use_bias=False, name="regions")(taps.mixed_6e)
         code = head(name="code")(taps.pooled)

@@ -50,7 +50,7 @@ class TrainState:
       step: i32, steps of both stages taken.
       key: the run's random key; each step folds its number in.
       encoders: parameters {"text", "image"} of both encoders.
-      trunk: the image encoder's frozen variables ({} for one that learns from scratch).
+      trunk: the image encoder's variables that no gradient changes ({} for the small CNN).
       encoders_opt: the optimizer's state over `encoders`.
       generator: the generator's parameters.
       batch_stats: the generator's running statistics.
@@ -79,7 +79,7 @@ def build_networks(
     """The networks that a config describes; `axis_name` is the mapped axis of the global batch."""
     return Networks(
         text_encoder=_text_encoder(config, vocabulary, axis_name),
-        image_encoder=_image_encoder(config),
+        image_encoder=_image_encoder(config, axis_name),
         generator=Generator(
             image_size=config.data.image_size,
             channels=config.generator.channels,
@@ -127,9 +127,9 @@ def _text_encoder(config: ConfigDict, vocabulary: Vocabulary, axis_name: str | N
     )
 
 
-def _image_encoder(config: ConfigDict) -> nn.Module:
+def _image_encoder(config: ConfigDict, axis_name: str | None) -> nn.Module:
     if config.image_encoder.name == "inception_v3":
-        return InceptionImageEncoder(config.text_encoder.embedding_dim)
+        return InceptionImageEncoder(config.text_encoder.embedding_dim, axis_name)
     return CnnImageEncoder(config.text_encoder.embedding_dim, config.image_encoder.channels)
 
 

@@ -50,9 +50,9 @@ class Steps:
         """Stage 1: one update of both encoders by DAMSM on real pairs (eq. 2)."""
         images = to_unit_range(batch["image"])
         dropout_key, _ = self._keys(state)
-        gradient, (_, metrics) = self._damsm_real(state, images, batch, dropout_key, True)
+        gradient, (_, trunk, metrics) = self._damsm_real(state, images, batch, dropout_key, True)
         state = self._update_encoders(state, gradient, self.optimizers.damsm)
-        return state.replace(step=state.step + 1), self._mean(metrics)
+        return state.replace(step=state.step + 1, trunk=trunk), self._mean(metrics)
 
     def gan(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """Stage 2: encoders, then the discriminator, then the generator, as in the reference.
@@ -64,8 +64,10 @@ class Steps:
         dropout_key, noise_key = self._keys(state)
         # A frozen encoder gives the embeddings that it gives in evaluation.
         trained = self.config.train.encoders == "trained"
-        gradient, (text, metrics) = self._damsm_real(state, images, batch, dropout_key, trained)
-        text = lax.stop_gradient(text)
+        gradient, (text, trunk, metrics) = self._damsm_real(
+            state, images, batch, dropout_key, trained
+        )
+        state, text = state.replace(trunk=trunk), lax.stop_gradient(text)
         if trained:
             state = self._update_encoders(state, gradient, self.optimizers.encoders)
 
@@ -74,9 +76,12 @@ class Steps:
         fakes, pullback, batch_stats = jax.vjp(paint, state.generator, has_aux=True)
 
         state, judged = self._update_discriminator(state, images, fakes, text[1])
-        gradient, painted = jax.grad(self._generator_loss, has_aux=True)(fakes, state, batch, text)
+        gradient, (trunk, painted) = jax.grad(self._generator_loss, has_aux=True)(
+            fakes, state, batch, text
+        )
         state = self._update_generator(state, *pullback(gradient), batch_stats)
-        return state.replace(step=state.step + 1), self._mean(metrics | judged | painted)
+        state = state.replace(step=state.step + 1, trunk=trunk)
+        return state, self._mean(metrics | judged | painted)
 
     def _keys(self, state: TrainState) -> jax.Array:
         return jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step))
@@ -89,10 +94,15 @@ class Steps:
     def _mean(self, tree: PyTree) -> PyTree:
         return tree if self.axis_name is None else lax.pmean(tree, self.axis_name)
 
-    def _look(self, encoders: PyTree, trunk: PyTree, images: jax.Array) -> PyTree:
-        return self.networks.image_encoder.apply(
-            {"params": encoders["image"], "trunk": trunk}, images
-        )
+    def _look(
+        self, encoders: PyTree, trunk: PyTree, images: jax.Array, train: bool
+    ) -> tuple[tuple[jax.Array, jax.Array], PyTree]:
+        """(regions, codes) of pictures, and the trunk with the statistics that it then has."""
+        variables = {"params": encoders["image"], "trunk": trunk}
+        if not train or not trunk or self.config.image_encoder.statistics == "kept":
+            return self.networks.image_encoder.apply(variables, images), trunk
+        seen, updates = self.networks.image_encoder.apply(variables, images, mutable=["trunk"])
+        return seen, updates["trunk"]
 
     def _damsm(self, seen: PyTree, text: PyTree, batch: Batch) -> Metrics:
         loss = self.config.loss
@@ -101,10 +111,10 @@ class Steps:
 
     def _damsm_real(
         self, state: TrainState, images: jax.Array, batch: Batch, key: jax.Array, train: bool
-    ) -> tuple[PyTree, tuple[PyTree, Metrics]]:
-        """Gradient of DAMSM in the encoders; (words, sentence) of the captions; metrics."""
+    ) -> tuple[PyTree, tuple[PyTree, PyTree, Metrics]]:
+        """Gradient of DAMSM in the encoders; (words, sentence) of the captions; trunk; metrics."""
 
-        def loss(encoders: PyTree) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
+        def loss(encoders: PyTree) -> tuple[jax.Array, tuple[PyTree, PyTree, Metrics]]:
             text = self.networks.text_encoder.apply(
                 {"params": encoders["text"]},
                 batch["tokens"],
@@ -112,10 +122,11 @@ class Steps:
                 train,
                 rngs={"dropout": key},
             )
-            terms = self._damsm(self._look(encoders, state.trunk, images), text, batch)
+            seen, trunk = self._look(encoders, state.trunk, images, train)
+            terms = self._damsm(seen, text, batch)
             total = terms["words"] + terms["sentences"]
             metrics = {"damsm/words": terms["words"], "damsm/sentences": terms["sentences"]}
-            return total, (text, metrics)
+            return total, (text, trunk, metrics)
 
         return jax.grad(loss, has_aux=True)(state.encoders)
 
@@ -196,16 +207,18 @@ class Steps:
 
     def _generator_loss(
         self, fakes: jax.Array, state: TrainState, batch: Batch, text: PyTree
-    ) -> tuple[jax.Array, Metrics]:
-        """Eq. 4 and 5, as a function of the generated pictures f32[b, S, S, 3]."""
+    ) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
+        """Eq. 4 and 5, as a function of the generated pictures f32[b, S, S, 3]; trunk, metrics."""
         logits, _ = self.networks.discriminator.apply(
             {"params": state.discriminator}, fakes, text[1]
         )
         adversarial = -logits.mean()
-        terms = self._damsm(self._look(state.encoders, state.trunk, fakes), text, batch)
+        trained = self.config.train.encoders == "trained"
+        seen, trunk = self._look(state.encoders, state.trunk, fakes, trained)
+        terms = self._damsm(seen, text, batch)
         damsm = terms["words"] + terms["sentences"]
         metrics = {"generator/adversarial": adversarial, "generator/damsm": damsm}
-        return adversarial + self.config.loss.damsm_weight * damsm, metrics
+        return adversarial + self.config.loss.damsm_weight * damsm, (trunk, metrics)
 
     def _update_encoders(
         self, state: TrainState, gradient: PyTree, optimizer: optax.GradientTransformation
