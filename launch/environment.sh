@@ -24,10 +24,17 @@ if [ ! -x .venv/bin/python ]; then
     exit 1
   fi
 fi
-wanted="$(cat setup.cfg pyproject.toml) $extras"
-if [ "$(cat ".venv/installed-$extras" 2>/dev/null)" != "$wanted" ]; then
-  echo "installing ssagan_jax${extras:+ with $extras} and what it needs (about a minute)"
+# A stamp for the project and one for each extra, so that a call for fewer extras installs nothing.
+wanted="$(cat setup.cfg pyproject.toml)"
+stale=""
+for part in project ${extras//,/ }; do
+  [ "$(cat ".venv/installed-$part" 2>/dev/null)" = "$wanted" ] || stale=yes
+done
+if [ -n "$stale" ]; then
+  echo "installing ssagan_jax${extras:+ with $extras} and what it needs (a minute or more)"
   .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${extras:+[$extras]}"
-  printf '%s' "$wanted" > ".venv/installed-$extras"
+  for part in project ${extras//,/ }; do
+    printf '%s' "$wanted" > ".venv/installed-$part"
+  done
 fi
 export PATH="$PWD/.venv/bin:$PATH"
