@@ -1,0 +1,303 @@
+"""The paper's protocol, from made by-classes folders with the class names of Cars196."""
+
+import csv
+import io
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssagan_jax.data.formats.car_classes import parse_class, sentences
+from ssagan_jax.data.formats.stanford_cars import COLUMNS, recognises, write_paper_layout
+from ssagan_jax.data.images import DataError
+from ssagan_jax.data.pickles import load_pickle
+
+CLASSES = {
+    "Acura": ("RL Sedan", "TL Sedan", "TSX Sedan", "ZDX Hatchback"),
+    "Audi": ("S4 Sedan", "S6 Sedan", "TT Hatchback", "V8 Sedan", "100 Wagon"),
+    "BMW": ("1 Series Coupe", "M5 Sedan", "X5 SUV", "Z4 Convertible"),
+    "Buick": ("Regal GS", "Rainier SUV", "Verano Sedan", "Enclave SUV"),
+    "Chevrolet": ("Corvette ZR1", "HHR SS", "Express Van", "Impala Sedan"),
+    "Dodge": ("Caravan Minivan", "Dakota Club Cab", "Durango SUV", "Magnum Wagon"),
+    "Ford": ("Edge SUV", "F-150 Regular Cab", "GT Coupe", "Ranger SuperCab"),
+    "GMC": ("Acadia SUV", "Savana Van", "Terrain SUV", "Canyon Extended Cab"),
+    "Jeep": ("Compass SUV", "Liberty SUV", "Patriot SUV", "Wrangler SUV"),
+    # Four classes of two models.
+    "Honda": ("Accord Coupe", "Accord Sedan", "Odyssey Minivan", "Odyssey Minivan 2007"),
+}
+TRICKY = [
+    ("AM General Hummer SUV 2000", "AM General", "Hummer", "SUV"),
+    ("Acura TL Type-S 2008", "Acura", "TL Type-S", ""),
+    ("Aston Martin V8 Vantage Convertible 2012", "Aston Martin", "V8 Vantage", "Convertible"),
+    ("Audi 100 Wagon 1994", "Audi", "100", "Wagon"),
+    ("BMW 1 Series Coupe 2012", "BMW", "1 Series", "Coupe"),
+    (
+        "Bentley Continental Supersports Conv. Convertible 2012",
+        "Bentley",
+        "Continental Supersports",
+        "Convertible",
+    ),
+    ("Bugatti Veyron 16.4 Coupe 2009", "Bugatti", "Veyron 16.4", "Coupe"),
+    (
+        "Chevrolet Silverado 1500 Classic Extended Cab 2007",
+        "Chevrolet",
+        "Silverado 1500 Classic",
+        "Extended Cab",
+    ),
+    ("Chrysler Town and Country Minivan 2012", "Chrysler", "Town and Country", "Minivan"),
+    ("Dodge Dakota Club Cab 2007", "Dodge", "Dakota", "Club Cab"),
+    ("Dodge Ram Pickup 3500 Quad Cab 2009", "Dodge", "Ram Pickup 3500", "Quad Cab"),
+    ("Ford E-Series Wagon Van 2012", "Ford", "E-Series Wagon", "Van"),
+    ("Ford F-150 Regular Cab 2012", "Ford", "F-150", "Regular Cab"),
+    ("Ford F-450 Super Duty Crew Cab 2012", "Ford", "F-450 Super Duty", "Crew Cab"),
+    ("Ford Ranger SuperCab 2011", "Ford", "Ranger", "SuperCab"),
+    ("Infiniti G Coupe IPL 2012", "Infiniti", "G IPL", "Coupe"),
+    ("Land Rover Range Rover SUV 2012", "Land Rover", "Range Rover", "SUV"),
+    ("Lincoln Town Car Sedan 2011", "Lincoln", "Town Car", "Sedan"),
+    ("Mercedes-Benz 300-Class Convertible 1993", "Mercedes-Benz", "300-Class", "Convertible"),
+    ("Ram C/V Cargo Van Minivan 2012", "Ram", "C/V Cargo Van", "Minivan"),
+    (
+        "Rolls-Royce Phantom Drophead Coupe Convertible 2012",
+        "Rolls-Royce",
+        "Phantom Drophead Coupe",
+        "Convertible",
+    ),
+    ("Volvo 240 Sedan 1993", "Volvo", "240", "Sedan"),
+    ("smart fortwo Convertible 2012", "smart", "fortwo", "Convertible"),
+]
+
+
+def class_names():
+    for make, models in CLASSES.items():
+        for model in models:
+            yield f"{make} {model}" if model[-4:] == "2007" else f"{make} {model} 2012"
+
+
+def write_classes(root, pictures=5):
+    """Writes 8 x 6 pictures, each of one colour of its own: three fifths in "train"."""
+    count = 0
+    for name in class_names():
+        for index in range(pictures):
+            half = "train" if 5 * index < 3 * pictures else "test"
+            path = root / half / name / f"{index:05d}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            count += 1
+            with io.BytesIO() as file:
+                color = (count % 16 * 16, count // 16 % 16 * 16, count // 256 * 16)
+                Image.new("RGB", (8, 6), color).save(file, "JPEG")
+                path.write_bytes(file.getvalue())
+    return root
+
+
+@pytest.fixture(scope="module")
+def kaggle(tmp_path_factory):
+    """Shared, so not to be changed; five pictures of each class."""
+    root = tmp_path_factory.mktemp("kaggle")
+    write_classes(root / "car_data" / "car_data")
+    return root
+
+
+def write(source, target, **kw):
+    return write_paper_layout(source, target, **(dict(train=4, validation=1) | kw))
+
+
+def rows(target):
+    with open(target / "classes.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def files(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("name, make, model, body", TRICKY)
+def test_class_names_are_taken_apart(name, make, model, body):
+    car = parse_class(name.replace("/", "-"))
+    assert (car.name, car.make, car.model, car.body, car.year) == (
+        name,
+        make,
+        model,
+        body,
+        name[-4:],
+    )
+
+
+@pytest.mark.parametrize("name", ["Audi 2011", "Audi TT Hatchback", "Audi TT 20115", "2011", ""])
+def test_other_folder_names_are_refused(name):
+    with pytest.raises(DataError, match=re.escape(repr(name))):
+        parse_class(name)
+
+
+def test_sentences_are_five_and_tell_of_the_class_alone():
+    seen = set()
+    for name, make, model, _ in TRICKY:
+        car = parse_class(name)
+        for seed in range(20):
+            written = sentences(car, np.random.default_rng(seed))
+            assert len(set(written)) == 5
+            text = " ".join(written)
+            assert make.lower() in text.lower() and model in text and car.year in text
+            assert all(line[0].isupper() and line.endswith(".") for line in written)
+            assert not re.search(
+                r"\b[Aa] ([AEIO]|SUV|ext)|\b[Aa]n (?!([AEIO]|SUV|ext))|[{}]|  ", text
+            )
+            seen.update(written)
+    assert len(seen) > 15 * len(TRICKY)
+
+
+def test_the_protocol_is_8_makes_4_models_and_20_and_5_pictures(tmp_path):
+    summary = write_paper_layout(write_classes(tmp_path / "source", 25), tmp_path / "cars")
+    assert (summary.train, summary.validation, summary.unreadable) == (640, 160, ())
+    assert len(summary.classes) == 8 and "Honda" not in summary.classes
+    assert {len(classes) for classes in summary.classes.values()} == {4}
+    numbers = [f"{number:05d}" for number in range(800)]
+    assert sorted(path.name for path in (tmp_path / "cars/images").iterdir()) == [
+        f"{number}.jpg" for number in numbers
+    ]
+    listed = {half: tmp_path / f"cars/{half}/filenames_car.pickle" for half in ("train", "test")}
+    assert load_pickle(listed["train"]) == numbers[:640]
+    assert load_pickle(listed["test"]) == numbers[640:]
+    assert listed["test"].read_bytes()[:2] == b"\x80\x02"
+    split_of = [(row["number"], row["split"]) for row in rows(tmp_path / "cars")]
+    assert split_of == [
+        (number, "train" if int(number) < 640 else "validation") for number in numbers
+    ]
+
+
+def test_every_file_is_what_the_table_says(kaggle, tmp_path):
+    write(kaggle, tmp_path / "cars")
+    table = rows(tmp_path / "cars")
+    assert tuple(table[0]) == COLUMNS and len(table) == 8 * 4 * 5
+    assert len({row["source"] for row in table}) == len(table)
+    for row in table:
+        source = kaggle / "car_data/car_data" / row["source"]
+        copy = tmp_path / f"cars/images/{row['number']}.jpg"
+        assert copy.read_bytes() == source.read_bytes() and not copy.is_symlink()
+        assert row["class"] == source.parent.name
+        assert " ".join(filter(None, (row[key] for key in COLUMNS[3:7]))) == row["class"]
+        lines = (tmp_path / f"cars/captions/{row['number']}.txt").read_text().splitlines()
+        assert len(set(lines)) == 5 and any(row["model"] in line for line in lines)
+
+
+def test_a_seed_says_everything(kaggle, tmp_path):
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        write(kaggle, tmp_path / name, seed=seed, models=2, train=2)
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    a, c = rows(tmp_path / "a"), rows(tmp_path / "c")
+    assert {row["make"] for row in a} != {row["make"] for row in c}
+    shared = {row["class"] for row in a} & {row["class"] for row in c}
+    assert {row["source"] for row in a if row["class"] in shared} != {
+        row["source"] for row in c if row["class"] in shared
+    }
+
+
+def test_named_makes_give_what_the_draw_gives_of_them(kaggle, tmp_path):
+    drawn = write(kaggle, tmp_path / "drawn", models=3)
+    names = list(drawn.classes)[:2]
+    summary = write(kaggle, tmp_path / "named", models=3, makes=[names[1].lower(), names[0]])
+    assert summary.classes == {name: drawn.classes[name] for name in names}
+    sources = {row["source"] for row in rows(tmp_path / "drawn") if row["make"] in names}
+    assert sources == {row["source"] for row in rows(tmp_path / "named")}
+
+
+def test_two_years_of_a_model_are_one_model(kaggle, tmp_path):
+    summary = write(kaggle, tmp_path / "cars", makes=["Honda"], models=2)
+    assert [parse_class(name).model for name in summary.classes["Honda"]] == ["Accord", "Odyssey"]
+
+
+@pytest.mark.parametrize("level", ["", "car_data", "car_data/car_data", "car_data/car_data/train"])
+def test_any_level_of_the_folder_is_read(kaggle, tmp_path, level):
+    assert recognises(kaggle / level)
+    summary = write(kaggle / level, tmp_path / "cars", train=2)
+    assert (summary.train, summary.validation) == (64, 32)
+    sources = {row["source"].split("/")[0] for row in rows(tmp_path / "cars")}
+    assert sources == ({"train"} if level.endswith("train") else {"train", "test"})
+
+
+def test_other_folders_are_not_recognised(tmp_path):
+    for name in ("train/001.Black_footed_Albatross", "Summer holiday 2012", "2012"):
+        (tmp_path / name).mkdir(parents=True)
+    assert not recognises(tmp_path)
+    assert not recognises(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"car_data/car_data/train"):
+        write(tmp_path, tmp_path / "cars")
+
+
+@pytest.mark.parametrize(
+    "wanted, told",
+    [
+        (dict(makes=10), r"makes=10: 9 makes have 4 models with 5 pictures.*Honda 2, Jeep 4"),
+        (dict(models=6), r"makes=8: 0 makes have 6 models.*Audi 5"),
+        (dict(train=5), r"with 6 pictures each.*Acura 0"),
+        (dict(makes=["Audi", "Honda"]), r"Honda: 2 models have 5 .* Honda Accord Coupe 2012 5,"),
+        (dict(makes=["Chevy", "Audi"]), r"no 'Chevy'; there are .*Buick, Chevrolet, Dodge"),
+        (dict(makes=[]), r"makes=\[\]"),
+        (dict(makes="Audi"), r"makes='Audi'"),
+        (dict(makes=0), r"makes=0"),
+        (dict(train=0), r"train=0"),
+        (dict(validation=True), r"validation=True"),
+        (dict(models=2.0), r"models=2\.0"),
+    ],
+)
+def test_what_cannot_be_had_is_told_with_its_counts(kaggle, tmp_path, wanted, told):
+    with pytest.raises(DataError, match=told):
+        write(kaggle, tmp_path / "cars", **wanted)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unreadable_pictures_are_passed_over_while_others_are_left(kaggle, tmp_path):
+    source = tmp_path / "source"
+    shutil.copytree(kaggle / "car_data/car_data", source)
+    for name in ("00000", "00004"):
+        for path in source.glob(f"*/Audi S6 Sedan 2012/{name}.jpg"):
+            path.write_bytes(path.read_bytes()[:300])
+    (source / "train/Audi S6 Sedan 2012/._00001.jpg").write_bytes(b"resource fork")
+    kw = dict(makes=["Audi"], models=5)
+    summary = write(source, tmp_path / "cars", **kw, train=2)
+    assert len(summary.unreadable) <= 2
+    used = {row["source"] for row in rows(tmp_path / "cars") if row["model"] == "S6"}
+    assert used == {
+        f"{half}/Audi S6 Sedan 2012/{name}.jpg"
+        for half, name in (("train", "00001"), ("train", "00002"), ("test", "00003"))
+    }
+    with pytest.raises(DataError, match=r"Audi S6 Sedan 2012: 3 of its 5 .*5 are needed.*\.jpg"):
+        write(source, tmp_path / "more", **kw)
+    assert not (tmp_path / "more").exists()
+
+
+def test_edited_captions_stay(kaggle, tmp_path):
+    write(kaggle, tmp_path / "cars", makes=1)
+    edited = tmp_path / "cars/captions/00000.txt"
+    edited.write_text("A red car.\n")
+    before = files(tmp_path)
+    with pytest.raises(DataError, match=r"cars: is there already.*edited"):
+        write(kaggle, tmp_path / "cars", makes=1)
+    assert files(tmp_path) == before and edited.read_text() == "A red car.\n"
+
+
+def test_a_failure_leaves_nothing(kaggle, tmp_path, monkeypatch):
+    (tmp_path / "cars.part/images").mkdir(parents=True)
+    (tmp_path / "cars.part/images/99999.jpg").write_bytes(b"of a killed run")
+    copies = []
+
+    def copyfile(source, target):
+        if len(copies) == 7:
+            raise OSError(28, "No space left on device")
+        copies.append(target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", copyfile)
+        with pytest.raises(OSError, match="No space"):
+            write(kaggle, tmp_path / "cars")
+    assert len(copies) == 7 and list(tmp_path.iterdir()) == []
+    (tmp_path / "cars.part").mkdir()
+    (tmp_path / "cars.part/99999.jpg").write_bytes(b"of a killed run")
+    write(kaggle, tmp_path / "cars")
+    assert [path.name for path in tmp_path.iterdir()] == ["cars"]
+    assert not (tmp_path / "cars/99999.jpg").exists()
