@@ -156,18 +156,20 @@ def test_the_protocol_is_8_makes_4_models_and_20_and_5_pictures(tmp_path):
     assert (summary.train, summary.validation, summary.unreadable) == (640, 160, ())
     assert len(summary.classes) == 8 and "Honda" not in summary.classes
     assert {len(classes) for classes in summary.classes.values()} == {4}
-    numbers = [f"{number:05d}" for number in range(800)]
-    assert sorted(path.name for path in (tmp_path / "cars/images").iterdir()) == [
-        f"{number}.jpg" for number in numbers
-    ]
-    listed = {half: tmp_path / f"cars/{half}/filenames_car.pickle" for half in ("train", "test")}
-    assert load_pickle(listed["train"]) == numbers[:640]
-    assert load_pickle(listed["test"]) == numbers[640:]
-    assert listed["test"].read_bytes()[:2] == b"\x80\x02"
-    split_of = [(row["number"], row["split"]) for row in rows(tmp_path / "cars")]
-    assert split_of == [
-        (number, "train" if int(number) < 640 else "validation") for number in numbers
-    ]
+    table = rows(tmp_path / "cars")
+    for folder, split, count in (("train", "train", 640), ("test", "validation", 160)):
+        numbers = [f"{number:05d}" for number in range(count)]
+        for part in ("images", "captions"):
+            found = sorted(path.stem for path in (tmp_path / f"cars/{folder}/{part}").iterdir())
+            assert found == numbers
+        listing = tmp_path / f"cars/{folder}/filenames_car.pickle"
+        assert load_pickle(listing) == numbers and listing.read_bytes()[:2] == b"\x80\x02"
+        of_split = [row for row in table if row["split"] == split]
+        assert [row["number"] for row in of_split] == numbers
+        class_ids = load_pickle(tmp_path / f"cars/{folder}/class_info.pickle")
+        assert class_ids == [number * 32 // count for number in range(count)]
+        assert class_ids == [int(row["class_id"]) for row in of_split]
+    assert len({(row["class_id"], row["class"]) for row in table}) == 32
 
 
 def test_every_file_is_what_the_table_says(kaggle, tmp_path):
@@ -177,11 +179,12 @@ def test_every_file_is_what_the_table_says(kaggle, tmp_path):
     assert len({row["source"] for row in table}) == len(table)
     for row in table:
         source = kaggle / "car_data/car_data" / row["source"]
-        copy = tmp_path / f"cars/images/{row['number']}.jpg"
+        folder = tmp_path / "cars" / {"train": "train", "validation": "test"}[row["split"]]
+        copy = folder / f"images/{row['number']}.jpg"
         assert copy.read_bytes() == source.read_bytes() and not copy.is_symlink()
         assert row["class"] == source.parent.name
-        assert " ".join(filter(None, (row[key] for key in COLUMNS[3:7]))) == row["class"]
-        lines = (tmp_path / f"cars/captions/{row['number']}.txt").read_text().splitlines()
+        assert " ".join(filter(None, (row[key] for key in COLUMNS[4:8]))) == row["class"]
+        lines = (folder / f"captions/{row['number']}.txt").read_text().splitlines()
         assert len(set(lines)) == 5 and any(row["model"] in line for line in lines)
 
 
@@ -273,7 +276,7 @@ def test_unreadable_pictures_are_passed_over_while_others_are_left(kaggle, tmp_p
 
 def test_edited_captions_stay(kaggle, tmp_path):
     write(kaggle, tmp_path / "cars", makes=1)
-    edited = tmp_path / "cars/captions/00000.txt"
+    edited = tmp_path / "cars/train/captions/00000.txt"
     edited.write_text("A red car.\n")
     before = files(tmp_path)
     with pytest.raises(DataError, match=r"cars: is there already.*edited"):

@@ -62,7 +62,7 @@ def _write(builder: "CaptionedImageBuilder") -> None:
     try:
         # TFDS makes a folder for downloads even where there is nothing to download.
         with quiet(), tempfile.TemporaryDirectory() as unused:
-            _import_tensorflow()
+            import_tensorflow()
             builder.download_and_prepare(download_dir=unused)
     except (OSError, RuntimeError) as error:
         # ArrayRecord's writer tells of a full disk in the text of a RuntimeError alone.
@@ -78,7 +78,7 @@ def _write(builder: "CaptionedImageBuilder") -> None:
     print(f"{', '.join(counts)} pictures", flush=True)
 
 
-def _import_tensorflow() -> None:
+def import_tensorflow() -> None:
     """Imports tensorflow without its banner, and keeps it off the memory that JAX needs."""
     if "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -47,10 +47,10 @@ _TEMPLATES = (
         "the {model} is {a_noun} made by {make}.",
         "this {noun} is the {model} by {make}.",
         "{make} builds the {model} as {a_noun}.",
-        "the name of this {make} {noun} is {model}.",
+        "this {make} {noun} is called the {model}.",
     ),
     (
-        "this {noun} is of the model year {year}.",
+        "this {noun} is of model year {year}.",
         "a {year} {noun} with the {make} badge.",
         "{make} sold this {noun} in {year}.",
         "the {noun} in the picture dates from {year}.",

@@ -1,16 +1,14 @@
 """The paper's protocol: 8 makes, 4 models of each, 20 + 5 pictures of each, 5 sentences a picture.
 
 The source is Kaggle's "Stanford Cars Dataset by classes folder": `car_data/car_data/{train,test}/
-<Make Model Body Year>/*.jpg`. What is written from it:
+<Make Model Body Year>/*.jpg`. What is written from it, as the paper describes its files:
 
-  images/NNNNN.jpg            copies of the pictures, numbered from 00000
-  captions/NNNNN.txt          five sentences on the picture, one a line, there to be edited
-  train/filenames_car.pickle  the training pictures, a list of "NNNNN"
-  test/filenames_car.pickle   the validation pictures, likewise
-  classes.csv                 number, split, class, make, model, body, year and source of each
-
-The paper numbers the validation pictures from 00000 again, in folders of their own. Here they go
-on after the training pictures, so that a number names one picture.
+  train/images/NNNNN.jpg      copies of the training pictures, 00000 to 00639
+  train/captions/NNNNN.txt    five sentences on the picture, one a line, there to be edited
+  train/filenames_car.pickle  the pictures, a list of "NNNNN"
+  train/class_info.pickle     their classes, a list of numbers, 0 to 31
+  test/...                    the same for the validation pictures, 00000 to 00159
+  classes.csv                 what each picture shows, and which file of the source it is
 """
 
 import csv
@@ -31,8 +29,8 @@ from ssagan_jax.data.formats.car_choice import (
 from ssagan_jax.data.formats.car_classes import CarClass, parse_class, sentences
 from ssagan_jax.data.images import DataError
 
-COLUMNS = ("number", "split", "class", "make", "model", "body", "year", "source")
-_LISTS = {"train": "train/filenames_car.pickle", "validation": "test/filenames_car.pickle"}
+COLUMNS = ("split", "number", "class_id", "class", "make", "model", "body", "year", "source")
+_FOLDERS = {"train": "train", "validation": "test"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +54,8 @@ class Summary:
 class _Pick:
     """A chosen picture."""
 
-    split: str
     car: CarClass
+    class_id: int
     path: Path
 
     @property
@@ -106,12 +104,13 @@ def write_paper_layout(
     picks: dict[str, list[_Pick]] = {"train": [], "validation": []}
     unreadable: list[str] = []
     cars = choose_cars(pictures, makes, models, train + validation, seed)
-    for car in cars:
+    for class_id, car in enumerate(cars):
         paths, passed = choose_readable(car, pictures[car], train + validation, seed)
-        picks["train"] += [_Pick("train", car, path) for path in paths[:train]]
-        picks["validation"] += [_Pick("validation", car, path) for path in paths[train:]]
+        chosen = [_Pick(car, class_id, path) for path in paths]
+        picks["train"] += chosen[:train]
+        picks["validation"] += chosen[train:]
         unreadable += passed
-    _write_whole([*picks["train"], *picks["validation"]], target, seed)
+    _write_whole(picks, target, seed)
     classes: dict[str, tuple[str, ...]] = {}
     for car in cars:
         classes[car.make] = (*classes.get(car.make, ()), car.name)
@@ -133,7 +132,7 @@ def _check(target: Path, makes: int | Sequence[str], **counts: int) -> None:
             raise DataError(f"{name}={count!r}: give a whole number, at least 1")
 
 
-def _write_whole(picks: list[_Pick], target: Path, seed: int) -> None:
+def _write_whole(picks: dict[str, list[_Pick]], target: Path, seed: int) -> None:
     """Writes all files beside the target and moves them there; leaves nothing where that fails."""
     part = target.with_name(f"{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # Of a run that was killed.
@@ -145,21 +144,28 @@ def _write_whole(picks: list[_Pick], target: Path, seed: int) -> None:
         raise
 
 
-def _write(picks: list[_Pick], folder: Path, seed: int) -> None:
-    for name in ("images", "captions", "train", "test"):
-        (folder / name).mkdir(parents=True)
-    numbered = {f"{number:05d}": pick for number, pick in enumerate(picks)}
-    for number, pick in numbered.items():
-        shutil.copyfile(pick.path, folder / f"images/{number}.jpg")
-        lines = sentences(pick.car, rng_of(seed, pick.source))
-        text = "".join(f"{line}\n" for line in lines)
-        (folder / f"captions/{number}.txt").write_text(text, encoding="utf-8")
-    for split, file in _LISTS.items():
-        names = [number for number, pick in numbered.items() if pick.split == split]
-        (folder / file).write_bytes(pickle.dumps(names, protocol=2))
+def _write(picks: dict[str, list[_Pick]], folder: Path, seed: int) -> None:
+    folder.mkdir(parents=True)
+    for split, name in _FOLDERS.items():
+        _write_split(picks[split], folder / name, seed)
     with open(folder / "classes.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for number, pick in numbered.items():
-            car = dataclasses.astuple(pick.car)
-            writer.writerow((number, pick.split, *car, pick.source))
+        for split in _FOLDERS:
+            for number, pick in enumerate(picks[split]):
+                car = dataclasses.astuple(pick.car)
+                writer.writerow((split, f"{number:05d}", pick.class_id, *car, pick.source))
+
+
+def _write_split(picks: list[_Pick], folder: Path, seed: int) -> None:
+    names = [f"{number:05d}" for number in range(len(picks))]
+    for part in ("images", "captions"):
+        (folder / part).mkdir(parents=True)
+    for name, pick in zip(names, picks, strict=True):
+        shutil.copyfile(pick.path, folder / f"images/{name}.jpg")
+        lines = sentences(pick.car, rng_of(seed, pick.source))
+        text = "".join(f"{line}\n" for line in lines)
+        (folder / f"captions/{name}.txt").write_text(text, encoding="utf-8")
+    classes = [pick.class_id for pick in picks]
+    (folder / "filenames_car.pickle").write_bytes(pickle.dumps(names, protocol=2))
+    (folder / "class_info.pickle").write_bytes(pickle.dumps(classes, protocol=2))
