@@ -264,6 +264,7 @@ def test_templates_come_from_a_file_and_need_the_label(tmp_path):
     "name, label",
     [
         ("001.Black_footed_Albatross", "black footed albatross"),
+        ("n02085936-maltese_dog", "maltese dog"),
         ("black-eyed susan", "black-eyed susan"),
         ("Volvo 240 Sedan 1993", "volvo 240 sedan 1993"),
         ("7", "7"),

@@ -102,8 +102,9 @@ class TfdsSet:
         if (source / "dataset_info.json").is_file():
             return tfds.builder_from_directory(source)
         builder = _builder(str(source), self.data_dir)
-        if builder.is_prepared():
-            return builder
+        with quiet():
+            if builder.is_prepared():
+                return builder
         where = f", data_dir={os.fspath(self.data_dir)!r}" if self.data_dir else ""
         command = (
             'python -c "import tensorflow_datasets as tfds; '
@@ -137,8 +138,8 @@ def read_templates(path: Path) -> tuple[str, ...]:
 
 
 def clean_label(name: str) -> str:
-    """ "black footed albatross" for "001.Black_footed_Albatross"."""
-    return re.sub(r"^\d+\.\s*", "", name).replace("_", " ").strip().lower()
+    """ "laysan albatross" for "002.Laysan_Albatross", "chihuahua" for "n02085620-chihuahua"."""
+    return re.sub(r"^(\d+\.|n\d{8}-)", "", name).replace("_", " ").strip().lower()
 
 
 def _builder(name: str, data_dir: Path | None) -> tfds.core.DatasetBuilder:
