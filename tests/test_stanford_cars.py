@@ -4,6 +4,7 @@ import csv
 import io
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -223,6 +224,14 @@ def test_any_level_of_the_folder_is_read(kaggle, tmp_path, level):
     assert sources == ({"train"} if level.endswith("train") else {"train", "test"})
 
 
+def test_the_place_that_the_source_is_named_from_changes_nothing(kaggle, tmp_path, monkeypatch):
+    train = kaggle / "car_data/car_data/train"
+    write(train, tmp_path / "a", train=2)
+    monkeypatch.chdir(train)
+    write(Path("."), tmp_path / "b", train=2)
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
 def test_other_folders_are_not_recognised(tmp_path):
     for name in ("train/001.Black_footed_Albatross", "Summer holiday 2012", "2012"):
         (tmp_path / name).mkdir(parents=True)
@@ -245,6 +254,7 @@ def test_other_folders_are_not_recognised(tmp_path):
         (dict(makes=0), r"makes=0"),
         (dict(train=0), r"train=0"),
         (dict(validation=True), r"validation=True"),
+        (dict(seed=-1), r"seed=-1"),
         (dict(models=2.0), r"models=2\.0"),
     ],
 )

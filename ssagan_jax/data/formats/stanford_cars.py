@@ -61,7 +61,7 @@ class _Pick:
     @property
     def source(self) -> str:
         """Its name in the source, such as "train/Audi TT Hatchback 2011/00123.jpg"."""
-        half, *name = self.path.parts[-3:]
+        half, *name = self.path.absolute().parts[-3:]
         return "/".join([half, *name] if half in HALVES else name)
 
 
@@ -99,6 +99,8 @@ def write_paper_layout(
       DataError: the target is there already; the source has another layout, or too few makes,
         models or readable pictures, which are named with their counts.
     """
+    if seed < 0:
+        raise DataError(f"seed={seed}: give a whole number, at least 0")
     _check(target, makes, models=models, train=train, validation=validation)
     pictures = list_pictures(source)
     picks: dict[str, list[_Pick]] = {"train": [], "validation": []}
