@@ -1,5 +1,6 @@
 """Both Inception v3 variants against torch-fidelity's network, with its weights carried over."""
 
+import functools
 import importlib.util
 import io
 import sys
@@ -101,3 +102,29 @@ def test_taps(tmp_path, measured, variant, network, size):
         relative = np.abs(np.asarray(ours) - theirs).max() / np.sqrt(np.square(theirs).mean())
         part = f"Inception v3, {variant}, {name}: difference / RMS"
         measured(part, AGAINST[variant], relative, 1e-4)
+
+
+def test_statistics_of_each_batch(tmp_path, measured):
+    # In float64, since dividing by a batch's own small variances lets rounding grow.
+    network = TorchvisionNetwork().double().train()
+    torch.save(network.state_dict(), tmp_path / "before.pth")
+    pictures = torch.rand(3, 3, 256, 256, dtype=torch.float64) * 2 - 1
+    wanted = taps_of(network, pictures)[:2]
+    torch.save(network.state_dict(), tmp_path / "after.pth")
+    before, after = (load_inception(tmp_path / f"{name}.pth") for name in ("before", "after"))
+    with jax.enable_x64(True):
+        before = jax.tree.map(np.float64, before)
+        look = jax.jit(functools.partial(InceptionV3Features().apply, mutable=["trunk"]))
+        found, moved = jax.device_get(look(before, pictures.permute(0, 2, 3, 1).numpy()))
+    for name, ours, theirs in zip(TAPS, found, wanted, strict=False):
+        relative = np.abs(ours - theirs).max() / np.sqrt(np.square(theirs).mean())
+        part = f"Inception v3, statistics of the batch, {name}: difference / RMS"
+        measured(part, AGAINST["torchvision"], relative, 1e-4)
+    # The stand-in for torchvision runs the branch that pools twice, and so moves its norm twice.
+    for (path, theirs), ours in zip(
+        jax.tree_util.tree_leaves_with_path(after), jax.tree.leaves(moved), strict=True
+    ):
+        if "branch_pool" in jax.tree_util.keystr(path):
+            continue
+        far = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
+        measured("Inception v3, running statistics", AGAINST["torchvision"], far, 1e-4)
