@@ -1,4 +1,4 @@
-"""Four fake devices for every test, and a tiny config with a batch that fits it."""
+"""Four fake devices for every test, a tiny config and batch, and a table of what was measured."""
 
 import importlib.metadata
 import os
@@ -26,6 +26,8 @@ from ssagan_jax.models.vocabulary import Vocabulary
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 VOCABULARY_SIZE = 20
+ROWS = pytest.StashKey[dict[tuple[str, str], tuple[float, float]]]()
+HEADER = ("part", "against", "measured", "at most")
 
 
 @pytest.fixture(scope="session")
@@ -69,3 +71,33 @@ def make_batch():
         }
 
     return make
+
+
+@pytest.fixture
+def measured(request):
+    """(part, against, figure, bound): puts a figure in the table and fails where it is too large.
+
+    Of several figures of one part the largest is shown.
+    """
+
+    def record(part, against, figure, bound):
+        rows = request.config.stash.setdefault(ROWS, {})
+        before, _ = rows.get((part, against), (figure, bound))
+        # numpy's, which a figure that is no number gets through.
+        rows[part, against] = (np.maximum(before, figure), bound)
+        assert figure <= bound, f"{part}, against {against}: {figure} > {bound}"
+
+    return record
+
+
+def pytest_terminal_summary(terminalreporter):
+    rows = terminalreporter.config.stash.get(ROWS, {})
+    if not rows:
+        return
+    lines = [(*key, *(f"{value:.2g}" for value in row)) for key, row in sorted(rows.items())]
+    table = [HEADER, *lines]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    terminalreporter.section("measured")
+    for row in table:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        terminalreporter.line("  ".join(cells).rstrip())

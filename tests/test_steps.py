@@ -448,22 +448,22 @@ def test_the_trunk_follows_the_global_batch_if_asked(
 # Devices
 
 
-def test_devices_change_nothing_in_float64(after_training):
-    (found, found_metrics), (wanted, metrics) = (after_training(n, True) for n in (4, 1))
-    for name in NETWORKS:
-        assert_close(getattr(found, name), getattr(wanted, name), 1e-9)
-    assert_close(found.average, wanted.average, 1e-9)
-    for name in OPTIMIZERS:
-        assert_all_close(moments(found, name), moments(wanted, name), 1e-9)
-    assert_close(found_metrics, metrics, 1e-9)
-
-
+@pytest.mark.parametrize(("double", "bound"), [(True, 1e-9), (False, 1e-4)])
 @pytest.mark.parametrize("devices", [2, 4])
-def test_devices_change_nothing_in_float32(after_training, devices):
-    (found, found_metrics), (wanted, metrics) = (after_training(n, False) for n in (devices, 1))
-    for name in NETWORKS:
-        assert_close(getattr(found, name), getattr(wanted, name), 1e-4)
-    assert_close(found_metrics, metrics, 1e-4)
+def test_devices_change_nothing(after_training, measured, devices, double, bound):
+    (found, history), (wanted, metrics) = (after_training(n, double) for n in (devices, 1))
+    kind = "float64" if double else "float32"
+
+    def compare(part, found, wanted):
+        for figure in distances(found, wanted).values():
+            measured(f"3 + 3 steps, {kind}, {part}", f"{devices} devices and 1", figure, bound)
+
+    for name in (*NETWORKS, "average"):
+        compare("every tensor", getattr(found, name), getattr(wanted, name))
+    compare("every loss", history, metrics)
+    if double:
+        for name in OPTIMIZERS:
+            assert_all_close(moments(found, name), moments(wanted, name), 1e-9)
 
 
 def test_devices_must_share_the_batch_evenly():

@@ -1,10 +1,9 @@
-"""What the comparisons with PyTorch share: captions, a checkpoint, and the table at the end."""
+"""What the comparisons with PyTorch share: captions and a checkpoint."""
 
 import importlib.util
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ssagan_jax.data import toy_cars
@@ -17,8 +16,6 @@ if os.environ.get("SSAGAN_PARITY") == "1":
             "bash launch/test.sh --parity installs what is missing"
         )
 
-ROWS = pytest.StashKey[dict[tuple[str, str], tuple[float, float]]]()
-HEADER = ("part", "against", "measured", "at most")
 # Sentences on which tokenizers differ, if they do.
 HARD = [
     *("", "  ", "\t\r\n", "\x00\x07\x1b", "\u200b", "\u0300\u0301"),
@@ -38,36 +35,6 @@ HARD = [
     "[CLS] a [SEP] [MASK] [UNK] [PAD] [cls] ##ing a ## b",
     " ".join(["bird"] * 600),
 ]
-
-
-@pytest.fixture
-def measured(request):
-    """(part, against, figure, bound): puts a figure in the table and fails where it is too large.
-
-    Of several figures of one part the largest is shown.
-    """
-
-    def record(part, against, figure, bound):
-        rows = request.config.stash.setdefault(ROWS, {})
-        before, _ = rows.get((part, against), (figure, bound))
-        # numpy's, which a figure that is no number gets through.
-        rows[part, against] = (np.maximum(before, figure), bound)
-        assert figure <= bound, f"{part}, against {against}: {figure} > {bound}"
-
-    return record
-
-
-def pytest_terminal_summary(terminalreporter):
-    rows = terminalreporter.config.stash.get(ROWS, {})
-    if not rows:
-        return
-    lines = [(*key, *(f"{value:.2g}" for value in row)) for key, row in sorted(rows.items())]
-    table = [HEADER, *lines]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    terminalreporter.section("parity")
-    for row in table:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        terminalreporter.line("  ".join(cells).rstrip())
 
 
 @pytest.fixture(scope="session", params=["toy cars", "hard sentences", "birds"])
