@@ -1,6 +1,8 @@
 """Captions to ids: rules of both kinds, overlong captions, files."""
 
 import json
+import sys
+import unicodedata
 
 import numpy as np
 import pytest
@@ -78,6 +80,65 @@ def test_an_unknown_word_is_one_unknown_id_in_words_and_pieces_in_wordpiece(word
     assert len(pieces.ids("birdred")) > 1
     assert pieces.unknown_id not in pieces.ids("birdred")
     assert pieces.ids("\u4e00") == [pieces.unknown_id]
+
+
+def test_whatever_is_unknown_is_the_same_unknown_word(words):
+    for caption in ("zebra", "鳥", "птица", "½", "x" * 200, "zebra\u0301"):
+        assert words.ids(caption) == [words.unknown_id] == [1]
+
+
+def test_a_special_name_in_a_caption_is_only_a_word(words, tmp_path):
+    assert words.ids("<pad> <unk> bird") == [1, 1, *words.ids("bird")]
+    learned = learn_tokenizer("words", ["a <pad> bird", "unk"], 100)
+    learned.save(tmp_path / "tokenizer.json")
+    for tokenizer in (learned, load_tokenizer(tmp_path / "tokenizer.json")):
+        assert sorted(tokenizer.ids("a <pad> bird <unk>")) == [2, 3, 4, 5]
+
+
+COMPOSED = ["Café", "naïve İstanbul", "Ёлка", "\u1ec7", "ガ", "한국어", "Ωμέγα"]
+
+
+@pytest.mark.parametrize("kind", ["words", "wordpiece"])
+def test_letters_and_accents_in_one_or_in_two_characters_are_the_same(kind):
+    tokenizer = learn_tokenizer(kind, COMPOSED, 30_000)
+    for caption in COMPOSED:
+        one, two = (unicodedata.normalize(form, caption) for form in ("NFC", "NFD"))
+        assert one != two
+        assert tokenizer.ids(one) == tokenizer.ids(two)
+        assert tokenizer.unknown_words(one) == tokenizer.unknown_words(two) == []
+
+
+def test_marks_that_make_another_word_stay():
+    # Hindi's black and art, Japanese's key and persimmon: accents in Unicode's eyes.
+    captions = ["काला", "कला", "かぎ", "かき"]
+    tokenizer = learn_tokenizer("words", captions, 100)
+    assert sorted(sum(map(tokenizer.ids, captions), [])) == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("kind", ["words", "wordpiece"])
+@pytest.mark.parametrize("mark", ["\u00a0", "\u3000", "\t", "\r\n", " \x00 ", " \u200b ", "  "])
+def test_blanks_and_control_characters_only_part_words(kind, mark, words, pieces):
+    tokenizer = {"words": words, "wordpiece": pieces}[kind]
+    assert tokenizer.ids(f"{mark}red{mark}bird{mark}") == tokenizer.ids("red bird")
+    assert len(tokenizer.ids("red bird")) == 2
+
+
+def test_emoji_and_marks_are_no_words_and_word_pieces_of_their_own(words, pieces):
+    caption = "red \U0001f426\u200d\u2b1b bird \u2764\ufe0f!"
+    assert words.ids(caption) == words.ids("red bird")
+    ids = pieces.ids(caption)
+    assert [ids[0], ids[2]] == pieces.ids("red bird") and ids[1] == pieces.unknown_id
+    assert words.unknown_words(caption) == pieces.unknown_words(caption) == []
+
+
+@pytest.mark.parametrize("kind", ["words", "wordpiece"])
+def test_every_letter_and_numeral_that_a_source_may_hold_is_a_word(kind, words, pieces):
+    # Sources refuse captions without one: data/builder.py.
+    tokenizer = {"words": words, "wordpiece": pieces}[kind]
+    letters = [letter for letter in map(chr, range(sys.maxunicode + 1)) if letter.isalnum()]
+    assert len(letters) > 100_000
+    chosen = letters[::97] + list("½²①Ⅳ፩\u09f4\ufb01")
+    assert [letter for letter in chosen if not tokenizer.ids(letter)] == []
 
 
 def test_wordpiece_numbers_its_special_tokens_first(pieces, tmp_path):

@@ -16,6 +16,9 @@ from ssagan_jax.failures import InputError
 from ssagan_jax.models.vocabulary import Vocabulary
 
 WORD_PAD, WORD_UNKNOWN = "<pad>", "<unk>"
+# Accents of letters, and what makes an emoji of a sign.
+_ACCENTS = r"[\u0300-\u036f\u20d0-\u20ff\ufe00-\ufe0f]"
+_WORD = r"[\p{L}\p{N}_][\w\p{N}]*"
 PIECE_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -33,6 +36,9 @@ class Tokenizer:
     """
 
     def __init__(self, kind: str, backend: tokenizers.Tokenizer, learned: bool) -> None:
+        if kind == "words":
+            # Whoever writes "<pad>" in a caption means the word, not the padding.
+            backend.encode_special_tokens = True
         self.kind = kind
         self.learned = learned
         self._backend = backend
@@ -134,18 +140,23 @@ def learn_tokenizer(kind: str, captions: Iterable[str], vocab_size: int) -> Toke
     """Learns a vocabulary from the training captions.
 
     Args:
-      kind: "words" (lower case, accents stripped, sequences of letters, digits and underscores, as
-        the reference's datasets.py) or "wordpiece" (BERT's own rules).
+      kind: "words" (lower case, accents stripped, sequences of letters, numerals and underscores,
+        as the reference's datasets.py) or "wordpiece" (BERT's own rules).
       captions: sentences.
       vocab_size: at most so many entries; the most frequent are kept.
     """
     if kind == "words":
         backend = tokenizers.Tokenizer(models.WordLevel(unk_token=WORD_UNKNOWN))
         backend.normalizer = normalizers.Sequence(
-            [normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()]
+            [
+                normalizers.NFD(),
+                # StripAccents would also take the vowels of Hindi and the voicing of Japanese.
+                normalizers.Replace(tokenizers.Regex(_ACCENTS), ""),
+                normalizers.Lowercase(),
+            ]
         )
         backend.pre_tokenizer = pre_tokenizers.Split(
-            tokenizers.Regex(r"\w+"), behavior="removed", invert=True
+            tokenizers.Regex(_WORD), behavior="removed", invert=True
         )
         trainer = trainers.WordLevelTrainer(
             vocab_size=vocab_size,
