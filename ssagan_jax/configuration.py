@@ -56,7 +56,8 @@ def _data() -> ConfigDict:
     data.max_words = 18  # words (or word pieces) of a caption that the encoders see
     data.random_flip = True  # mirror half of the training pictures (off where captions say left)
     data.bad_images = "error"  # a picture that cannot be decoded: "error" stops, "skip" counts it
-    data.cache_mb = 4096  # decoded pictures kept in memory, in MiB; 0 decodes every time
+    data.cache_mb = 4096  # decoded pictures of a split kept in memory, in MiB
+    data.cache_disk_mb = 65536  # a split too large for that: decoded into a file; 0: every time
     return data
 
 
@@ -253,6 +254,7 @@ _FREE_KEYS = {
     "data.dir",
     "data.prepared_dir",
     "data.cache_mb",
+    "data.cache_disk_mb",
 }
 
 

@@ -26,6 +26,7 @@ RULES: dict[str, Rule] = {
     "data.max_words": ((lambda value: 1 <= value <= 510), "1 to 510"),
     "data.bad_images": _one_of("error", "skip"),
     "data.cache_mb": _AT_LEAST_0,
+    "data.cache_disk_mb": _AT_LEAST_0,
     "tokenizer.kind": _one_of("words", "wordpiece"),
     "tokenizer.vocab_size": (lambda value: value >= 100, "100 or more"),
     "text_encoder.name": _one_of("lstm", "bert"),

@@ -94,7 +94,8 @@ def _tokenizer(config: ConfigDict, folder: Workdir, pictures: Pictures) -> Token
         return Workdir(config.damsm.checkpoint).tokenizer()
     if config.tokenizer.pretrained:
         return pretrained_tokenizer(config.tokenizer.pretrained)
-    captions = (caption for picture in pictures for caption in picture["captions"])
+    texts = map(pictures.text, range(len(pictures)))
+    captions = (caption for text in texts for caption in text["captions"])
     return learn_tokenizer(config.tokenizer.kind, captions, config.tokenizer.vocab_size)
 
 
@@ -138,7 +139,7 @@ def _sample(
 ) -> tuple[dict[str, np.ndarray], np.ndarray, list[dict[str, Any]]]:
     """Captions and noise that all sheets of a run show, spread over the validation pictures."""
     rows = min(config.log.sheet_rows, len(pictures))
-    names = sorted((pictures[index]["name"], index) for index in range(len(pictures)))
+    names = sorted((pictures.text(index)["name"], index) for index in range(len(pictures)))
     # A step past an even spread: data in a regular order would show one kind alone.
     chosen = [names[(len(names) // rows * row + row) % len(names)][1] for row in range(rows)]
     ((batch, records),) = evaluation_batches(

@@ -12,6 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from ssagan_jax.configuration import default_config, use_data
 from ssagan_jax.data import builder as builder_module
 from ssagan_jax.data.birds import Birds, crop_to_box
 from ssagan_jax.data.builder import (
@@ -22,6 +23,7 @@ from ssagan_jax.data.builder import (
     resize_smaller_edge,
 )
 from ssagan_jax.data.pickles import load_pickle
+from ssagan_jax.data.sources import open_pictures
 
 COLORS = {"RGB": (200, 40, 40), "L": 90, "CMYK": (0, 255, 255, 0)}
 TRAIN = ["007.Wren/a", "007.Wren/grey", "009.Owl/cmyk", "009.Owl/palette"]
@@ -158,6 +160,27 @@ def test_crop_to_box_by_number():
 def test_without_boxes_the_whole_photo_is_kept(source):
     (source / "CUB_200_2011/bounding_boxes.txt").unlink()
     assert Image.open(examples(source)[0]["image"]).size == (114, 76)
+
+
+def test_the_config_decides_where_decoded_pictures_are_kept(prepared):
+    config = use_data(default_config(), "birds")
+    config.data.dir, config.data.prepared_dir = prepared.source, str(prepared.data_dir_root)
+    config.data.image_size = 64
+    kept = open_pictures(config)
+    config.data.cache_mb = config.data.cache_disk_mb = 0
+    read = open_pictures(config)
+    folder = Path(prepared.data_dir)
+    assert not list(folder.glob("decoded-*"))
+    config.data.cache_disk_mb = 64
+    filed = open_pictures(config, ["validation"])
+    assert list(filed) == ["validation"]
+    assert [file.name for file in folder.glob("decoded-*.u8")] == ["decoded-validation-76px.u8"]
+    for one, other, third in zip(*(way["validation"] for way in (kept, read, filed)), strict=True):
+        np.testing.assert_array_equal(one["image"], third["image"])
+        np.testing.assert_array_equal(other["image"], third["image"])
+        assert {**one, "image": 0} == {**other, "image": 0} == {**third, "image": 0}
+    # TFDS reads the set as before.
+    assert len(by_name(prepared, "validation")) == len(filed["validation"])
 
 
 def test_reading_a_prepared_set_leaves_tensorflow_out(prepared):

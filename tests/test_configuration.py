@@ -60,6 +60,7 @@ BAD = {
     "data.max_words": [0, 511],
     "data.bad_images": ["ignore"],
     "data.cache_mb": [-1],
+    "data.cache_disk_mb": [-1],
     "tokenizer.kind": ["bytes"],
     "tokenizer.vocab_size": [99],
     "text_encoder.name": ["gru"],
@@ -276,7 +277,8 @@ def test_differences_name_key_and_both_values():
     "values",
     [
         dict(train__epochs=1, train__steps=5),
-        dict(data__dir="elsewhere", data__prepared_dir="elsewhere", data__cache_mb=0),
+        dict(data__dir="elsewhere", data__prepared_dir="elsewhere"),
+        dict(data__cache_mb=0, data__cache_disk_mb=0),
         dict(log__scalars_every=1, log__keep_checkpoints=9, log__profile=True),
     ],
 )
@@ -285,7 +287,7 @@ def test_how_long_how_often_and_where_from_may_change_between_runs(values):
 
 
 def test_any_other_key_may_not_change():
-    free = re.compile(r"log\..*|train\.(epochs|steps)|data\.(dir|prepared_dir|cache_mb)")
+    free = re.compile(r"log\..*|train\.(epochs|steps)|data\.(dir|prepared_dir|cache_(disk_)?mb)")
     for key, value in flat(default_config()).items():
         other = BAD[key][0] if key in BAD else not value if isinstance(value, bool) else "other"
         found = differences(default_config(), changed(**{key.replace(".", "__"): other}))

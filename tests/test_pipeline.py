@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ssagan_jax.data import pipeline
 from ssagan_jax.data.images import DataError
 from ssagan_jax.data.pipeline import (
     Pictures,
@@ -187,11 +188,10 @@ def test_a_saved_position_goes_on_exactly(pictures, tokenizer):
 
 def test_nothing_depends_on_the_number_of_threads(pictures, tokenizer, monkeypatch):
     wanted = take(batches(pictures, tokenizer), 6)
-    options = grain.ReadOptions
-    monkeypatch.setattr(
-        grain, "ReadOptions", lambda **_: options(num_threads=1, prefetch_buffer_size=1)
-    )
-    assert_equal(take(batches(pictures, tokenizer), 6), wanted)
+    for threads in (0, 1, 5):
+        reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+        monkeypatch.setattr(pipeline, "READING", reading)
+        assert_equal(take(batches(pictures, tokenizer), 6), wanted)
 
 
 def test_fewer_pictures_than_a_batch_are_refused(pictures, tokenizer):

@@ -4,36 +4,62 @@ Everything random is keyed by the seed and the example's place in the run, so it
 threads or devices.
 """
 
-import io
-import json
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
 
 import grain
 import numpy as np
-from PIL import Image
 
+from ssagan_jax.data.decoded import (
+    READING,
+    DecodedFile,
+    Record,
+    decode,
+    decoded_bytes,
+    open_decoded,
+    record_text,
+)
 from ssagan_jax.data.images import DataError
 from ssagan_jax.data.tokenizer import Tokenizer
 
-Record = dict[str, Any]
 Batch = dict[str, np.ndarray]
 
 
 class Pictures(Sequence[Record]):
-    """Decoded records of one split, kept in memory up to a budget.
+    """Decoded records of one split, each picture decoded once where there is room for it.
 
     A record has image u8[H, W, 3], captions (list of str), class_id (int), name (str) and
     attributes (dict of str).
     """
 
-    def __init__(self, source: Sequence[Record], cache_mb: int = 0) -> None:
-        """Wraps a TFDS data source of encoded images; `cache_mb` MiB are kept decoded."""
+    def __init__(
+        self,
+        source: Sequence[Record],
+        cache_mb: int = 0,
+        load_size: int | None = None,
+        file: Path | None = None,
+        disk_mb: int = 0,
+    ) -> None:
+        """Wraps a TFDS data source of encoded images.
+
+        Args:
+          source: encoded examples.
+          cache_mb: so many MiB of pictures are kept decoded in memory.
+          load_size: pictures with a larger smaller edge are scaled down to it.
+          file: where all pictures are kept decoded, memory-mapped, if memory has no room for all.
+          disk_mb: most MiB that `file` may take.
+        """
         self._source = source
+        self._load_size = load_size
         self._room = cache_mb * 2**20
         self._cache: dict[int, Record] = {}
         self._lock = threading.Lock()
+        self._file: DecodedFile | None = None
+        if file is not None and disk_mb:
+            needed = decoded_bytes(source, load_size)
+            if self._room < needed <= disk_mb * 2**20:
+                self._file = open_decoded(file, source, load_size, needed)
 
     def __len__(self) -> int:
         return len(self._source)
@@ -41,9 +67,11 @@ class Pictures(Sequence[Record]):
     def __getitem__(self, index: int) -> Record:
         if not 0 <= index < len(self):  # The end of an iteration.
             raise IndexError(f"record {index} of {len(self)}")
+        if self._file is not None:
+            return self._file[index]
         record = self._cache.get(index)
         if record is None:
-            record = _decoded(self._source[index])
+            record = decode(self._source[index], self._load_size)
             with self._lock:
                 size = record["image"].nbytes
                 if index not in self._cache and size <= self._room:
@@ -51,15 +79,11 @@ class Pictures(Sequence[Record]):
                     self._room -= size
         return record
 
-
-def _decoded(example: Record) -> Record:
-    return {
-        "image": np.asarray(Image.open(io.BytesIO(example["image"]))),
-        "captions": [caption.decode("utf-8") for caption in example["captions"]],
-        "class_id": int(example["class_id"]),
-        "name": example["name"].decode("utf-8"),
-        "attributes": json.loads(example["attributes"]),
-    }
+    def text(self, index: int) -> Record:
+        """A record of which the image may be missing: no picture is decoded for it."""
+        if self._file is not None:
+            return self._file.text(index)
+        return self._cache.get(index) or record_text(self._source[index])
 
 
 def random_crop(image: np.ndarray, size: int, flip: bool, rng: np.random.Generator) -> np.ndarray:
@@ -116,8 +140,7 @@ def training_batches(
 
     dataset = grain.MapDataset.source(pictures).seed(seed).shuffle().repeat()
     dataset = dataset.random_map(example).batch(batch_size)
-    options = grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
-    return iter(dataset.to_iter_dataset(options))
+    return iter(dataset.to_iter_dataset(READING))
 
 
 def evaluation_batches(
@@ -134,11 +157,14 @@ def evaluation_batches(
       Batches as in training, the last one smaller where the count asks for it, with the records
       that they were made from.
     """
-    records = sorted(pictures, key=lambda record: record["name"])
-    for start in range(0, len(records), batch_size):
-        part = records[start : start + batch_size]
+    text = pictures.text if isinstance(pictures, Pictures) else pictures.__getitem__
+    names = [text(index)["name"] for index in range(len(pictures))]
+    order = sorted(range(len(pictures)), key=names.__getitem__)
+
+    def batch(start: int) -> tuple[Batch, list[Record]]:
+        part = [pictures[index] for index in order[start : start + batch_size]]
         encoded = [tokenizer.encode(record["captions"][0], max_words) for record in part]
-        yield (
+        return (
             {
                 "image": np.stack([central_crop(record["image"], image_size) for record in part]),
                 "tokens": np.stack([tokens for tokens, _ in encoded]),
@@ -147,3 +173,6 @@ def evaluation_batches(
             },
             part,
         )
+
+    starts = grain.MapDataset.range(0, len(order), batch_size)
+    yield from starts.map(batch).to_iter_dataset(READING)

@@ -1,18 +1,24 @@
 """The data sources by name, and their pictures ready to be read."""
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from ssagan_jax.data.birds import Birds
-from ssagan_jax.data.builder import CaptionedImageBuilder, prepare
+from ssagan_jax.data.builder import SPLITS, CaptionedImageBuilder, prepare
 from ssagan_jax.data.pipeline import Pictures
 from ssagan_jax.data.toy_cars import ToyCars
 
 SOURCES: dict[str, type[CaptionedImageBuilder]] = {"toy_cars": ToyCars, "birds": Birds}
 
 
-def open_pictures(config: ConfigDict) -> dict[str, Pictures]:
-    """The splits "train" and "validation" of `config.data`, prepared on disk first where needed.
+def open_pictures(config: ConfigDict, splits: Iterable[str] = SPLITS) -> dict[str, Pictures]:
+    """Splits ("train", "validation") of `config.data`, prepared on disk first where needed.
+
+    A split that is too large for `config.data.cache_mb` is decoded into a file beside the
+    prepared set, if it stays below `config.data.cache_disk_mb` and the disk has room.
 
     Raises:
       DataError: the source's folder is missing or not as it should be.
@@ -28,7 +34,14 @@ def open_pictures(config: ConfigDict) -> dict[str, Pictures]:
     )
     # Pictures are decoded by the pipeline: TFDS would ask for OpenCV.
     decoders = {"image": tfds.decode.SkipDecoding()}
+    load_size = data.image_size * 76 // 64
     return {
-        split: Pictures(builder.as_data_source(split, decoders=decoders), data.cache_mb)
-        for split in ("train", "validation")
+        split: Pictures(
+            builder.as_data_source(split, decoders=decoders),
+            cache_mb=data.cache_mb,
+            load_size=load_size,
+            file=Path(builder.data_dir, f"decoded-{split}-{load_size}px.u8"),
+            disk_mb=data.cache_disk_mb,
+        )
+        for split in splits
     }
