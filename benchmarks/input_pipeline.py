@@ -1,0 +1,252 @@
+"""How fast photos reach the step: `python benchmarks/input_pipeline.py --source=FOLDER`.
+
+FOLDER has the AttnGAN layout (birds). Prints a Markdown table with a row for each size and reader:
+
+- memory: `config.data.cache_mb` holds the decoded pictures
+- file: `config.data.cache_disk_mb` does, in a memory-mapped file
+- neither: pictures are decoded at each draw
+- DataLoader: PyTorch's, on the same photos with the reference's transforms and as many workers as
+  there are cores (`reference_loader.py` says how); only where torch is installed
+
+and the columns
+
+- cold: pictures a second in the first epoch, when nothing is decoded; for "file" the time to write
+  it counts, for DataLoader the start of its workers. Files may lie in the system's cache. That the
+  first three read pictures prepared once, as training does, is told above the table.
+- warm: pictures a second in the epochs after it, the median
+- waiting: the share of time spent waiting for a batch where each step takes `--step_ms` in which
+  the host is idle, as with a GPU: waiting / (waiting + sleeping), in a cold and in a warm epoch
+- ratio: cold and warm pictures a second over the DataLoader's
+
+Readers take turns epoch by epoch, so that other work on the machine slows all of them alike. A
+DataLoader's workers stay from epoch to epoch, but it begins each with nothing prefetched, which
+weighs the more the fewer photos there are.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+from reference_loader import run_epoch
+
+from ssagan_jax.data.birds import Birds
+from ssagan_jax.data.builder import prepare
+from ssagan_jax.data.decoded import READING
+from ssagan_jax.data.pickles import load_pickle
+from ssagan_jax.data.pipeline import Pictures, training_batches
+from ssagan_jax.data.tokenizer import Tokenizer, learn_tokenizer
+from ssagan_jax.failures import told
+
+WORDS = 18
+_SETTLING = 0.3  # Seconds in which the last reader's prefetching ends.
+READERS = {
+    "memory": dict(cache_mb=2**20),
+    "file": dict(disk_mb=2**20),
+    "neither": dict(),
+}
+
+
+class Ours:
+    """Epochs of the project's pipeline over a prepared set."""
+
+    def __init__(
+        self, source: Any, tokenizer: Tokenizer, file: Path, size: int, batch_size: int, reader: str
+    ) -> None:
+        self._source, self._tokenizer, self._file = source, tokenizer, file
+        self._size, self._batch_size, self._reader = size, batch_size, reader
+        self._batches = None
+
+    def start(self) -> None:
+        """Forgets every decoded picture."""
+        self._file.unlink(missing_ok=True)
+        self._batches = None
+
+    def epoch(self, step_ms: float) -> tuple[float, float]:
+        """All pictures once: seconds, and seconds of waiting."""
+        if self._batches is not None and not step_ms:
+            # What was prefetched while others had their turn would come for nothing.
+            for _ in range(READING.prefetch_buffer_size):
+                next(self._batches)
+        begin = time.perf_counter()
+        if self._batches is None:
+            self._batches = training_batches(
+                Pictures(self._source, file=self._file, **READERS[self._reader]),
+                self._tokenizer,
+                image_size=self._size,
+                max_words=WORDS,
+                random_flip=True,
+                batch_size=self._batch_size,
+                seed=0,
+            )
+        started = time.perf_counter() - begin
+        count = len(self._source) // self._batch_size
+        seconds, waited = run_epoch(self._batches, count, step_ms)
+        return seconds + started, waited + started
+
+    def close(self) -> None:
+        """Leaves no file."""
+        self.start()
+
+
+class Reference:
+    """Epochs of a DataLoader in a process of its own."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        script = Path(__file__).with_name("reference_loader.py")
+        self._process = subprocess.Popen(
+            [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._tell(json.dumps(job))
+
+    def start(self) -> None:
+        """Makes a loader whose workers are not running yet."""
+        self._ask("start")
+
+    def epoch(self, step_ms: float) -> tuple[float, float]:
+        """All photos once: seconds, and seconds of waiting."""
+        seconds, waited = self._ask(f"epoch {step_ms}")
+        return seconds, waited
+
+    def close(self) -> None:
+        """Ends the process."""
+        self._process.communicate()
+
+    def _tell(self, line: str) -> None:
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def _ask(self, order: str) -> Any:
+        self._tell(order)
+        return json.loads(self._process.stdout.readline())
+
+
+def _reference_job(source: Path, tokenizer: Tokenizer, size: int, batch_size: int) -> dict:
+    """The training photos: path, box, captions as token ids, class; and how to read them."""
+    boxes = {}
+    if (source / "CUB_200_2011/bounding_boxes.txt").exists():
+        numbers = _table(source / "CUB_200_2011/images.txt")
+        rows = _table(source / "CUB_200_2011/bounding_boxes.txt")
+        boxes = {
+            path[0].rpartition(".")[0]: [int(float(field)) for field in rows[number]]
+            for number, path in numbers.items()
+        }
+    names = [str(name) for name in load_pickle(source / "train/filenames.pickle")]
+    classes = {name: place for place, name in enumerate({Path(name).parent for name in names})}
+    photos = []
+    for name in names:
+        lines = (source / f"text/{name}.txt").read_text(encoding="utf-8").splitlines()
+        photos.append(
+            {
+                "path": str(source / f"CUB_200_2011/images/{name}.jpg"),
+                "box": boxes.get(name),
+                "captions": [tokenizer.ids(line) for line in lines if line.strip()],
+                "class_id": classes[Path(name).parent],
+            }
+        )
+    workers = os.cpu_count() or 1
+    return dict(photos=photos, size=size, words=WORDS, batch_size=batch_size, workers=workers)
+
+
+def _table(path: Path) -> dict[str, list[str]]:
+    """Fields of each line by its first one."""
+    rows = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
+    return {first: rest for first, *rest in rows}
+
+
+def _measured(readers: dict[str, Any], flags: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Medians of seconds an epoch and of shares waited, by reader and column."""
+    found: dict[str, dict[str, list[float]]] = {
+        name: {"cold": [], "warm": [], "cold waiting": [], "warm waiting": []} for name in readers
+    }
+    for _ in range(flags.repeats):
+        for column, step_ms in (("", 0.0), (" waiting", flags.step_ms)):
+            for reader in readers.values():
+                reader.start()
+            for epoch in range(flags.epochs):
+                for name, reader in readers.items():
+                    time.sleep(_SETTLING)
+                    seconds, waited = reader.epoch(step_ms)
+                    value = waited / seconds if column else seconds
+                    found[name][("warm" if epoch else "cold") + column].append(value)
+    return {
+        name: {column: statistics.median(values) for column, values in columns.items()}
+        for name, columns in found.items()
+    }
+
+
+def _rows(size: int, pictures: int, measured: dict[str, dict[str, float]]) -> list[str]:
+    """The table's rows of one size."""
+    rows = []
+    reference = measured.get("DataLoader")
+    for name, times in measured.items():
+        ratio = "torch is not installed"
+        if reference:
+            ratio = " / ".join(f"{reference[each] / times[each]:.1f}" for each in ("cold", "warm"))
+        rate = " | ".join(f"{pictures / times[each]:.0f}" for each in ("cold", "warm"))
+        share = " / ".join(f"{times[each + ' waiting']:.0%}" for each in ("cold", "warm"))
+        rows.append(f"| {size} | {name} | {rate} | {share} | {ratio} |")
+    return rows
+
+
+def _benchmark(size: int, folder: str, flags: argparse.Namespace) -> tuple[str, list[str]]:
+    """A line on the preparation, and the table's rows of one size."""
+    begin = time.perf_counter()
+    builder = prepare(Birds(source=flags.source, image_size=size, data_dir=folder))
+    took = time.perf_counter() - begin
+    count = sum(split.num_examples for split in builder.info.splits.values())
+    source = builder.as_data_source("train", decoders={"image": tfds.decode.SkipDecoding()})
+    texts = map(Pictures(source).text, range(len(source)))
+    captions = (caption for text in texts for caption in text["captions"])
+    tokenizer = learn_tokenizer("words", captions, 30_000)
+    file = Path(builder.data_dir, "decoded-train.u8")
+    readers: dict[str, Any] = {
+        name: Ours(source, tokenizer, file, size, flags.batch_size, name) for name in READERS
+    }
+    if importlib.util.find_spec("torch"):
+        job = _reference_job(Path(flags.source), tokenizer, size, flags.batch_size)
+        readers["DataLoader"] = Reference(job)
+    try:
+        measured = _measured(readers, flags)
+    finally:
+        for reader in readers.values():
+            reader.close()
+    pictures = len(source) // flags.batch_size * flags.batch_size
+    said = f"prepared {count} pictures at {size} px once, {count / took:.0f} a second"
+    return said, _rows(size, pictures, measured)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--source", required=True, help="folder of photos in the AttnGAN layout")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256], help="pixels")
+    parser.add_argument("--epochs", type=int, default=4, help="of a repeat, the first one cold")
+    parser.add_argument("--repeats", type=int, default=3, help="cold starts; medians are shown")
+    parser.add_argument("--batch_size", type=int, default=16, help="pictures a step")
+    parser.add_argument("--step_ms", type=float, default=50, help="what a step takes on the device")
+    flags = parser.parse_args()
+    if flags.epochs < 2 or flags.repeats < 1:
+        parser.error("--epochs must be 2 or more, --repeats 1 or more")
+    with told(), tempfile.TemporaryDirectory() as folder:
+        benchmarked = [_benchmark(size, folder, flags) for size in flags.sizes]
+    for said, _ in benchmarked:
+        print(said)
+    print(f"{os.cpu_count()} cores, batches of {flags.batch_size}, steps of {flags.step_ms:g} ms\n")
+    print("| px | reader | cold, pictures/s | warm, pictures/s | waiting cold / warm | ratio |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    print("\n".join(row for _, rows in benchmarked for row in rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""The reference's way to read photos, timed: a PyTorch DataLoader that decodes at each draw.
+
+`input_pipeline.py` runs this as a process of its own: DataLoader forks its workers, and a process
+with JAX in it must not fork. Each line on standard input is an order, each answer a line of JSON:
+"start" lets new workers begin, "epoch STEP_MS" reads all photos once.
+
+torchvision is not needed: its transforms are carried out with Pillow, numpy and torch as it would
+(Resize, RandomCrop, RandomHorizontalFlip, ToTensor, Normalize).
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+
+def run_epoch(batches: Iterator[Any], count: int, step_ms: float) -> tuple[float, float]:
+    """Takes `count` batches, sleeping `step_ms` after each.
+
+    Returns:
+      Seconds in all, and seconds spent waiting for a batch.
+    """
+    begin, waited = time.perf_counter(), 0.0
+    for _ in range(count):
+        asked = time.perf_counter()
+        next(batches)
+        waited += time.perf_counter() - asked
+        time.sleep(step_ms / 1000)
+    return time.perf_counter() - begin, waited
+
+
+class Photos:
+    """Photos cropped around their box, scaled, cropped at random, flipped and normalised.
+
+    An item is (image f32[3, S, S] in [-1, 1], tokens i64[T], words, class).
+    """
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        """Takes what `input_pipeline.py` says of photos: see its `_reference_job`."""
+        self._photos = job["photos"]
+        self._size, self._words = job["size"], job["words"]
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def __getitem__(self, index: int) -> tuple[Any, np.ndarray, int, int]:
+        import torch  # Here and below: without torch, `run_epoch` can still be imported.
+
+        photo, rng = self._photos[index], np.random
+        image = self._scaled(photo)
+        left = rng.randint(image.width - self._size + 1)
+        top = rng.randint(image.height - self._size + 1)
+        image = image.crop((left, top, left + self._size, top + self._size))
+        if rng.random() < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div(255)
+        ids = np.asarray(photo["captions"][rng.randint(len(photo["captions"]))])
+        if len(ids) > self._words:
+            ids = ids[np.sort(rng.permutation(len(ids))[: self._words])]
+        tokens = np.zeros(self._words, np.int64)
+        tokens[: len(ids)] = ids
+        return pixels.sub(0.5).div(0.5), tokens, len(ids), photo["class_id"]
+
+    def _scaled(self, photo: dict[str, Any]) -> Image.Image:
+        """The photo around its box, its smaller edge 76/64 of the size."""
+        image = Image.open(photo["path"]).convert("RGB")
+        if photo["box"]:
+            x, y, width, height = photo["box"]
+            reach, middle = int(0.75 * max(width, height)), (x + width // 2, y + height // 2)
+            image = image.crop(
+                (
+                    max(0, middle[0] - reach),
+                    max(0, middle[1] - reach),
+                    min(image.width, middle[0] + reach),
+                    min(image.height, middle[1] + reach),
+                )
+            )
+        edge, smaller = int(self._size * 76 / 64), min(image.size)
+        target = [edge * length // smaller for length in image.size]
+        return image.resize(target, Image.Resampling.BILINEAR)
+
+
+def main() -> None:
+    """Answers orders until the input ends."""
+    import torch
+
+    job = json.loads(sys.stdin.readline())
+    batches = len(job["photos"]) // job["batch_size"]
+    loader = None
+    for line in sys.stdin:
+        order, *rest = line.split()
+        answer = None
+        if order == "start":
+            # The reference's loader starts its workers anew in each epoch; these stay.
+            loader = torch.utils.data.DataLoader(
+                Photos(job),
+                batch_size=job["batch_size"],
+                drop_last=True,
+                shuffle=True,
+                num_workers=job["workers"],
+                persistent_workers=True,
+            )
+        else:
+            begin = time.perf_counter()
+            iterator = iter(loader)
+            started = time.perf_counter() - begin
+            seconds, waited = run_epoch(iterator, batches, float(rest[0]))
+            answer = (seconds + started, waited + started)
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
