@@ -57,7 +57,7 @@ def _data() -> ConfigDict:
     data.random_flip = True  # mirror half of the training pictures (off where captions say left)
     data.bad_images = "error"  # a picture that cannot be decoded: "error" stops, "skip" counts it
     data.cache_mb = 4096  # decoded pictures of a split kept in memory, in MiB
-    data.cache_disk_mb = 65536  # a split too large for that: decoded into a file; 0: every time
+    data.cache_disk_mb = 65536  # most of a file for a split that passes cache_mb; 0: no file
     return data
 
 

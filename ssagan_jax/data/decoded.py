@@ -18,13 +18,12 @@ from ssagan_jax.data.images import resize_smaller_edge
 
 Record = dict[str, Any]
 
-# A picture of any size costs a thread milliseconds; more threads than these wait for the disk.
-READING = grain.ReadOptions(
-    num_threads=min(os.cpu_count() or 1, 16),
-    prefetch_buffer_size=max(4, min(os.cpu_count() or 1, 16)),
-)
+# Pillow decodes without Python's lock, so that cores count; what follows the decoding holds it,
+# so that ever more threads would only stand in each other's way.
+_THREADS = min(os.cpu_count() or 1, 16)
+READING = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=max(_THREADS, 4))
 _INDEX = np.dtype("<i8")
-_SAMPLED = 64
+_SAMPLED = 64  # Pictures whose size is looked at to estimate that of all.
 
 
 def record_text(example: Record) -> Record:
@@ -63,9 +62,9 @@ def decoded_bytes(source: Sequence[Record], load_size: int | None = None) -> int
 
 
 class DecodedFile(Sequence[Record]):
-    """Records read from a file that `write_decoded` made; images are views of the mapped file.
+    """Records read from a file that `open_decoded` wrote; images are views of the mapped file.
 
-    The file holds the picture's height, width and bytes of text as little-endian i64[N, 3], then
+    The file holds each picture's height, width and bytes of text as little-endian i64[N, 3], then
     of each record the pixels u8[H, W, 3] and the other entries as JSON.
     """
 
