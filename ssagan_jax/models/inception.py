@@ -278,10 +278,11 @@ def from_torchvision(
     images = jax.ShapeDtypeStruct((1, _INPUT_SIZE, _INPUT_SIZE, 3), jnp.float32)
     wanted = jax.eval_shape(init, images)["trunk"]
     ignored = _UNUSED if logits else rf"{_UNUSED}|fc\."
-    return {"trunk": torch_files.arrange(tensors, wanted, _torch_name, ignored, source)}
+    return {"trunk": torch_files.arrange(tensors, wanted, torch_name, ignored, source)}
 
 
-def _torch_name(path: tuple[str, ...]) -> str:
+def torch_name(path: tuple[str, ...]) -> str:
+    """Torchvision's name of a variable of `InceptionV3Features` by its path in "trunk"."""
     if path[0] == "fc":
         return "fc.weight" if path[-1] == "kernel" else "fc.bias"
     return ".".join((*path[:-1], _TORCH_NAMES[path[-1]]))

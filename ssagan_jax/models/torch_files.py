@@ -25,8 +25,8 @@ WEIGHT_FILES += ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _SHORT_TYPES = {"Double": "f8", "Float": "f4", "Half": "f2", "Long": "i8", "Int": "i4"}
 _SHORT_TYPES |= {"Short": "i2", "Char": "i1", "Byte": "u1", "Bool": "?"}
-_STORAGE_TYPES = {f"{name}Storage": np.dtype(code) for name, code in _SHORT_TYPES.items()}
-_STORAGE_TYPES["BFloat16Storage"] = np.dtype(ml_dtypes.bfloat16)
+STORAGE_TYPES = {f"{name}Storage": np.dtype(code) for name, code in _SHORT_TYPES.items()}
+STORAGE_TYPES["BFloat16Storage"] = np.dtype(ml_dtypes.bfloat16)
 # torch.save before version 1.6 begins with a pickle of this number.
 _LEGACY_START = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 
@@ -40,7 +40,7 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
-def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read_tensors(path: str | os.PathLike[str], keep_prefix: bool = False) -> dict[str, np.ndarray]:
     """Reads the tensors of a model file by name, without PyTorch and without running its code.
 
     Reads .safetensors, PyTorch's .pth, .pt and .bin (zip files and those from before PyTorch 1.6),
@@ -50,7 +50,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Of a PyTorch file that holds more than a state dict, the dictionary under the first of
     "state_dict", "model_state_dict" and "model" is read; failing these, all of it, with nested
     names joined by dots. What is no tensor (epochs, learning rates) is left out. The prefix
-    "module." that DataParallel writes is taken off.
+    "module." that DataParallel writes is taken off, unless `keep_prefix`.
 
     Raises:
       FileNotFoundError: no such file.
@@ -66,7 +66,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         elif path.endswith(".safetensors"):
             tensors = safetensors.numpy.load_file(path)
         else:
-            tensors = _read_torch(path)
+            tensors = _read_torch(path, keep_prefix)
     except OSError:
         raise
     # Damage shows as any exception from inside the unpickler, zipfile or numpy.
@@ -121,8 +121,9 @@ def arrange(
 
     Args:
       tensors: by PyTorch's names.
-      variables: the nested dictionary wanted, its leaves with a `shape`. Leaves called "kernel"
-        are [in, out] or [height, width, in, out]; PyTorch's are [out, in(, height, width)].
+      variables: the nested dictionary wanted, its leaves with a `shape`. Leaves with "kernel" in
+        their name are [in, out] or [height, width, in, out]; PyTorch's are [out, in(, height,
+        width)].
       torch_name: from a leaf's path to its name in `tensors`.
       ignored: regular expression for the beginning of names that may stand in `tensors` unused.
       source: what an error calls the tensors' origin.
@@ -134,7 +135,7 @@ def arrange(
     for place, wanted in traverse_util.flatten_dict(variables).items():
         name, shape = torch_name(place), tuple(wanted.shape)
         order = tuple(range(len(shape)))
-        if place[-1] == "kernel":
+        if "kernel" in place[-1]:
             shape, order = (shape[-1], shape[-2], *shape[:-2]), (*order[2:], 1, 0)
         tensor = left.pop(name, None)
         if tensor is None:
@@ -155,7 +156,7 @@ def _shards(path: str) -> list[str]:
         return sorted(set(json.load(file)["weight_map"].values()))
 
 
-def _read_torch(path: str) -> dict[str, np.ndarray]:
+def _read_torch(path: str, keep_prefix: bool) -> dict[str, np.ndarray]:
     with open(path, "rb") as file:
         start = file.read(len(_LEGACY_START))
         file.seek(0)
@@ -170,18 +171,20 @@ def _read_torch(path: str) -> dict[str, np.ndarray]:
         if not any(isinstance(value, _Tensor) for value in content.values()):
             wrapped = (content[key] for key in _WRAPPERS if isinstance(content.get(key), dict))
             content = next(wrapped, content)
-        return {name: _to_array(tensor, storages) for name, tensor in _flatten(content)}
+        flat = _flatten(content, keep_prefix)
+        return {name: _to_array(tensor, storages) for name, tensor in flat}
 
 
-def _flatten(content: dict[Any, Any]) -> Iterator[tuple[str, _Tensor]]:
+def _flatten(content: dict[Any, Any], keep_prefix: bool) -> Iterator[tuple[str, _Tensor]]:
     named = {str(key): value for key, value in content.items()}
-    if all(name.startswith("module.") for name in named):
+    if not keep_prefix and all(name.startswith("module.") for name in named):
         named = {name.removeprefix("module."): value for name, value in named.items()}
     for name, value in named.items():
         if isinstance(value, _Tensor):
             yield name, value
         elif isinstance(value, dict):
-            yield from ((f"{name}.{inner}", tensor) for inner, tensor in _flatten(value))
+            inside = _flatten(value, keep_prefix)
+            yield from ((f"{name}.{inner}", tensor) for inner, tensor in inside)
 
 
 def _open_zip(archive: zipfile.ZipFile) -> tuple[Any, Callable[[str], bytes]]:
@@ -207,7 +210,7 @@ def _read_legacy(file: BinaryIO) -> tuple[Any, Callable[[str], bytes]]:
     for key in _Unpickler(file).load():
         (count,) = struct.unpack("<q", file.read(8))
         kind = unpickler.kinds[str(key)]
-        storages[str(key)] = file.read(count * _STORAGE_TYPES[kind].itemsize)
+        storages[str(key)] = file.read(count * STORAGE_TYPES[kind].itemsize)
     return content, storages.__getitem__
 
 
@@ -225,7 +228,7 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in for a name in the pickle; pickle.UnpicklingError if it has none."""
-        if module in ("torch", "torch.cuda") and name in _STORAGE_TYPES:
+        if module in ("torch", "torch.cuda") and name in STORAGE_TYPES:
             return name
         allowed = {
             "collections.OrderedDict": collections.OrderedDict,
@@ -244,7 +247,7 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> tuple[str, str, int, int]:
         """The storage that a persistent id of torch.save stands for."""
         tag, kind, key, _, count, *view = pid
-        if tag != "storage" or kind not in _STORAGE_TYPES:
+        if tag != "storage" or kind not in STORAGE_TYPES:
             raise pickle.UnpicklingError(f"refused: its pickle refers to {pid!r}")
         self.kinds[str(key)] = kind
         _, start, count = view[0] if view and view[0] else (key, 0, count)
@@ -263,7 +266,7 @@ def _to_array(tensor: _Tensor, storages: Callable[[str], bytes]) -> np.ndarray:
     sizes = (count, start, offset, *shape, *strides)
     if len(shape) != len(strides) or not all(isinstance(n, int) and n >= 0 for n in sizes):
         raise pickle.UnpicklingError(f"a tensor of shape {shape} and strides {strides} is damaged")
-    dtype = _STORAGE_TYPES[kind]
+    dtype = STORAGE_TYPES[kind]
     if 0 in shape:
         return np.zeros(shape, dtype)
     data = storages(key)
