@@ -11,6 +11,7 @@ from ssagan_jax.data.tokenizer import (
     PIECE_SPECIALS,
     TokenizerError,
     learn_tokenizer,
+    listed_tokenizer,
     load_tokenizer,
     pretrained_tokenizer,
 )
@@ -286,3 +287,39 @@ def test_a_vocabulary_without_cls_is_refused(pieces, tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(TokenizerError, match=r"lacks '\[CLS\]'"):
         load_tokenizer(path)
+
+
+@pytest.fixture(scope="module")
+def listed():
+    return listed_tokenizer(["<end>", "a", "red", "bird", "caf", "nave", "1x", "tail_feather", "s"])
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        ("A RED, caf\u00e9 bird!", ["a", "red", "caf", "bird"]),
+        ("na\u00efve \u65e5\u672c bird\u2013zebra", ["nave", "bird"]),
+        ("1\u00bdx tail_feather a\ufffd\ufffdred", ["1x", "tail_feather", "a", "red"]),
+        # A combining accent parts words, as Python's \\w has it.
+        ("red cafe\u0301s", ["red", "s"]),
+    ],
+)
+def test_listed_words_are_read_as_the_reference_does(listed, caption, words, tmp_path):
+    listed.save(tmp_path / "tokenizer.json")
+    for tokenizer in (listed, load_tokenizer(tmp_path / "tokenizer.json")):
+        assert [tokenizer.entries()[token] for token in tokenizer.ids(caption)] == words
+
+
+def test_words_that_are_not_listed_are_told_and_left_out(listed):
+    assert listed.vocabulary.size == len(listed.entries()) == 9 and listed.pad_id == 0
+    caption = "A Z\u00e9bra, \u65e5\u672c and a red bird"
+    assert listed.unknown_words(caption) == ["Z\u00e9bra", "\u65e5\u672c", "and"]
+    tokens, mask = listed.encode(caption, 6)
+    assert tokens.tolist() == [1, 1, 2, 3, 0, 0] and mask.sum() == 4
+    with pytest.raises(TokenizerError, match="no word that the vocabulary knows, only blue, zebra"):
+        listed.encode("Blue zebra".lower(), 6)
+
+
+def test_listed_words_begin_with_the_padding():
+    with pytest.raises(TokenizerError, match="lacks '<end>'"):
+        listed_tokenizer(["a", "red"])

@@ -1,12 +1,12 @@
-"""Captions to token ids: words of the training captions, or WordPiece for BERT.
+"""Captions to token ids: words of the training captions or of a list, or WordPiece for BERT.
 
-Both are pipelines of the `tokenizers` library, so that one file in the work folder holds either.
+All are pipelines of the `tokenizers` library, so that one file in the work folder holds any.
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tokenizers
@@ -20,6 +20,13 @@ WORD_PAD, WORD_UNKNOWN = "<pad>", "<unk>"
 _ACCENTS = r"[\u0300-\u036f\u20d0-\u20ff\ufe00-\ufe0f]"
 _WORD = r"[\p{L}\p{N}_][\w\p{N}]*"
 PIECE_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+LISTED_PAD, _LEFT_OUT = "<end>", "<left out>"
+# By kind: what stands for padding, for unknown words, and for BERT's first and last token.
+_SPECIALS = {
+    "words": (WORD_PAD, WORD_UNKNOWN, WORD_PAD, WORD_PAD),
+    "listed_words": (LISTED_PAD, _LEFT_OUT, LISTED_PAD, LISTED_PAD),
+    "wordpiece": PIECE_SPECIALS[:4],
+}
 
 
 class TokenizerError(InputError):
@@ -30,7 +37,7 @@ class Tokenizer:
     """Ids of a caption's words or word pieces, without [CLS] and [SEP].
 
     Attributes:
-      kind: "words" or "wordpiece".
+      kind: "words", "wordpiece", or "listed_words", which leaves unknown words out.
       learned: whether the vocabulary holds every word of the captions it was learned from; then a
         word in several pieces is one that training never showed.
     """
@@ -42,11 +49,7 @@ class Tokenizer:
         self.kind = kind
         self.learned = learned
         self._backend = backend
-        names = (
-            (WORD_PAD, WORD_UNKNOWN, WORD_PAD, WORD_PAD)
-            if kind == "words"
-            else (PIECE_SPECIALS[0], PIECE_SPECIALS[1], PIECE_SPECIALS[2], PIECE_SPECIALS[3])
-        )
+        names = _SPECIALS[kind]
         ids = [backend.token_to_id(name) for name in names]
         if None in ids:
             raise TokenizerError(
@@ -54,11 +57,18 @@ class Tokenizer:
                 f"{', '.join(dict.fromkeys(names))}"
             )
         self.pad_id, self.unknown_id, cls_id, sep_id = ids
-        self.vocabulary = Vocabulary(backend.get_vocab_size(), self.pad_id, cls_id, sep_id)
+        # What is left out has an id, the last one, but no row in an embedding table.
+        size = backend.get_vocab_size() - (kind == "listed_words")
+        self.vocabulary = Vocabulary(size, self.pad_id, cls_id, sep_id)
 
     def ids(self, caption: str) -> list[int]:
         """Ids of all words or word pieces of a caption, however long."""
-        return self._backend.encode(caption, add_special_tokens=False).ids
+        ids = self._backend.encode(caption, add_special_tokens=False).ids
+        return [token for token in ids if token < self.vocabulary.size]
+
+    def entries(self) -> list[str]:
+        """The vocabulary in the order of the ids."""
+        return [self._backend.id_to_token(token) for token in range(self.vocabulary.size)]
 
     def encode(
         self, caption: str, length: int, rng: np.random.Generator | None = None
@@ -72,11 +82,14 @@ class Tokenizer:
             (the reference's datasets.py); without it the first ones are.
 
         Raises:
-          TokenizerError: the caption has no word.
+          TokenizerError: the caption has no word, or none that is in the vocabulary.
         """
         ids = np.asarray(self.ids(caption), np.int32)
         if not len(ids):
-            raise TokenizerError(f"caption {caption!r} has no word: give a sentence with letters")
+            fault = "has no word: give a sentence with letters"
+            if unknown := self.unknown_words(caption):
+                fault = f"has no word that the vocabulary knows, only {', '.join(unknown)}"
+            raise TokenizerError(f"caption {caption!r} {fault}")
         if len(ids) > length and rng is not None:
             ids = ids[np.sort(rng.permutation(len(ids))[:length])]
         ids = ids[:length]
@@ -172,6 +185,32 @@ def learn_tokenizer(kind: str, captions: Iterable[str], vocab_size: int) -> Toke
         )
     backend.train_from_iterator(captions, trainer)
     return Tokenizer(kind, backend, learned=True)
+
+
+def listed_tokenizer(words: Sequence[str]) -> Tokenizer:
+    """A tokenizer of listed words, which reads captions as the reference's datasets.py does.
+
+    Words are sequences of letters, digits and underscores in lower case, of which only the ASCII
+    characters are kept ("café" is "caf"). Words that are not listed are left out.
+
+    Args:
+      words: by id; the first one, "<end>", is the padding.
+
+    Raises:
+      TokenizerError: the first word is another one.
+    """
+    vocabulary = {word: index for index, word in enumerate([*words, _LEFT_OUT])}
+    backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=_LEFT_OUT))
+    # Words without any ASCII character stay whole, so that they are told as unknown.
+    foreign = r"(?:(?![\x00-\x7f])[\p{L}\p{N}])+"
+    within = tokenizers.Regex(rf"(?<=[a-z0-9_]){foreign}|{foreign}(?=[a-z0-9_])")
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.Lowercase(), normalizers.Replace(within, "")]
+    )
+    backend.pre_tokenizer = pre_tokenizers.Split(
+        tokenizers.Regex(r"[\p{L}\p{N}_]+"), behavior="removed", invert=True
+    )
+    return Tokenizer("listed_words", backend, learned=True)
 
 
 def pretrained_tokenizer(name: str) -> Tokenizer:
