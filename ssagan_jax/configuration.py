@@ -157,6 +157,7 @@ def _train() -> ConfigDict:
     train.b2 = 0.9
     train.encoder_learning_rate = 4e-5  # of the encoders beside the GAN
     train.encoders = "trained"  # "trained" on by DAMSM beside the GAN, or "frozen"
+    train.checkpoint = ""  # a work folder whose networks and tokenizer it starts from; no stage 1
     train.ema_decay = 0.0  # if above 0, sheets and samples use averaged generator weights
     return train
 
@@ -234,7 +235,8 @@ def validate(config: ConfigDict) -> None:
             f"config.text_encoder.pretrained={text.pretrained!r}, whose weights know only their "
             "own vocabulary"
         )
-    if image.name == "inception_v3" and not image.weights:
+    donor = config.train.checkpoint or config.damsm.checkpoint
+    if image.name == "inception_v3" and not image.weights and not donor:
         raise ConfigError(
             "config.image_encoder.weights='': must name torchvision's inception_v3 file where "
             "config.image_encoder.name='inception_v3' (download "

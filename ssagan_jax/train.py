@@ -13,13 +13,20 @@ from clu import metric_writers, parameter_overview, periodic_actions
 from ml_collections import ConfigDict
 
 from ssagan_jax import evaluate
-from ssagan_jax.configuration import ConfigError, differences, flat, steps_of, validate
+from ssagan_jax.configuration import flat, steps_of, validate
 from ssagan_jax.data.pipeline import Pictures, evaluation_batches, training_batches
 from ssagan_jax.data.sources import open_pictures
 from ssagan_jax.data.tokenizer import Tokenizer, learn_tokenizer, pretrained_tokenizer
+from ssagan_jax.donor import (
+    donor_of,
+    donor_state,
+    donor_tokenizer,
+    with_donor_encoders,
+    with_donor_sizes,
+)
 from ssagan_jax.painting import Painter, grey, sheet
 from ssagan_jax.progress import Bar, StopSignals
-from ssagan_jax.trained import Trained, open_trained, state_shapes
+from ssagan_jax.trained import Trained, state_shapes
 from ssagan_jax.training.checkpoints import Checkpoints
 from ssagan_jax.training.parallel import AXIS, Step, check_batch_size, parallel, replicated
 from ssagan_jax.training.pretrained import with_pretrained_sizes, with_pretrained_weights
@@ -71,7 +78,7 @@ def train(config: ConfigDict, workdir: str) -> None:
     """
     validate(config)
     check_batch_size(config.train.batch_size)
-    config = with_pretrained_sizes(config)
+    config = with_donor_sizes(config) if config.train.checkpoint else with_pretrained_sizes(config)
     folder = Workdir(workdir)
     folder.check_config(config)
     pictures = open_pictures(config)
@@ -90,12 +97,12 @@ def _tokenizer(config: ConfigDict, folder: Workdir, pictures: Pictures) -> Token
     """The folder's tokenizer, or else the one that the config asks for."""
     if folder.has_tokenizer():
         return folder.tokenizer()
-    if config.damsm.checkpoint:
-        return Workdir(config.damsm.checkpoint).tokenizer()
-    if config.tokenizer.pretrained:
-        return pretrained_tokenizer(config.tokenizer.pretrained)
     texts = map(pictures.text, range(len(pictures)))
     captions = (caption for text in texts for caption in text["captions"])
+    if donor_of(config):
+        return donor_tokenizer(config, captions)
+    if config.tokenizer.pretrained:
+        return pretrained_tokenizer(config.tokenizer.pretrained)
     return learn_tokenizer(config.tokenizer.kind, captions, config.tokenizer.vocab_size)
 
 
@@ -114,7 +121,7 @@ def _prepare(
         seed=config.seed,
     )
     steps_per_epoch = len(pictures["train"]) // config.train.batch_size
-    damsm_steps = 0 if config.damsm.checkpoint else steps_of(config.damsm, steps_per_epoch)
+    damsm_steps = 0 if donor_of(config) else steps_of(config.damsm, steps_per_epoch)
     sample = _sample(config, pictures["validation"], tokenizer)
     folder.write_config(config)
     _log_to(folder)
@@ -155,28 +162,15 @@ def _sample(
 
 def _first_state(config: ConfigDict, folder: Workdir, tokenizer: Tokenizer) -> TrainState:
     """The state of a new run, with what trained weights the config names."""
-    state = jax.jit(lambda: initial_state(config, tokenizer.vocabulary))()
-    state = with_pretrained_weights(state, config)
-    if config.damsm.checkpoint:
-        state = _with_trained_encoders(state, config)
+    if config.train.checkpoint:
+        state = donor_state(config)
+    else:
+        state = jax.jit(lambda: initial_state(config, tokenizer.vocabulary))()
+        add_weights = with_donor_encoders if donor_of(config) else with_pretrained_weights
+        state = add_weights(state, config)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
     folder.check_room(size * (config.log.keep_checkpoints + 1))
     return state
-
-
-def _with_trained_encoders(state: TrainState, config: ConfigDict) -> TrainState:
-    """The state with the encoders of the run that `damsm.checkpoint` names."""
-    donor = open_trained(config.damsm.checkpoint)
-    for section in ("text_encoder", "image_encoder", "tokenizer"):
-        if faults := differences(
-            ConfigDict({section: donor.config[section]}),
-            ConfigDict({section: config[section]}),
-        ):
-            raise ConfigError(
-                f"config.damsm.checkpoint={config.damsm.checkpoint!r}: its encoders differ: "
-                + "; ".join(faults)
-            )
-    return state.replace(encoders=donor.state.encoders, trunk=donor.state.trunk)
 
 
 def _train(run: Run, state: TrainState) -> TrainState:

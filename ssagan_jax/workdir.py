@@ -4,6 +4,7 @@ config.json     the run's configuration
 tokenizer.json  its vocabulary
 checkpoints/    states
 samples/        sheets of pictures
+pytorch_extras.safetensors  of converted weights: tensors that only PyTorch's networks have
 events...       for TensorBoard
 train.log
 """
@@ -13,6 +14,7 @@ import os
 import shutil
 from pathlib import Path
 
+import safetensors
 from ml_collections import ConfigDict
 
 from ssagan_jax.configuration import default_config, differences
@@ -31,6 +33,7 @@ class Workdir:
       path: the folder.
       checkpoints: folder of the states.
       samples: folder of the sheets.
+      pytorch_extras: file of the tensors that only PyTorch's networks have.
       log: text file of the run's messages.
     """
 
@@ -38,6 +41,7 @@ class Workdir:
         self.path = Path(path).expanduser().absolute()
         self.checkpoints = self.path / "checkpoints"
         self.samples = self.path / "samples"
+        self.pytorch_extras = self.path / "pytorch_extras.safetensors"
         self.log = self.path / "train.log"
         self._config = self.path / "config.json"
         self._tokenizer = self.path / "tokenizer.json"
@@ -99,6 +103,24 @@ class Workdir:
         """Whether there is a checkpoint to go on from."""
         folder = self.checkpoints
         return folder.is_dir() and any(child.name.isdigit() for child in folder.iterdir())
+
+    def converted(self) -> dict[str, str]:
+        """The networks that were converted from PyTorch, with the prefix of their tensors' names.
+
+        Those that are missing are untrained. {} if the folder is of a training run.
+        """
+        if not self.pytorch_extras.exists():
+            return {}
+        with safetensors.safe_open(self.pytorch_extras, "numpy") as file:
+            return file.metadata()
+
+    def check_generator(self) -> None:
+        """Refuses converted encoders that came without a generator; raises WorkdirError."""
+        if self.converted() and "generator" not in self.converted():
+            raise WorkdirError(
+                f"--workdir={self.path}: its generator is untrained; use the folder as "
+                "config.damsm.checkpoint, or convert it with --generator"
+            )
 
     def has_tokenizer(self) -> bool:
         """Whether the folder holds a tokenizer."""

@@ -267,3 +267,12 @@ def test_the_state_is_not_changed_by_saving(tmp_path):
     checkpoints.save(state, make_position())
     checkpoints.close()
     assert bits(state) == before
+
+
+def test_weights_without_a_place_in_the_data_are_no_run_to_go_on_with(tmp_path):
+    checkpoints = Checkpoints(tmp_path, 1, DIGEST)
+    checkpoints.save(make_state(0), None)
+    checkpoints.close()
+    assert bits(reading(tmp_path).restore(shapes(make_state(0)))) == bits(make_state(0))
+    with pytest.raises(CheckpointError, match=r"not of a training run.*config\.train\.checkpoint"):
+        reading(tmp_path).restore(shapes(make_state(0)), make_position())

@@ -273,6 +273,29 @@ def test_twenty_steps_give_the_same_bits_twice(train, shared):
     assert_same_end(*folders, steps=20)
 
 
+def test_fine_tuning_starts_from_another_runs_networks_and_words(finished, train, shared):
+    donor, _ = finished
+    options = {"train.checkpoint": donor, "train.steps": 2, "generator.channels": 8}
+    done = train(shared / "tuned", **options)
+    assert done.returncode == 0, done.stderr
+    assert "0 encoder steps, then 2 GAN steps" in done.stdout
+    names = ("tokenizer.json", "config.json")
+    (words, config), (theirs, _) = (
+        [(f / n).read_text() for n in names] for f in (shared / "tuned", donor)
+    )
+    assert words == theirs and json.loads(config)["generator"]["channels"] == 4
+    ours, given = (open_trained(str(folder)).state for folder in (shared / "tuned", donor))
+    assert int(ours.step) == 2
+    rates = {"encoders": 4e-5, "generator": 1e-4, "discriminator": 4e-4}
+    for name, rate in rates.items():
+        moved = jax.tree.map(
+            lambda *pair: np.abs(np.subtract(*pair)).max(),
+            *(getattr(s, name) for s in (ours, given)),
+        )
+        # A step of Adam moves a weight by not much more than its rate.
+        assert 0 < max(jax.tree.leaves(moved)) < 5 * rate, name
+
+
 @pytest.fixture
 def paint(finished, monkeypatch, capsys):
     """Runs the sampling command within this process; returns what it said."""
@@ -413,6 +436,10 @@ REFUSALS = {
     "unknown flag": (["--nonsense=1"], r"Unknown command line flag 'nonsense'"),
     "no flag": (["nonsense"], r"nonsense: not understood; write --name=value"),
     "no such encoders": (["--config.damsm.checkpoint=/missing"], r"/missing.*train a model first"),
+    "no such donor": (
+        ["--config.train.checkpoint=/missing"],
+        r"config\.train\.checkpoint='/missing': .*/missing: no trained model here",
+    ),
     "another config": (["--workdir=WHOLE"], r"WHOLE: this work folder belongs to another config:"),
     "folder below a file": (["--workdir=FILE/below"], r"FILE is a file; choose a folder"),
     "data below a file": (["--config.data.prepared_dir=FILE"], r"FILE.*choose another folder"),

@@ -123,7 +123,13 @@ BAD = {
 # Any text or either truth value may stand here; wrong paths are told of by who opens them.
 UNRULED = {
     *("data.dir", "data.prepared_dir", "data.random_flip", "tokenizer.pretrained"),
-    *("text_encoder.pretrained", "image_encoder.weights", "damsm.checkpoint", "log.profile"),
+    *(
+        "text_encoder.pretrained",
+        "image_encoder.weights",
+        "damsm.checkpoint",
+        "train.checkpoint",
+        "log.profile",
+    ),
 }
 
 

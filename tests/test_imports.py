@@ -14,8 +14,8 @@ PACKAGE = "ssagan_jax"
 # From the top down. A module may import from its own layer and those below it.
 LAYERS = (
     {"main"},
-    {"train", "evaluate", "sample"},
-    {"trained", "painting", "progress", "workdir"},
+    {"train", "evaluate", "sample", "convert"},
+    {"donor", "painting", "progress", "pytorch_weights", "trained", "workdir"},
     {"training", "data", "metrics"},
     {"models"},
 )
@@ -81,7 +81,9 @@ def test_no_imports_go_round():
 
 def test_models_training_and_sampling_import_no_tensorflow_and_no_torch():
     modules = [name for name in MODULES if part(name) in ("models", "training")]
-    modules += [f"{PACKAGE}.{name}" for name in ("sample", "trained", "painting")]
+    modules += [
+        f"{PACKAGE}.{name}" for name in ("sample", "convert", "donor", "trained", "painting")
+    ]
     assert len(modules) > 15
     program = (
         f"import {', '.join(modules)}, sys\n"

@@ -57,22 +57,21 @@ class Checkpoints:
         """The newest checkpoint's step, None where there is none."""
         return self._manager.latest_step()
 
-    def save(self, state: PyTree, position: grain.DatasetIterator) -> None:
-        """Starts to write the state under its step; does nothing where that is written already."""
+    def save(self, state: PyTree, position: grain.DatasetIterator | None) -> None:
+        """Starts to write the state under its step; does nothing where that is written already.
+
+        `position` is None for weights that were not trained here, from which no run goes on.
+        """
         # Copies, since the next step overwrites the state's buffers while these are written.
         host = jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
         step = int(host.step)
         if step in self._manager.all_steps():
             return
         meta = {"layout": _layout(host), "tokenizer": self._tokenizer}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(host),
-                position=grain.checkpoint.CheckpointSave(position),
-                meta=ocp.args.JsonSave(meta),
-            ),
-        )
+        items = {"state": ocp.args.StandardSave(host), "meta": ocp.args.JsonSave(meta)}
+        if position is not None:
+            items["position"] = grain.checkpoint.CheckpointSave(position)
+        self._manager.save(step, args=ocp.args.Composite(**items))
 
     def restore(
         self,
@@ -96,6 +95,11 @@ class Checkpoints:
         abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
         items = {"state": ocp.args.StandardRestore(abstract)}
         if position is not None:
+            if not (self._folder / str(step) / "position").exists():
+                raise CheckpointError(
+                    f"{self._folder / str(step)}: not of a training run that could go on; choose "
+                    "another --workdir and name this one in config.train.checkpoint"
+                )
             items["position"] = grain.checkpoint.CheckpointRestore(position)
         return self._read(step, items).state
 

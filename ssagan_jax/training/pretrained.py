@@ -23,7 +23,9 @@ def with_pretrained_sizes(config: ConfigDict) -> ConfigDict:
     """
     config = ConfigDict(config)
     text, image = config.text_encoder, config.image_encoder
-    if image.name == "inception_v3" and not os.path.isfile(image.weights):
+    # Trained encoders bring their own Inception along.
+    needed = image.name == "inception_v3" and not config.damsm.checkpoint
+    if needed and not os.path.isfile(image.weights):
         raise ConfigError(f"config.image_encoder.weights={image.weights!r}: there is no such file")
     if text.pretrained:
         bert, _ = _load_bert(text)

@@ -155,11 +155,8 @@ def build_optimizers(config: ConfigDict, damsm_steps: int) -> Optimizers:
     )
 
 
-def create_state(config: ConfigDict, networks: Networks, optimizers: Optimizers) -> TrainState:
-    """Initial weights from `config.seed`.
-
-    Encoders are set up for stage 1; `begin_gan_stage` sets them up for stage 2.
-    """
+def initial_variables(config: ConfigDict, networks: Networks) -> dict[str, PyTree]:
+    """Initial variables from `config.seed`: the collections of each network by its name."""
     keys = jax.random.split(jax.random.key(config.seed), 5)
     size = config.data.image_size
     image = jnp.zeros((2, size, size, 3))
@@ -167,14 +164,28 @@ def create_state(config: ConfigDict, networks: Networks, optimizers: Optimizers)
     sentence = jnp.zeros((2, config.text_encoder.embedding_dim))
     noise = jnp.zeros((2, config.generator.noise_dim))
     text = networks.text_encoder.init(keys[0], tokens, jnp.ones_like(tokens, bool), False)
-    looker = networks.image_encoder.init(keys[1], image)
-    painter = networks.generator.init(keys[2], noise, sentence, False)
-    judge = networks.discriminator.init(keys[3], image, sentence)
+    return {
+        "text_encoder": text,
+        "image_encoder": networks.image_encoder.init(keys[1], image),
+        "generator": networks.generator.init(keys[2], noise, sentence, False),
+        "discriminator": networks.discriminator.init(keys[3], image, sentence),
+    }
+
+
+def new_state(
+    config: ConfigDict, variables: dict[str, PyTree], optimizers: Optimizers
+) -> TrainState:
+    """The state at step 0 with these variables of the four networks, and fresh optimizers.
+
+    Encoders are set up for stage 1; `begin_gan_stage` sets them up for stage 2.
+    """
+    text, looker = variables["text_encoder"], variables["image_encoder"]
+    painter, judge = variables["generator"], variables["discriminator"]
     encoders = {"text": text["params"], "image": looker["params"]}
     average = {"params": painter["params"], "batch_stats": painter["batch_stats"]}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        key=jax.random.key_data(keys[4]),
+        key=jax.random.key_data(jax.random.split(jax.random.key(config.seed), 5)[4]),
         encoders=encoders,
         trunk=looker.get("trunk", {}),
         encoders_opt=optimizers.damsm.init(encoders),
@@ -186,6 +197,21 @@ def create_state(config: ConfigDict, networks: Networks, optimizers: Optimizers)
         discriminator=judge["params"],
         discriminator_opt=optimizers.discriminator.init(judge["params"]),
     )
+
+
+def variables_of(state: TrainState) -> dict[str, PyTree]:
+    """The collections of each network by its name, as `new_state` takes them."""
+    return {
+        "text_encoder": {"params": state.encoders["text"]},
+        "image_encoder": {"params": state.encoders["image"], "trunk": state.trunk},
+        "generator": {"params": state.generator, "batch_stats": state.batch_stats},
+        "discriminator": {"params": state.discriminator},
+    }
+
+
+def create_state(config: ConfigDict, networks: Networks, optimizers: Optimizers) -> TrainState:
+    """The state of a new run with initial weights from `config.seed`."""
+    return new_state(config, initial_variables(config, networks), optimizers)
 
 
 def initial_state(config: ConfigDict, vocabulary: Vocabulary) -> TrainState:
