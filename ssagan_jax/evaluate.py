@@ -95,9 +95,9 @@ def main() -> None:
     with told():
         check_seed(flags.seed)
         trained = open_trained(flags.workdir, flags.checkpoint)
-        scores = score(
-            trained, open_pictures(trained.config, ["validation"])["validation"], flags.seed
-        )
+        trained.workdir.check_generator()
+        pictures = open_pictures(trained.config, ["validation"])["validation"]
+        scores = score(trained, pictures, flags.seed)
         print(described(scores) or f"no scores for {trained.config.data.name} yet")
 
 

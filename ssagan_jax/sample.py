@@ -103,6 +103,7 @@ def main() -> None:
         check_seed(flags.seed)
         request = Request(read_captions(flags.caption, flags.captions_file), flags.num, flags.seed)
         trained = open_trained(flags.workdir, flags.checkpoint)
+        trained.workdir.check_generator()
         for caption in request.captions:
             if unknown := trained.tokenizer.unknown_words(caption):
                 print(f"unknown words in {caption!r}: {', '.join(unknown)}")

@@ -1,0 +1,182 @@
+"""PyTorch weights of SSA-GAN, AttnGAN and DF-GAN to a work folder, and a work folder to theirs.
+
+python -m ssagan_jax.convert --workdir=runs/birds --generator=netG_550.pth \
+    --text_encoder=text_encoder_550.pth --captions=captions.pickle
+python -m ssagan_jax.convert --workdir=runs/birds --output=FOLDER
+"""
+
+import argparse
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import safetensors.numpy
+from absl import logging
+
+from ssagan_jax.data.captions_pickle import load_words, save_words
+from ssagan_jax.data.tokenizer import listed_tokenizer
+from ssagan_jax.failures import InputError, told
+from ssagan_jax.models.generator import num_blocks
+from ssagan_jax.models.pytorch_names import PYTORCH_NETWORKS, to_pytorch
+from ssagan_jax.models.torch_writer import write_tensors
+from ssagan_jax.pytorch_weights import config_of, converted_state, read_source
+from ssagan_jax.trained import Trained, open_trained
+from ssagan_jax.training.checkpoints import Checkpoints
+from ssagan_jax.training.state import painting_variables, variables_of
+from ssagan_jax.workdir import Workdir
+
+# DataParallel's, around the two networks that the reference trains and loads with it.
+_PREFIXES = dict.fromkeys(PYTORCH_NETWORKS, "")
+_PREFIXES |= {"generator": "module.", "discriminator": "module."}
+
+
+def read_folder(flags: argparse.Namespace) -> None:
+    """Makes a work folder of PyTorch's files, or leaves nothing.
+
+    Raises:
+      InputError: a file or the folder cannot serve; every fault of a file's tensors is named.
+    """
+    if not flags.text_encoder or not flags.captions:
+        raise InputError(
+            "give --text_encoder=FILE and --captions=captions.pickle to make a work folder, or "
+            "--output=FOLDER to write one's networks as PyTorch files"
+        )
+    target = _check_new("--workdir", flags.workdir)
+    words = load_words(flags.captions)
+    given = {network: getattr(flags, network) for network in PYTORCH_NETWORKS}
+    sources = {network: read_source(network, path) for network, path in given.items() if path}
+    rows = sources["text_encoder"].sizes["vocab_size"]
+    if rows != len(words):
+        raise InputError(
+            f"--captions={flags.captions}: has {len(words)} words, and {rows} have an embedding in "
+            f"{sources['text_encoder'].flag}; give the captions.pickle it was trained with"
+        )
+    config = config_of(sources, flags.data, flags.data_dir)
+    tokenizer = listed_tokenizer(words)
+    state, extras = converted_state(sources, config, tokenizer)
+    with _new_folder(target) as part:
+        workdir = Workdir(part)
+        workdir.write_config(config)
+        workdir.write_tokenizer(tokenizer)
+        prefixes = {network: source.prefix for network, source in sources.items()}
+        safetensors.numpy.save_file(extras, workdir.pytorch_extras, prefixes)
+        checkpoints = Checkpoints(workdir.checkpoints, 1, tokenizer.digest)
+        checkpoints.save(state, None)
+        checkpoints.close()
+    for network, path in given.items():
+        print(f"{network}: {path or f'untrained, since --{network} was not given'}")
+    print(f"wrote {target}: {config.data.image_size} pixels, {len(words)} words")
+
+
+def write_files(trained: Trained, output: str, raw: bool) -> None:
+    """Writes a trained model's networks as PyTorch files, or leaves nothing.
+
+    Args:
+      trained: the model.
+      output: a new folder.
+      raw: whether to write the generator's last weights where their average paints.
+
+    Raises:
+      InputError: the folder is not empty.
+    """
+    target = _check_new("--output", output)
+    converted = trained.workdir.converted()
+    extras = safetensors.numpy.load_file(trained.workdir.pytorch_extras) if converted else {}
+    variables = variables_of(trained.state)
+    if not raw:
+        variables["generator"] = painting_variables(trained.state)
+    left_out = _without_counterpart(trained)
+    step = int(trained.state.step)
+    with _new_folder(target) as part:
+        for network, name in PYTORCH_NETWORKS.items():
+            if network in left_out:
+                continue
+            own = f"{network}/"
+            spare = {key.removeprefix(own): extras[key] for key in extras if key.startswith(own)}
+            prefix = (_PREFIXES | converted)[network]
+            tensors = to_pytorch(network, variables[network], spare if converted else None)
+            tensors = {f"{prefix}{key}": tensor for key, tensor in tensors.items()}
+            write_tensors(part / f"{name}_{step:03d}.pth", tensors)
+        if "text_encoder" not in left_out:
+            save_words(part / "captions.pickle", trained.tokenizer.entries())
+    for network, reason in left_out.items():
+        print(f"left out: {network}, {reason}")
+    print(f"wrote {target}: {', '.join(sorted(path.name for path in target.iterdir()))}")
+
+
+def _without_counterpart(trained: Trained) -> dict[str, str]:
+    """Networks that SSA-GAN's code could not run, each with the reason."""
+    config, reasons = trained.config, {}
+    generator = config.generator
+    if generator.modulation != "reference" or generator.upsampling != "nearest":
+        reasons["generator"] = (
+            f"which has config.generator.modulation={generator.modulation!r} and "
+            f"upsampling={generator.upsampling!r}, not 'reference' and 'nearest'"
+        )
+    elif generator.ssacn_blocks < num_blocks(config.data.image_size):
+        reasons["generator"] = f"which has plain blocks (ssacn_blocks={generator.ssacn_blocks})"
+    if config.text_encoder.name != "lstm" or trained.tokenizer.kind == "wordpiece":
+        reasons["text_encoder"] = "which is not a bi-LSTM over words"
+    if config.image_encoder.name != "inception_v3":
+        reasons["image_encoder"] = "which is not on Inception v3"
+    converted = trained.workdir.converted()
+    for network in PYTORCH_NETWORKS if converted else ():
+        if network not in converted:
+            reasons[network] = "which was not converted and is untrained"
+    return reasons
+
+
+def _check_new(flag: str, path: str) -> Path:
+    """The absolute path; raises InputError where something is there already."""
+    target = Path(path).expanduser().absolute()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"{flag}={path}: there is something already; choose a new folder")
+    return target
+
+
+@contextlib.contextmanager
+def _new_folder(target: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the target's name once all is there."""
+    part = target.with_name(f"{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        part.replace(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ssagan_jax.convert",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--workdir", required=True, help="work folder: a new one, or with --output a trained one")
+    add("--generator", help="netG_*.pth")
+    add("--discriminator", help="netD_*.pth")
+    add("--text_encoder", help="text_encoder*.pth")
+    add("--image_encoder", help="image_encoder*.pth")
+    add("--captions", help="captions.pickle, of which the vocabulary is read")
+    add("--data", default="birds", help="config.data.name of the work folder")
+    add("--data_dir", default="", help="config.data.dir of the work folder, for evaluate")
+    add("--output", help="new folder for PyTorch files of the work folder's networks")
+    add("--checkpoint", type=int, help="with --output: step of the checkpoint; default: latest")
+    add("--raw", action="store_true", help="with --output: last weights, not their average")
+    flags = parser.parse_args()
+    logging.set_verbosity(logging.ERROR)
+    with told():
+        if flags.output and any(vars(flags)[name] for name in (*PYTORCH_NETWORKS, "captions")):
+            raise InputError("--output: writes files, so it does not go with files to read")
+        if flags.output:
+            write_files(open_trained(flags.workdir, flags.checkpoint), flags.output, flags.raw)
+        else:
+            read_folder(flags)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,535 @@
+"""PyTorch files to a work folder and back, without PyTorch: the files are made here."""
+
+import dataclasses
+import os
+import pickle
+import re
+import struct
+import sys
+import zipfile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ssagan_jax import convert, sample
+from ssagan_jax.configuration import ConfigError, default_config
+from ssagan_jax.data.captions_pickle import load_words, save_words
+from ssagan_jax.data.images import DataError
+from ssagan_jax.donor import donor_state, with_donor_encoders, with_donor_sizes
+from ssagan_jax.models.discriminator import Discriminator
+from ssagan_jax.models.generator import Generator
+from ssagan_jax.models.inception import InceptionImageEncoder
+from ssagan_jax.models.lstm import LstmTextEncoder
+from ssagan_jax.models.pytorch_names import from_pytorch, sizes, to_pytorch
+from ssagan_jax.models.torch_files import read_tensors
+from ssagan_jax.models.torch_writer import write_tensors
+from ssagan_jax.pytorch_weights import read_source
+from ssagan_jax.trained import open_trained
+from ssagan_jax.training.state import initial_state, variables_of
+from ssagan_jax.workdir import Workdir
+
+SIZE, WIDTH, SENTENCE, WORD_DIM, NOISE, MASK = 32, 2, 8, 5, 6, 3
+WORDS = ["<end>", "a", "red", "bird", "blue", "caf", "nave", "with", "the", "wings"]
+FILES = ("generator", "discriminator", "text_encoder")
+
+
+def shapes_of(module, *arguments):
+    return jax.eval_shape(lambda: module.init(jax.random.key(0), *arguments))
+
+
+def noisy(shapes, seed):
+    """Numbers for every variable, of which the variances are positive."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: rng.uniform(0.1, 0.9, leaf.shape).astype(np.float32), shapes)
+
+
+def generator_of(size, width, sentence, noise, mask):
+    module = Generator(size, width, mask_channels=mask)
+    return shapes_of(module, jnp.zeros((2, noise)), jnp.zeros((2, sentence)), False)
+
+
+def discriminator_of(size, width, sentence):
+    images = jnp.zeros((2, size, size, 3))
+    return shapes_of(Discriminator(size, width), images, jnp.zeros((2, sentence)))
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    """Small state dicts as PyTorch's networks would give them, trained for 12 batches."""
+    caption = (jnp.zeros((2, 4), int), jnp.ones((2, 4), bool), False)
+    text = shapes_of(LstmTextEncoder(len(WORDS), SENTENCE, WORD_DIM), *caption)
+    wanted = {
+        "generator": generator_of(SIZE, WIDTH, SENTENCE, NOISE, MASK),
+        "discriminator": discriminator_of(SIZE, WIDTH, SENTENCE),
+        "text_encoder": text,
+    }
+    made = {
+        network: to_pytorch(network, noisy(shapes, seed))
+        for seed, (network, shapes) in enumerate(wanted.items())
+    }
+    for name, tensor in made["generator"].items():
+        if name.endswith("num_batches_tracked"):
+            tensor[...] = 12
+    return made
+
+
+def save_captions(folder, words=WORDS):
+    by_id = dict(enumerate(words))
+    content = [[[1, 2, 3]], [[4]], by_id, {word: index for index, word in by_id.items()}]
+    path = folder / "captions.pickle"
+    path.write_bytes(pickle.dumps(content, 2))
+    return path
+
+
+@pytest.fixture
+def files(tensors, tmp_path):
+    """Flags that name the files of `tensors`."""
+    for network in FILES:
+        write_tensors(tmp_path / f"{network}.pth", tensors[network])
+    flags = {network: tmp_path / f"{network}.pth" for network in FILES}
+    return flags | {"captions": save_captions(tmp_path)}
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a job within this process; returns what it said."""
+
+    def run(job=convert, **flags):
+        arguments = [f"--{name}={value}" for name, value in flags.items()]
+        monkeypatch.setattr(sys, "argv", ["job", *arguments])
+        job.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def refused(run, capsys):
+    """Runs the job, which must refuse in one line; returns the line."""
+
+    def refused(**flags):
+        with pytest.raises(SystemExit) as caught:
+            run(**flags)
+        said = capsys.readouterr().err
+        assert caught.value.code == 2 and said.startswith("error: ") and said.count("\n") == 1
+        return said
+
+    return refused
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(
+        one[name].dtype == other[name].dtype
+        and one[name].shape == other[name].shape
+        and one[name].tobytes() == other[name].tobytes()
+        for name in one
+    )
+
+
+# The file format
+
+
+def test_written_files_are_pytorchs(tmp_path):
+    """The pickle's calls are those of torch.save, in its archive's layout."""
+    write_tensors(tmp_path / "x.pth", {"w": np.arange(6, dtype=np.float32).reshape(2, 3)})
+    with zipfile.ZipFile(tmp_path / "x.pth") as archive:
+        assert set(archive.namelist()) == {
+            *("archive/data.pkl", "archive/version", "archive/byteorder", "archive/data/0")
+        }
+        assert all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
+        assert archive.read("archive/version") == b"3\n"
+        assert archive.read("archive/data/0") == struct.pack("<6f", *range(6))
+        program = archive.read("archive/data.pkl")
+    calls = re.findall(rb"c(torch\S*)\n(\S+)\n", program)
+    assert calls == [(b"torch._utils", b"_rebuild_tensor_v2"), (b"torch", b"FloatStorage")]
+
+    class Reader(pickle.Unpickler):
+        def find_class(self, module, name):
+            return dict if name == "OrderedDict" else lambda *arguments: arguments
+
+        def persistent_load(self, pid):
+            return pid[0], *pid[2:]
+
+    with zipfile.ZipFile(tmp_path / "x.pth") as archive:
+        content = Reader(archive.open("archive/data.pkl")).load()
+    assert content == {"w": (("storage", "0", "cpu", 6), 0, (2, 3), (3, 1), False, {})}
+
+
+def test_written_files_come_back_and_do_not_change_with_the_day(tmp_path):
+    made = {
+        "f": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+        "i": np.array(7, np.int64),
+        "e": np.zeros((0, 3), np.float16),
+        "l": np.ones((300, 300), np.float64),
+        "b": np.array([True, False]),
+    }
+    for name in ("one.pth", "other.pth"):
+        write_tensors(tmp_path / name, made)
+    assert same(read_tensors(tmp_path / "one.pth"), made)
+    assert (tmp_path / "one.pth").read_bytes() == (tmp_path / "other.pth").read_bytes()
+
+
+def test_the_prefix_can_be_kept(tmp_path):
+    write_tensors(tmp_path / "x.pth", {"module.w": np.zeros(2), "module.v": np.zeros(2)})
+    assert set(read_tensors(tmp_path / "x.pth", keep_prefix=True)) == {"module.w", "module.v"}
+    assert set(read_tensors(tmp_path / "x.pth")) == {"w", "v"}
+
+
+# Names
+
+
+def test_names_are_those_of_the_reference_at_its_own_size():
+    made = to_pytorch("generator", noisy(generator_of(256, 64 // 32, 256, 100, 100), 0))
+    assert len(made) == 267
+    shapes = {
+        "fc.weight": (256, 100),
+        "conv_mask.1.running_var": (100,),
+        "block0.affine0.fc_gamma.linear1.weight": (256, 256),
+        "block3.affine2.fc_beta.linear2.bias": (16,),
+        "block4.c_sc.weight": (8, 16, 1, 1),
+        "block5.conv_mask.3.weight": (1, 100, 1, 1),
+        "block6.affine2.batch_norm2d.num_batches_tracked": (),
+        "block6.gamma": (1,),
+        "conv_img.0.weight": (2,),
+        "conv_img.2.weight": (3, 2, 3, 3),
+    }
+    assert {name: made[name].shape for name in shapes} == shapes
+    assert not [name for name in made if name.startswith(("block6.conv_mask", "block0.c_sc"))]
+    judge = to_pytorch("discriminator", noisy(discriminator_of(256, 2, 256), 0))
+    shapes = {
+        "conv_img.weight": (2, 3, 3, 3),
+        "block0.conv_r.0.weight": (4, 2, 4, 4),
+        "block5.conv_r.2.weight": (32, 32, 3, 3),
+        "block3.conv_s.bias": (32,),
+        "block5.conv_s.weight": (32, 32, 1, 1),
+        "block5.gamma": (1,),
+        "COND_DNET.joint_conv.0.weight": (4, 288, 3, 3),
+        "COND_DNET.joint_conv.2.weight": (1, 4, 4, 4),
+    }
+    assert len(judge) == 34 and {name: judge[name].shape for name in shapes} == shapes
+    # The reference makes the last ones and never calls them.
+    assert not judge["block5.conv_s.weight"].any() and judge["block3.conv_s.weight"].all()
+
+
+def test_noise_reaches_the_same_pixel_and_channel(tensors):
+    """PyTorch's first layer counts channels, rows, columns; ours rows, columns, channels."""
+    weight = np.zeros_like(tensors["generator"]["fc.weight"])
+    channel, row, column = 9, 2, 3
+    weight[channel * 16 + row * 4 + column] = 1
+    given = tensors["generator"] | {"fc.weight": weight}
+    wanted = generator_of(SIZE, WIDTH, SENTENCE, NOISE, MASK)
+    ours, _ = from_pytorch("generator", given, wanted, "it")
+    spread = ours["params"]["Dense_0"]["kernel"].reshape(NOISE, 4, 4, 8 * WIDTH)
+    assert (spread[:, row, column, channel] == 1).all() and spread.sum() == NOISE
+
+
+def test_the_inception_encoder_goes_there_and_back():
+    shapes = shapes_of(InceptionImageEncoder(SENTENCE), jnp.zeros((1, 32, 32, 3)))
+    rng = np.random.default_rng(0)
+    # Views of one row of numbers, so that 90 MB need not be drawn.
+    numbers = rng.standard_normal(2_000_000).astype(np.float32)
+    ours = jax.tree.map(lambda leaf: numbers[: leaf.size].reshape(leaf.shape), shapes)
+    theirs = to_pytorch("image_encoder", ours)
+    assert len(theirs) == 567 and sizes("image_encoder", theirs) == {"embedding_dim": SENTENCE}
+    assert theirs["emb_features.weight"].shape == (SENTENCE, 768, 1, 1)
+    assert theirs["emb_cnn_code.weight"].shape == (SENTENCE, 2048)
+    assert theirs["Mixed_6b.branch7x7_2.conv.weight"].shape == (128, 128, 1, 7)
+    back, spare = from_pytorch("image_encoder", theirs, shapes, "it")
+    assert jax.tree.all(jax.tree.map(np.array_equal, back, ours))
+    assert len(spare) == 94 and all(name.endswith("num_batches_tracked") for name in spare)
+    wrong = theirs | {"emb_features.weight": np.zeros((SENTENCE, 768, 3, 3), np.float32)}
+    with pytest.raises(ValueError, match=r"emb_features.weight has shape \(8, 768, 3, 3\)"):
+        from_pytorch("image_encoder", wrong, shapes, "it")
+
+
+# The command
+
+
+def test_converted_weights_paint_and_go_back_as_they_were(files, run, tensors, tmp_path):
+    workdir = tmp_path / "run"
+    parallel = {f"module.{name}": tensor for name, tensor in tensors["generator"].items()}
+    write_tensors(files["generator"], parallel)
+    said = run(workdir=workdir, **files)
+    assert f"generator: {files['generator']}\n" in said
+    assert "image_encoder: untrained, since --image_encoder was not given\n" in said
+    assert said.endswith(f"wrote {workdir}: 32 pixels, 10 words\n")
+    config = open_trained(workdir).config
+    assert (config.generator.channels, config.generator.mask_channels) == (WIDTH, MASK)
+    assert (config.generator.noise_dim, config.discriminator.channels) == (NOISE, WIDTH)
+    assert (config.text_encoder.embedding_dim, config.text_encoder.word_dim) == (SENTENCE, WORD_DIM)
+    painted = run(sample, workdir=workdir, caption="a red zebra", num=2, output=tmp_path / "out")
+    assert "unknown words in 'a red zebra': zebra\n2 pictures of step 0" in painted
+    run(workdir=workdir, output=tmp_path / "back")
+    for network, name in zip(FILES, ("netG", "netD", "text_encoder"), strict=True):
+        wanted = parallel if network == "generator" else tensors[network]
+        assert same(read_tensors(tmp_path / f"back/{name}_000.pth", True), wanted)
+    assert load_words(tmp_path / "back/captions.pickle") == WORDS
+    assert len(os.listdir(tmp_path / "back")) == 4
+
+
+def test_a_work_folder_paints_what_its_tensors_say(files, run, tensors, tmp_path):
+    """The picture of a generator whose last layer is a constant."""
+    constant = {name: np.array(tensor) for name, tensor in tensors["generator"].items()}
+    constant["conv_img.2.weight"][:] = 0
+    constant["conv_img.2.bias"][:] = np.arctanh([-0.5, 0, 0.5])
+    write_tensors(files["generator"], constant)
+    run(workdir=tmp_path / "run", **files)
+    trained = open_trained(tmp_path / "run")
+    images, _ = trained.paint(["a red bird"], np.zeros((1, NOISE), np.float32))
+    assert (images == np.array([64, 128, 191], np.uint8)).all()
+
+
+@pytest.mark.parametrize("form", ["plain", "module", "state_dict", "netG"])
+def test_forms_of_files(form, tensors, tmp_path):
+    given = tensors["generator"]
+    prefix = "" if form == "plain" else "module."
+    path = tmp_path / "x.pth"
+    write_tensors(path, {f"{prefix}{name}": tensor for name, tensor in given.items()})
+    if form in ("state_dict", "netG"):
+        put_into_a_checkpoint(path, form)
+    source = read_source("generator", str(path))
+    assert same(source.tensors, given) and source.prefix == prefix
+
+
+def put_into_a_checkpoint(path, key):
+    """Puts a file's state dict under a key, beside the number of an epoch."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    inner = parts["archive/data.pkl"][2:-1]
+    epoch = b"X\x05\x00\x00\x00epochK\x03"
+    named = b"X" + struct.pack("<I", len(key)) + key.encode() + inner
+    parts["archive/data.pkl"] = b"\x80\x02}(" + epoch + named + b"u."
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+
+
+def test_encoders_alone_neither_paint_nor_are_fine_tuned(files, run, capsys, tmp_path):
+    flags = {name: files[name] for name in ("text_encoder", "captions")}
+    said = run(workdir=tmp_path / "run", **flags)
+    assert "generator: untrained, since --generator was not given" in said
+    with pytest.raises(SystemExit):
+        run(sample, workdir=tmp_path / "run", caption="a red bird")
+    assert "its generator is untrained; use the folder as config.damsm" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match=r"config\.train\.checkpoint=.*generator is untrained"):
+        with_donor_sizes(fine_tuning(tmp_path / "run"))
+    said = run(workdir=tmp_path / "run", output=tmp_path / "back")
+    assert "left out: discriminator, which was not converted and is untrained" in said
+    assert sorted(os.listdir(tmp_path / "back")) == ["captions.pickle", "text_encoder_000.pth"]
+
+
+def test_every_bad_tensor_is_named_and_nothing_is_left(files, refused, tensors, tmp_path):
+    bad = dict(tensors["generator"])
+    del bad["block3.c1.weight"]
+    bad["block1.gamma"] = np.zeros((2,), np.float32)
+    bad["fc.bias"] = np.zeros((), np.float32)
+    bad["block9x.weight"] = np.zeros((2,), np.float32)
+    write_tensors(files["generator"], bad)
+    said = refused(workdir=tmp_path / "run", **files)
+    for fault in (
+        f"--generator={files['generator']}: ",
+        "block3.c1.weight is missing",
+        "block1.gamma has shape (2,) instead of (1,)",
+        "fc.bias has shape () instead of (256,)",
+        "block9x.weight is unknown",
+    ):
+        assert fault in said
+    bad = tensors["generator"] | {"block1.affine0.batch_norm2d.num_batches_tracked": np.zeros(3)}
+    write_tensors(files["generator"], bad)
+    said = refused(workdir=tmp_path / "run", **files)
+    assert "num_batches_tracked has shape (3,) instead of ()" in said
+    assert not [name for name in os.listdir(tmp_path) if name.startswith("run")]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"generator": "discriminator.pth"}, r"--generator=.*missing; is this the file of a gen"),
+        ({"discriminator": "none.pth"}, r"--discriminator=.*none\.pth: no tensor file at"),
+        ({"generator": "captions.pickle"}, r"--generator=.*neither a PyTorch file"),
+        ({"captions": "none.pickle"}, r"none\.pickle: there is no such file"),
+        ({"captions": ""}, r"give --text_encoder=FILE and --captions=captions\.pickle"),
+        ({"data": "stars"}, r"config\.data\.name='stars': must be one of"),
+        ({"output": "back"}, r"--output: .* does not go with files to read"),
+        ({"workdir": "."}, r"--workdir=.*there is something already; choose a new folder"),
+    ],
+)
+def test_bad_flags_are_refused(change, message, files, refused, tmp_path):
+    places = {name: value if name == "data" else tmp_path / value for name, value in change.items()}
+    places = {name: value if change[name] else "" for name, value in places.items()}
+    before = sorted(os.listdir(tmp_path))
+    assert re.search(message, refused(**{"workdir": tmp_path / "run", **files, **places}))
+    assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_files_of_two_models_are_refused(files, refused, tensors, tmp_path):
+    wider = to_pytorch("discriminator", noisy(discriminator_of(64, WIDTH, SENTENCE), 0))
+    write_tensors(files["discriminator"], wider)
+    said = refused(workdir=tmp_path / "run", **files)
+    assert f"data.image_size is 32 in --generator={files['generator']}, 64 in" in said
+    save_captions(tmp_path, WORDS[:-1])
+    said = refused(workdir=tmp_path / "run", **files)
+    assert "has 9 words, and 10 have an embedding in --text_encoder=" in said
+
+
+def test_a_folder_that_cannot_be_finished_is_not_left(files, run, monkeypatch, tmp_path):
+    def fail(*arguments):
+        raise RuntimeError("the disk is gone")
+
+    monkeypatch.setattr(convert.Checkpoints, "save", fail)
+    with pytest.raises(RuntimeError):
+        run(workdir=tmp_path / "run", **files)
+    assert not [name for name in os.listdir(tmp_path) if name.startswith("run")]
+
+
+# The vocabulary
+
+
+def test_a_pickle_that_asks_for_code_is_refused_unrun(files, refused, tmp_path):
+    mark = tmp_path / "ran"
+    files["captions"].write_bytes(b"cos\nsystem\n(Vtouch %s\ntR." % bytes(mark))
+    said = refused(workdir=tmp_path / "run", **files)
+    assert "the pickle asks for" in said and "system" in said and not mark.exists()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([[], []], "not a captions.pickle"),
+        ([[], [], {1: "a"}, {"a": 1}], "words by the ids 0, 1"),
+        ([[], [], {0: "a"}, {"a": 0}], "the first is '<end>'"),
+        ([[], [], {0: "<end>", 1: 5}, {}], "are not texts"),
+        ([[], [], {0: "<end>", 1: "a"}, {"<end>": 0, "a": 2}], "contradict each other"),
+        ([[], [], {0: "<end>", 1: "a", 2: "a"}, {"<end>": 0, "a": 2}], "contradict"),
+    ],
+)
+def test_other_pickles_are_refused(content, message, tmp_path):
+    (tmp_path / "captions.pickle").write_bytes(pickle.dumps(content))
+    with pytest.raises(DataError, match=message):
+        load_words(tmp_path / "captions.pickle")
+
+
+def test_words_of_our_own_tokenizer_get_the_references_padding(tmp_path):
+    save_words(tmp_path / "captions.pickle", ["<pad>", "<unk>", "red"])
+    content = pickle.loads((tmp_path / "captions.pickle").read_bytes())
+    by_id = {0: "<end>", 1: "<unk>", 2: "red"}
+    assert content == [[], [], by_id, {"<end>": 0, "<unk>": 1, "red": 2}]
+
+
+# Fine-tuning
+
+
+@pytest.fixture(scope="module")
+def donor(tensors, tmp_path_factory):
+    """A work folder of converted weights."""
+    folder = tmp_path_factory.mktemp("donor")
+    flags = [f"--captions={save_captions(folder)}"]
+    for network in FILES:
+        write_tensors(folder / f"{network}.pth", tensors[network])
+        flags.append(f"--{network}={folder / network}.pth")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["convert", f"--workdir={folder / 'run'}", *flags])
+        convert.main()
+    return folder / "run"
+
+
+def fine_tuning(donor):
+    config = default_config()
+    config.train.checkpoint = str(donor)
+    config.generator.learning_rate = 0.5
+    config.text_encoder.dropout = 0.25
+    config.image_encoder.name = "inception_v3"
+    return config
+
+
+def test_fine_tuning_takes_the_donors_networks_and_its_own_rates(donor, tensors):
+    config = with_donor_sizes(fine_tuning(donor))
+    theirs = open_trained(donor).config
+    assert config.data.image_size == SIZE and config.generator.channels == WIDTH
+    assert config.image_encoder == theirs.image_encoder and config.is_locked
+    assert config.text_encoder.word_dim == WORD_DIM and config.text_encoder.dropout == 0.25
+    assert config.generator.learning_rate == 0.5 and theirs.generator.learning_rate == 1e-4
+    state = donor_state(config)
+    given = variables_of(open_trained(donor).state)
+    assert jax.tree.all(jax.tree.map(np.array_equal, variables_of(state), given))
+    assert int(state.step) == 0 and state.average is None
+    assert same(
+        to_pytorch("text_encoder", variables_of(state)["text_encoder"]), tensors["text_encoder"]
+    )
+
+
+def test_averages_begin_at_the_donors_weights(donor):
+    config = fine_tuning(donor)
+    config.train.ema_decay = 0.9
+    state = donor_state(with_donor_sizes(config))
+    assert jax.tree.all(jax.tree.map(np.array_equal, state.average["params"], state.generator))
+    ours, theirs = (jax.tree.leaves(tree) for tree in (state.average["params"], state.generator))
+    assert not {map(id, ours)} & {map(id, theirs)}
+
+
+def test_a_missing_donor_is_laid_to_its_key(tmp_path):
+    with pytest.raises(ConfigError, match=r"config\.train\.checkpoint='.*none'.*no trained model"):
+        with_donor_sizes(fine_tuning(tmp_path / "none"))
+
+
+def test_encoders_of_a_converted_folder_skip_stage_1(donor):
+    config = open_trained(donor).config
+    config.damsm.checkpoint = str(donor)
+    config.generator.channels = 4
+    vocabulary = open_trained(donor).tokenizer.vocabulary
+    state = jax.jit(lambda: initial_state(config, vocabulary))()
+    state = with_donor_encoders(state, config)
+    theirs = open_trained(donor).state
+    assert jax.tree.all(jax.tree.map(np.array_equal, state.encoders, theirs.encoders))
+    config.text_encoder.word_dim = 7
+    config.data.image_size = 64
+    faults = r"data\.image_size: 32 -> 64; text_encoder\.word_dim: 5 -> 7"
+    with pytest.raises(ConfigError, match=rf"its encoders differ: {faults}"):
+        with_donor_encoders(state, config)
+
+
+# Our own runs
+
+
+@pytest.fixture
+def trained(donor, tmp_path):
+    """The donor's networks as if they were trained here, with averages beside the last weights."""
+    trained = open_trained(donor)
+    state = trained.state
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, state.generator)
+    average = {"params": doubled, "batch_stats": state.batch_stats}
+    state = state.replace(step=np.int32(1234), average=average)
+    return dataclasses.replace(trained, workdir=Workdir(tmp_path / "run"), state=state)
+
+
+def test_our_own_weights_are_written_for_a_strict_reader(trained, tensors, tmp_path, capsys):
+    for raw, factor in ((False, 2), (True, 1)):
+        folder = tmp_path / f"raw-{raw}"
+        convert.write_files(trained, str(folder), raw)
+        painter = read_tensors(folder / "netG_1234.pth", keep_prefix=True)
+        given = tensors["generator"]["block1.c1.weight"]
+        np.testing.assert_array_equal(painter["module.block1.c1.weight"], factor * given)
+        assert painter["module.block1.conv_mask.1.num_batches_tracked"] == 0
+        judge = read_tensors(folder / "netD_1234.pth", keep_prefix=True)
+        assert judge.keys() == {f"module.{name}" for name in tensors["discriminator"]}
+        assert set(read_tensors(folder / "text_encoder_1234.pth")) == set(tensors["text_encoder"])
+    assert "left out: image_encoder, which is not on Inception v3" in capsys.readouterr().out
+
+
+def test_what_pytorch_cannot_run_is_told_and_left_out(trained, tmp_path, capsys):
+    trained.config.generator.upsampling = "bilinear"
+    trained.config.text_encoder.name = "bert"
+    convert.write_files(trained, str(tmp_path / "out"), raw=False)
+    said = capsys.readouterr().out
+    assert (
+        "left out: generator, which has config.generator.modulation='reference' and upsampl" in said
+    )
+    assert "left out: text_encoder, which is not a bi-LSTM over words" in said
+    assert os.listdir(tmp_path / "out") == ["netD_1234.pth"]
+    trained.config.generator.upsampling = "nearest"
+    trained.config.generator.ssacn_blocks = 3
+    convert.write_files(trained, str(tmp_path / "other"), raw=False)
+    assert "generator, which has plain blocks (ssacn_blocks=3)" in capsys.readouterr().out
