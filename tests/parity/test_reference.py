@@ -33,6 +33,8 @@ from ssagan_jax.training.state import Networks, TrainState, build_networks, buil
 
 AGAINST = "SSA-GAN reference"
 GAMMAS = (5.0, 5.0, 10.0)
+# The reference's names of networks to ours.
+OURS = {theirs: ours for ours, theirs in pytorch_names.PYTORCH_NETWORKS.items()}
 
 
 class ImageEncoder(nn.Module):
@@ -100,10 +102,10 @@ def variables(networks):
         shapes = jax.eval_shape(functools.partial(_init, net, *rest))
         torch_shapes = {
             key: tensor.shape
-            for key, tensor in pytorch_names.to_pytorch(name, zeros(shapes)).items()
+            for key, tensor in pytorch_names.to_pytorch(OURS[name], zeros(shapes)).items()
         }
         tensors = {key: weight(f"{name}/{key}", shape) for key, shape in torch_shapes.items()}
-        made[name], _ = pytorch_names.from_pytorch(name, tensors, shapes, name)
+        made[name], _ = pytorch_names.from_pytorch(OURS[name], tensors, shapes, name)
     shapes = jax.eval_shape(functools.partial(_init, ImageEncoder(), image))["params"]
     flat = traverse_util.flatten_dict(shapes)
     values = {
@@ -150,7 +152,7 @@ def test_generator(networks, variables, given, goldens, measured, mode):
         wanted = goldens[f"generator/{mode}/mask{mask.shape[1]}"]
         measured(f"{part}, 7 masks", AGAINST, distance(mask, wanted), 1e-4)
     if mode == "train":
-        found = pytorch_names.to_pytorch("netG", variables["netG"] | updates)
+        found = pytorch_names.to_pytorch(OURS["netG"], variables["netG"] | updates)
         stats = {name for name in found if "running" in name}
         assert {f"generator/stats/{n}" for n in stats} == {n for n in goldens if "/stats/" in n}
         for name in stats:
@@ -197,7 +199,7 @@ def test_matching_aware_penalty(config, networks, variables, given, goldens, mea
 
     value, gradient = jax.jit(jax.value_and_grad(penalty))(variables["netD"]["params"])
     measured("MA-GP, value", AGAINST, distance(value, goldens["magp/weighted"]), 1e-3)
-    found = pytorch_names.to_pytorch("netD", {"params": gradient}, {})
+    found = pytorch_names.to_pytorch(OURS["netD"], {"params": gradient}, {})
     assert {f"magp/gradient/{name}" for name in found} == {
         name for name in goldens if name.startswith("magp/gradient/")
     }
@@ -216,7 +218,7 @@ def by_reference_name(trees):
     """Network to collections, by the reference's name of every tensor."""
     found = {}
     for net in ("netG", "netD", "text_encoder"):
-        tensors = pytorch_names.to_pytorch(net, trees[net], {})
+        tensors = pytorch_names.to_pytorch(OURS[net], trees[net], {})
         found |= {f"{net}/{name}": tensor for name, tensor in tensors.items()}
     flat = traverse_util.flatten_dict(trees[IMAGE_ENCODER]["params"])
     return found | {f"{IMAGE_ENCODER}/{linear(path)}": leaf.T for path, leaf in flat.items()}
