@@ -44,13 +44,17 @@ def donor_tokenizer(config: ConfigDict, captions: Iterable[str]) -> Tokenizer:
     return tokenizer
 
 
-def with_donor_sizes(config: ConfigDict) -> ConfigDict:
+def with_donor_sizes(config: ConfigDict, started: Workdir | None = None) -> ConfigDict:
     """A copy of the config with the networks of the run that `train.checkpoint` names.
+
+    Args:
+      config: with a `train.checkpoint`.
+      started: the run's own folder once it has a checkpoint; the donor is no longer needed then.
 
     Raises:
       ConfigError: there is no such run, or the rest of the config does not fit its networks.
     """
-    config, folder = ConfigDict(config), Workdir(config.train.checkpoint)
+    config, folder = ConfigDict(config), started or Workdir(config.train.checkpoint)
     try:
         donor = folder.config()
         folder.check_generator()

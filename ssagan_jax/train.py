@@ -78,8 +78,11 @@ def train(config: ConfigDict, workdir: str) -> None:
     """
     validate(config)
     check_batch_size(config.train.batch_size)
-    config = with_donor_sizes(config) if config.train.checkpoint else with_pretrained_sizes(config)
     folder = Workdir(workdir)
+    if config.train.checkpoint:
+        config = with_donor_sizes(config, folder if folder.has_checkpoint() else None)
+    else:
+        config = with_pretrained_sizes(config)
     folder.check_config(config)
     pictures = open_pictures(config)
     tokenizer = _tokenizer(config, folder, pictures["train"])

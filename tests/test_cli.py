@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -294,6 +295,16 @@ def test_fine_tuning_starts_from_another_runs_networks_and_words(finished, train
         )
         # A step of Adam moves a weight by not much more than its rate.
         assert 0 < max(jax.tree.leaves(moved)) < 5 * rate, name
+
+
+def test_fine_tuning_goes_on_without_the_folder_it_started_from(finished, train, shared):
+    lent = shared / "lent"
+    shutil.copytree(finished[0], lent)
+    first = train(shared / "kept", **{"train.checkpoint": lent, "train.steps": 2})
+    shutil.rmtree(lent)
+    second = train(shared / "kept", **{"train.checkpoint": lent, "train.steps": 3})
+    assert (first.returncode, second.returncode) == (0, 0), second.stderr
+    assert "now at step 2" in second.stdout
 
 
 @pytest.fixture

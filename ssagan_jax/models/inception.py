@@ -92,7 +92,8 @@ class _Conv(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
         shape = (*self.kernel, inputs.shape[-1], self.features)
-        kernel = _frozen(self, "kernel", nn.initializers.he_normal(), shape)
+        # Zeros until weights are read: random ones would take minutes to compile.
+        kernel = _frozen(self, "kernel", nn.initializers.zeros, shape)
         scale = _frozen(self, "scale", nn.initializers.ones, shape[-1:])
         bias = _frozen(self, "bias", nn.initializers.zeros, shape[-1:])
         mean = self.variable("trunk", "mean", jnp.zeros, shape[-1:])
@@ -224,7 +225,7 @@ class _Classifier(nn.Module):
     @nn.compact
     def __call__(self, pooled: jax.Array) -> jax.Array:
         shape = (pooled.shape[-1], self.classes)
-        kernel = _frozen(self, "kernel", nn.initializers.lecun_normal(), shape)
+        kernel = _frozen(self, "kernel", nn.initializers.zeros, shape)
         return pooled @ kernel + _frozen(self, "bias", nn.initializers.zeros, shape[-1:])[None]
 
 
