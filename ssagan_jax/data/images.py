@@ -12,6 +12,10 @@ MAX_PIXELS = 1024**3 // 4 // 3  # Pillow's own line for a decompression bomb, 89
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
 
+Box = tuple[int, int, int, int]
+"""Left, top, width and height in pixels."""
+
+
 class DataError(InputError):
     """A source of data is missing, damaged or in another layout; the message says which."""
 
@@ -60,6 +64,29 @@ def resize_smaller_edge(image: Image.Image, size: int) -> Image.Image:
     target = (size * width // smaller, size * height // smaller)
     _check_pixels(target, MAX_PIXELS)
     return image.resize(target, Image.Resampling.BILINEAR)
+
+
+def crop_to_box(image: Image.Image, box: Box) -> Image.Image:
+    """Cuts out a square around a box's centre, as far as it lies within the picture.
+
+    The square reaches three quarters of the box's longer side to each side of the centre, so
+    that its edge is one and a half times that side, as AttnGAN and its successors have it.
+
+    Args:
+      image: the picture.
+      box: left, top, width and height in pixels.
+
+    Raises:
+      DataError: if the square and the picture do not overlap.
+    """
+    left, top, width, height = box
+    reach = int(max(width, height) * 0.75)
+    x, y = int((2 * left + width) / 2), int((2 * top + height) / 2)
+    right, bottom = min(image.width, x + reach), min(image.height, y + reach)
+    left, top = max(0, x - reach), max(0, y - reach)
+    if left >= right or top >= bottom:
+        raise DataError(f"box {box} lies outside the picture of {image.size} pixels")
+    return image.crop((left, top, right, bottom))
 
 
 def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:

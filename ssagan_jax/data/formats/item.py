@@ -7,8 +7,9 @@ from typing import Protocol
 
 import numpy as np
 
-Box = tuple[int, int, int, int]
-"""Left, top, width and height in pixels."""
+from ssagan_jax.data.images import Box
+
+__all__ = ["Box", "Format", "Item"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Item:
       label: its class, "" where the source knows none.
       split: "train" or "validation" where the source says, else "".
       box: the part of the picture that shows the subject; None for all of it.
+      fault: why the entry cannot be used, "" where the format sees no reason; its files are never
+        opened then.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Item:
     label: str = ""
     split: str = ""
     box: Box | None = None
+    fault: str = ""
 
 
 class Format(Protocol):

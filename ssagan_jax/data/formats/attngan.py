@@ -1,0 +1,149 @@
+"""The layout of AttnGAN, DF-GAN and SSA-GAN: birds, flowers, COCO, or one's own photos.
+
+Pictures lie in `CUB_200_2011/images/`, `oxford-102-flowers/images/` or `images/`, sentences in
+`text/` under the same names, one a line. `train/filenames.pickle` and `test/filenames.pickle` list
+the pictures of both splits; without them all pictures are taken. Beside them, `class_info.pickle`
+may number the classes, which are the folders otherwise. `CUB_200_2011/bounding_boxes.txt` and
+`images.txt` say where the birds are. `captions.pickle` is not needed.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from ssagan_jax.data.formats.folders import (
+    checked_pair,
+    files_below,
+    is_picture,
+    lines_of,
+    opened_text,
+    picture_named,
+    split_and_label,
+    without_ending,
+)
+from ssagan_jax.data.formats.item import Box, Item
+from ssagan_jax.data.formats.listings import CLASSES, listed_classes, listed_names
+from ssagan_jax.data.images import DataError
+
+SPLITS = {"train": "train", "validation": "test"}
+NAMES = "filenames.pickle"
+BOXES = "CUB_200_2011/bounding_boxes.txt"
+BOX_PHOTOS = "CUB_200_2011/images.txt"
+_PICTURES = ("CUB_200_2011/images", "oxford-102-flowers/images", "images")
+# DF-GAN keeps COCO's pictures in the folders that they come in.
+_PARTS = ("", "train2014", "val2014")
+_MAX_TABLE_BYTES = 64 * 2**20
+
+
+class AttnGan:
+    """Pictures and sentences in two trees of the same names."""
+
+    def recognises(self, source: Path) -> bool:
+        """Whether there are `text/` and one of the folders of pictures."""
+        return (source / "text").is_dir() and _pictures_folder(source) is not None
+
+    def items(self, source: Path) -> Iterator[Item]:
+        """Yields the pictures in the order of the listings, or of their names without listings."""
+        boxes = _boxes(source)
+        names = set()
+        listings = _listings(source)
+        for name, label, split in listings or _all_pictures(source):
+            if not listings:
+                names.add(name)
+            yield _item(source, name, label, split, boxes)
+        if not listings:
+            yield from _texts_alone(source, names)
+
+
+def text_file(source: Path, name: str) -> Path:
+    """The file with the sentences of a picture, which need not be there."""
+    path = source / "text" / f"{name}.txt"
+    flat = source / "text" / f"{PurePosixPath(name).name}.txt"
+    return flat if not os.path.lexists(path) and os.path.lexists(flat) else path
+
+
+def _pictures_folder(source: Path) -> Path | None:
+    return next((source / part for part in _PICTURES if (source / part).is_dir()), None)
+
+
+def _listings(source: Path) -> list[tuple[str, str, str]]:
+    """Name, class and split of all pictures that the pickles list, [] without pickles."""
+    paths = {split: source / folder / NAMES for split, folder in SPLITS.items()}
+    paths = {split: path for split, path in paths.items() if os.path.lexists(path)}
+    names = {split: listed_names(source, path) for split, path in paths.items()}
+    infos = {split: path.with_name(CLASSES) for split, path in paths.items()}
+    numbered = bool(infos) and all(os.path.lexists(path) for path in infos.values())
+    found = []
+    for split, listed in names.items():
+        classes = (
+            listed_classes(source, infos[split], len(listed))
+            if numbered
+            else [name.rpartition("/")[0] for name in listed]
+        )
+        # A single listing says what to take, not what to hold out.
+        known = split if len(names) == 2 else ""
+        found += [(name, label, known) for name, label in zip(listed, classes, strict=True)]
+    return found
+
+
+def _all_pictures(source: Path) -> Iterator[tuple[str, str, str]]:
+    folder = _pictures_folder(source)
+    seen = set()
+    for file in files_below(folder) if folder else ():
+        if is_picture(file):
+            name = without_ending(file)
+            name = file if name in seen else name
+            seen.add(name)
+            split, label = split_and_label(name)
+            yield name, label, split
+
+
+def _item(source: Path, name: str, label: str, split: str, boxes: dict[str, Box] | None) -> Item:
+    folder = _pictures_folder(source) or source / _PICTURES[0]
+    found = (picture_named(folder / part, name) for part in _PARTS)
+    picture = next(filter(None, found), None)
+    text = text_file(source, name)
+    captions, fault = checked_pair(folder, picture, source / "text", text)
+    if boxes is not None and name not in boxes:
+        fault = fault or f"{source / BOXES}: no box for {name}; add it or remove the file"
+    return Item(name, picture, captions, label, split, (boxes or {}).get(name), fault)
+
+
+def _texts_alone(source: Path, names: set[str]) -> Iterator[Item]:
+    """Yields the sentences that no picture goes with."""
+    last_parts = {PurePosixPath(name).name for name in names}
+    for file in files_below(source / "text"):
+        name = without_ending(file)
+        alone = name not in (names if "/" in name else names | last_parts)
+        if file.lower().endswith(".txt") and alone:
+            yield Item(name, None, lines_of(source, source / "text" / file))
+
+
+def _boxes(source: Path) -> dict[str, Box] | None:
+    """Returns each photo's box under its name without ending; None where no boxes are known."""
+    if not os.path.lexists(source / BOXES):
+        return None
+    if not os.path.lexists(source / BOX_PHOTOS):
+        raise DataError(f"{source / BOX_PHOTOS}: not there; {BOXES} cannot be read without it")
+    boxes = {}
+    for number, fields in _numbered(source, BOXES, 5):
+        try:
+            left, top, width, height = (int(float(field)) for field in fields[1:])
+        except (ValueError, OverflowError):
+            raise DataError(
+                f"{source / BOXES}, line {number}: {fields[1:]} are no pixels"
+            ) from None
+        boxes[fields[0]] = (left, top, width, height)
+    photos = {fields[0]: fields[1].strip() for _, fields in _numbered(source, BOX_PHOTOS, 2)}
+    return {path.rpartition(".")[0]: boxes[key] for key, path in photos.items() if key in boxes}
+
+
+def _numbered(source: Path, file: str, fields: int) -> Iterator[tuple[int, list[str]]]:
+    """Yields the line numbers and the fields, parted by blanks, of a text file."""
+    lines = opened_text(source, source / file, _MAX_TABLE_BYTES).splitlines()
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            parts = line.split(maxsplit=fields - 1)
+            if len(parts) != fields:
+                raise DataError(f"{source / file}, line {number}: {line!r} has not {fields} fields")
+            yield number, parts

@@ -1,0 +1,87 @@
+"""COCO's captions: `captions_train2014.json` beside the pictures in `train2014/`.
+
+The JSON files may lie in `annotations/`, the folders of pictures in `images/`. A file's name behind
+`captions_` names the folder and, by its beginning, the split. Years and further words may differ.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ssagan_jax.data.formats.folders import (
+    checked_name,
+    opened_text,
+    refusal,
+    split_named,
+    without_ending,
+)
+from ssagan_jax.data.formats.item import Item
+from ssagan_jax.data.images import DataError
+
+_MAX_BYTES = 2**30
+
+
+class Coco:
+    """Lists of images and of annotations that name them by number."""
+
+    def recognises(self, source: Path) -> bool:
+        """Whether there is a `captions_*.json` in the folder or in `annotations/`."""
+        return source.is_dir() and bool(_tables(source))
+
+    def items(self, source: Path) -> Iterator[Item]:
+        """Yields each file's images in its order, then captions of images it does not list."""
+        for table in _tables(source):
+            part = table.stem.removeprefix("captions_")
+            images, captions = _read(source, table)
+            folders = [source / part, source / "images" / part, source / "images", source]
+            split = split_named(part.partition("_")[0])
+            for number, file in images.items():
+                found = tuple(captions.pop(number, ()))
+                yield _item(source, folders, f"{part}/{file}", file, found, split)
+            for number, found in captions.items():
+                yield Item(f"{part}/image_id={number}", None, tuple(found), split=split)
+
+
+def _tables(source: Path) -> list[Path]:
+    return [
+        table
+        for folder in (source, source / "annotations")
+        for table in sorted(folder.glob("captions_*.json"))
+    ]
+
+
+def _read(source: Path, table: Path) -> tuple[dict[Any, str], dict[Any, list[str]]]:
+    """File names and captions, both by the image's number."""
+    try:
+        content = json.loads(opened_text(source, table, _MAX_BYTES))
+        images = {image["id"]: str(image["file_name"]) for image in content["images"]}
+        captions: dict[Any, list[str]] = {}
+        for annotation in content["annotations"]:
+            captions.setdefault(annotation["image_id"], []).append(str(annotation["caption"]))
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(
+            f"{table}: not COCO's captions ({type(error).__name__}: {error}); expected are "
+            "images with id and file_name, annotations with image_id and caption"
+        ) from None
+    return images, captions
+
+
+def _item(
+    source: Path,
+    folders: list[Path],
+    name: str,
+    file: str,
+    captions: tuple[str, ...],
+    split: str,
+) -> Item:
+    try:
+        checked_name(file, source)
+    except DataError as error:
+        return Item(without_ending(name), None, captions, split=split, fault=str(error))
+    picture = next((path for path in (f / file for f in folders) if os.path.lexists(path)), None)
+    fault = refusal(source, picture) if picture else ""
+    return Item(without_ending(name), picture, captions, split=split, fault=fault)

@@ -1,0 +1,114 @@
+"""The Hugging Face convention: tables that name pictures and what is said about them.
+
+`metadata.jsonl` or `metadata.csv`, in the source or in any folder below it, holds `file_name`,
+relative to the table's folder, and `text`, `caption` or `captions` (a list); `label` may name a
+class. A picture may have several rows. Its first folder may be a split.
+"""
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ssagan_jax.data.formats.folders import (
+    checked_name,
+    files_below,
+    is_picture,
+    refusal,
+    split_and_label,
+    without_ending,
+)
+from ssagan_jax.data.formats.item import Item
+from ssagan_jax.data.images import DataError
+
+TABLES = ("metadata.jsonl", "metadata.csv")
+_TEXTS = ("text", "caption", "captions")
+_MAX_LINE = 2**20
+
+
+class ImageFolder:
+    """Pictures that tables describe."""
+
+    def recognises(self, source: Path) -> bool:
+        """Whether there is a table."""
+        return source.is_dir() and any(_is_table(file) for file in files_below(source))
+
+    def items(self, source: Path) -> Iterator[Item]:
+        """Yields rows that cannot be used, the pictures of the tables, then all other pictures."""
+        pictures: dict[str, tuple[list[str], str]] = {}
+        for table in filter(_is_table, files_below(source)):
+            for number, row in _rows(source, source / table):
+                try:
+                    name, captions, label = _read(row, table)
+                except DataError as error:
+                    yield Item(f"{table}:{number}", None, (), fault=f"line {number}: {error}")
+                    continue
+                known, _ = pictures.setdefault(name, ([], label))
+                known.extend(captions)
+        stems: set[str] = set()
+        for file, (captions, label) in pictures.items():
+            yield _item(source, file, tuple(captions), label, stems)
+        for file in files_below(source):
+            if is_picture(file) and file not in pictures:
+                yield _item(source, file, (), "", stems)
+
+
+def _is_table(file: str) -> bool:
+    return PurePosixPath(file).name in TABLES
+
+
+def _rows(source: Path, table: Path) -> Iterator[tuple[int, Any]]:
+    """Yields the rows of a table with their lines' numbers; what cannot be read is a DataError."""
+    if refused := refusal(source, table):
+        raise DataError(refused)
+    with open(table, encoding="utf-8-sig", errors="replace", newline="") as file:
+        if table.suffix == ".csv":
+            rows = csv.DictReader(iter(lambda: file.readline(_MAX_LINE), ""))
+            while True:
+                try:
+                    row = next(rows)
+                    yield rows.line_num, row
+                except StopIteration:
+                    return
+                except csv.Error as error:
+                    raise DataError(f"{table}, line {rows.line_num}: {error}") from None
+        for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), ""), start=1):
+            if line.strip():
+                try:
+                    yield number, json.loads(line)
+                except (ValueError, RecursionError):
+                    yield number, None
+
+
+def _read(row: Any, table: str) -> tuple[str, list[str], str]:
+    """The picture below the source, the sentences and the class that a row names."""
+    if not isinstance(row, dict):
+        raise DataError("no row of a table; write {'file_name': ..., 'text': ...}")
+    file = row.get("file_name")
+    if not isinstance(file, str):
+        raise DataError(f"file_name is {file!r}; name a picture")
+    name = str(PurePosixPath(table).parent / checked_name(file, Path(table)))
+    found = next((row[key] for key in _TEXTS if row.get(key) is not None), None)
+    captions = [found] if isinstance(found, str) else found
+    if isinstance(found, str) and found.startswith("["):  # A list in a cell of a CSV.
+        try:
+            captions = json.loads(found)
+        except (ValueError, RecursionError):
+            captions = [found]
+    if not isinstance(captions, list) or not all(isinstance(text, str) for text in captions):
+        raise DataError(f"{file}: none of {', '.join(_TEXTS)} holds sentences")
+    label = row.get("label")
+    return name, captions, "" if label is None else str(label)
+
+
+def _item(source: Path, file: str, captions: tuple[str, ...], label: str, stems: set[str]) -> Item:
+    stem = without_ending(file)
+    name = file if stem in stems else stem
+    stems.add(stem)
+    split, folder = split_and_label(file)
+    picture = source / file
+    if not os.path.lexists(picture):
+        return Item(name, None, captions, label or folder, split)
+    return Item(name, picture, captions, label or folder, split, fault=refusal(source, picture))

@@ -1,0 +1,40 @@
+"""The formats by name, in the order in which they are tried on a source."""
+
+from pathlib import Path
+
+from ssagan_jax.data.formats.attngan import AttnGan
+from ssagan_jax.data.formats.coco import Coco
+from ssagan_jax.data.formats.imagefolder import ImageFolder
+from ssagan_jax.data.formats.item import Format
+from ssagan_jax.data.formats.paper import Paper
+from ssagan_jax.data.formats.sidecar import Sidecar
+from ssagan_jax.data.images import DataError
+
+FORMATS: dict[str, Format] = {
+    "attngan": AttnGan(),
+    "paper": Paper(),
+    "coco": Coco(),
+    "imagefolder": ImageFolder(),
+    "sidecar": Sidecar(),
+}
+
+
+def format_of(source: Path, name: str = "auto") -> str:
+    """The format's name: the one given, or the first that recognises the source for "auto".
+
+    Raises:
+      DataError: there is no such format, or none recognises the source.
+    """
+    if name != "auto":
+        if name not in FORMATS:
+            raise DataError(f"--format={name}: choose auto or one of {', '.join(FORMATS)}")
+        return name
+    for known, layout in FORMATS.items():
+        if layout.recognises(source):
+            return known
+    if not source.is_dir():
+        raise DataError(f"--source={source}: there is no such folder")
+    raise DataError(
+        f"--source={source}: laid out in no way that is known; a picture car_01.jpg beside its "
+        f"sentences in car_01.txt is enough, or say --format={'|'.join(FORMATS)}"
+    )

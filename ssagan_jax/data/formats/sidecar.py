@@ -1,0 +1,52 @@
+"""Pictures with their sentences beside them: `car_01.jpg` and `car_01.txt`, one sentence a line.
+
+Folders may be splits ("train", "val", ...), and below those, or alone, classes.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from ssagan_jax.data.formats.folders import (
+    checked_pair,
+    files_below,
+    is_picture,
+    split_and_label,
+    without_ending,
+)
+from ssagan_jax.data.formats.item import Item
+
+# Texts that belong to a folder as a whole.
+_NO_SENTENCES = ("readme", "license", "licence", "copying", "classes", "labels", "requirements")
+
+
+class Sidecar:
+    """A tree in which a text file of the same name stands beside each picture."""
+
+    def recognises(self, source: Path) -> bool:
+        """Whether some picture has a text file beside it."""
+        return source.is_dir() and any(
+            is_picture(file) and os.path.lexists(source / f"{without_ending(file)}.txt")
+            for file in files_below(source)
+        )
+
+    def items(self, source: Path) -> Iterator[Item]:
+        """Yields the pictures in the order of their names, then texts without a picture."""
+        names, texts = set(), []
+        for file in files_below(source):
+            stem = without_ending(file)
+            if is_picture(file):
+                name = file if stem in names else stem
+                names.add(stem)
+                yield _item(source, name, source / file, source / f"{stem}.txt")
+            elif file.endswith(".txt") and PurePosixPath(stem).name.lower() not in _NO_SENTENCES:
+                texts.append(file)
+        for file in texts:
+            if without_ending(file) not in names:
+                yield _item(source, without_ending(file), None, source / file)
+
+
+def _item(source: Path, name: str, picture: Path | None, text: Path) -> Item:
+    captions, fault = checked_pair(source, picture, source, text)
+    split, label = split_and_label(name)
+    return Item(name, picture, captions, label, split, fault=fault)
