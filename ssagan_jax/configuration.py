@@ -35,10 +35,10 @@ def default_config() -> ConfigDict:
 
 
 def use_data(config: ConfigDict, name: str) -> ConfigDict:
-    """The config for a data source, "toy_cars" or "birds": the variant in `config.py:variant`.
+    """The config for "toy_cars", "birds" or data that `ssagan_jax.prepare` named: `config.py:name`.
 
     Raises:
-      ConfigError: there is no such source.
+      ConfigError: no data can have that name.
     """
     _check("data.name", name)
     config.data.name = name
@@ -49,8 +49,10 @@ def use_data(config: ConfigDict, name: str) -> ConfigDict:
 
 def _data() -> ConfigDict:
     data = ConfigDict()
-    data.name = "toy_cars"  # the source: toy_cars (drawn by the project) or birds (AttnGAN folders)
-    data.dir = ""  # the source's own folder; toy_cars needs none
+    data.name = (
+        "toy_cars"  # drawn by the project; birds (AttnGAN folders); or a prepared set's name
+    )
+    data.dir = ""  # the folder of birds; the others need none
     data.prepared_dir = ""  # where prepared data is kept; empty: TFDS's folder (TFDS_DATA_DIR)
     data.image_size = 256  # height and width in pixels: 4 times a power of two
     data.max_words = 18  # words (or word pieces) of a caption that the encoders see

@@ -1,5 +1,6 @@
 """What values each configuration key may take."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,10 @@ _SHARE: Rule = (lambda value: 0 <= value < 1), "at least 0 and below 1"
 # Dotted key to a test of its value and the words for what passes it.
 RULES: dict[str, Rule] = {
     "seed": ((lambda value: 0 <= value < 2**32), "0 to 4294967295"),
-    "data.name": _one_of("toy_cars", "birds"),
+    "data.name": (
+        lambda name: re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name) is not None,
+        "toy_cars, birds or the name of prepared data: letters, digits, _ and -",
+    ),
     "data.image_size": (
         lambda size: size >= 32 and size & (size - 1) == 0 and size <= 1024,
         "32, 64, 128, 256, 512 or 1024: the blocks double 4 x 4 pixels",

@@ -14,7 +14,7 @@ PACKAGE = "ssagan_jax"
 # From the top down. A module may import from its own layer and those below it.
 LAYERS = (
     {"main"},
-    {"train", "evaluate", "sample", "convert"},
+    {"train", "evaluate", "sample", "convert", "prepare"},
     {"donor", "painting", "progress", "pytorch_weights", "trained", "workdir"},
     {"training", "data", "metrics"},
     {"models"},

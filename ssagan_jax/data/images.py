@@ -20,11 +20,16 @@ class DataError(InputError):
     """A source of data is missing, damaged or in another layout; the message says which."""
 
 
+class TooManyPixels(DataError):
+    """A picture is larger than the reader allows."""
+
+
 def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Opens a picture of any common format and kind as 8-bit RGB, upright.
 
     Transparent pixels are laid on white, 16-bit greys are scaled to 8 bits, and a rotation noted
-    in the EXIF data is carried out. The format is told by the content, not by the name's ending.
+    in the EXIF data is carried out. The format is told by the content, not by the name's ending; it
+    stays as the picture's `format`.
 
     Args:
       path: the file to read.
@@ -39,9 +44,11 @@ def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Im
         with Image.open(path, formats=_FORMATS) as image:
             _check_pixels(image.size, max_pixels)
             image.load()
-            return _as_rgb(ImageOps.exif_transpose(image))
+            upright = _as_rgb(ImageOps.exif_transpose(image))
+            upright.format = image.format
+            return upright
     except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+        raise type(error)(f"{path}: {error}") from None
     except Image.UnidentifiedImageError:
         raise DataError(f"{path}: not a picture; readable are {', '.join(_FORMATS)}") from None
     except Exception as error:  # Pillow's decoders let many kinds out on damaged input.
@@ -91,7 +98,7 @@ def crop_to_box(image: Image.Image, box: Box) -> Image.Image:
 
 def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
     if size[0] * size[1] > max_pixels:
-        raise DataError(f"{size[0]} x {size[1]} pixels are more than the {max_pixels} allowed")
+        raise TooManyPixels(f"{size[0]} x {size[1]} pixels are more than the {max_pixels} allowed")
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

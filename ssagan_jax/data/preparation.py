@@ -44,7 +44,9 @@ def prepare(builder: "CaptionedImageBuilder") -> "CaptionedImageBuilder":
                 # Under the lock nobody else writes here: what a killed process left is waste.
                 for leftover in [folder, *folder.parent.glob(f"incomplete.*_{folder.name}")]:
                     shutil.rmtree(leftover, ignore_errors=True)
-                _write(builder)
+                print(f"preparing {builder.source or builder.name} -> {folder}", flush=True)
+                write(builder)
+                _tell(builder)
     if not builder.info.splits:  # Another process wrote the set after the builder was made.
         builder.info.read_from_directory(builder.data_dir)
     return builder
@@ -55,9 +57,12 @@ def _is_whole(folder: Path) -> bool:
     return (folder / "dataset_info.json").is_file()
 
 
-def _write(builder: "CaptionedImageBuilder") -> None:
-    """Runs TFDS's own preparation, and says in one line before and after what it does."""
-    print(f"preparing {builder.source or builder.name} -> {builder.data_dir}", flush=True)
+def write(builder: "CaptionedImageBuilder") -> None:
+    """Runs TFDS's own preparation.
+
+    Raises:
+      DataError: if the source is missing or damaged, or the disk has no room.
+    """
     builder.skipped.clear()
     try:
         # TFDS makes a folder for downloads even where there is nothing to download.
@@ -72,6 +77,9 @@ def _write(builder: "CaptionedImageBuilder") -> None:
             f"{builder.data_dir}: the disk has no room for the prepared pictures ({error}). "
             "Free some space or choose another data_dir"
         ) from error
+
+
+def _tell(builder: "CaptionedImageBuilder") -> None:
     if builder.skipped:
         print(f"skipped {len(builder.skipped)} pictures: {', '.join(builder.skipped)}")
     counts = [f"{builder.info.splits[split].num_examples} {split}" for split in builder.info.splits]

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from ssagan_jax.data.birds import Birds
 from ssagan_jax.data.builder import SPLITS, CaptionedImageBuilder, prepare
 from ssagan_jax.data.pipeline import Pictures
+from ssagan_jax.data.prepared import open_prepared
 from ssagan_jax.data.toy_cars import ToyCars
 
 SOURCES: dict[str, type[CaptionedImageBuilder]] = {"toy_cars": ToyCars, "birds": Birds}
@@ -21,9 +22,13 @@ def open_pictures(config: ConfigDict, splits: Iterable[str] = SPLITS) -> dict[st
     prepared set, if it stays below `config.data.cache_disk_mb` and the disk has room.
 
     Raises:
-      DataError: the source's folder is missing or not as it should be.
+      DataError: the source's folder is missing or not as it should be, or there is neither a
+        source nor prepared data of that name.
     """
     data = config.data
+    if data.name not in SOURCES:
+        splits = open_prepared(data.name, data.image_size, data.prepared_dir)
+        return {split: Pictures(source, data.cache_mb) for split, source in splits.items()}
     builder = prepare(
         SOURCES[data.name](
             source=data.dir,

@@ -1,0 +1,101 @@
+"""A look at one picture: whether it can be read, what it is, and bringing it to size."""
+
+import dataclasses
+import hashlib
+import threading
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ssagan_jax.data.formats.item import Item
+from ssagan_jax.data.images import (
+    Box,
+    DataError,
+    TooManyPixels,
+    crop_to_box,
+    open_image,
+    resize_smaller_edge,
+)
+
+# Beyond this many pixels one picture is read at a time: sixteen cores with the largest allowed
+# would take as many GiB.
+_LARGE = 2**24
+_ONE_LARGE = threading.Lock()
+_ENDINGS = {
+    "JPEG": (".jpg", ".jpeg"),
+    "MPO": (".jpg", ".jpeg"),  # A JPEG with more pictures behind the first, as phones write.
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm",),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at a picture tells.
+
+    Attributes:
+      size: width and height in pixels.
+      digest: 16 bytes that two pictures share only if all pixels are the same.
+      fault: why it cannot be read or brought to size, "" if it can; the others are empty then.
+      written_as: the format of the file, if its name says another one, else "".
+    """
+
+    size: tuple[int, int] = (0, 0)
+    digest: bytes = b""
+    fault: str = ""
+    written_as: str = ""
+
+
+def look(item: Item, load_size: int) -> Look:
+    """Reads an item's picture as `fitted` will, and says what it is."""
+    try:
+        image = opened(item)
+        pixels = hashlib.blake2b(image.tobytes(), digest_size=16, salt=_salt(image.size))
+        fitted(image, item.box, load_size)
+    except DataError as error:
+        return Look(fault=str(error))
+    return Look(image.size, pixels.digest(), written_as=_mislabelled(item, image))
+
+
+def opened(item: Item) -> Image.Image:
+    """The picture of an item as RGB, whole.
+
+    Raises:
+      DataError: it is missing, damaged, too large, or no picture.
+    """
+    if isinstance(item.picture, np.ndarray):
+        if item.picture.dtype != np.uint8 or item.picture.ndim != 3 or item.picture.shape[2] != 3:
+            raise DataError(f"{item.picture.dtype} {item.picture.shape} is not uint8 [H, W, 3]")
+        return Image.fromarray(item.picture)
+    if item.picture is None:
+        raise DataError(f"{item.name}: there is no picture")
+    try:
+        return open_image(item.picture, _LARGE)
+    except TooManyPixels:
+        with _ONE_LARGE:
+            return open_image(item.picture)
+
+
+def fitted(image: Image.Image, box: Box | None, load_size: int) -> Image.Image:
+    """The part of a picture within its box, with a smaller edge of `load_size` pixels.
+
+    Raises:
+      DataError: the box lies outside, or the picture is too narrow.
+    """
+    if box is not None:
+        image = crop_to_box(image, box)
+    return resize_smaller_edge(image, load_size)
+
+
+def _salt(size: tuple[int, int]) -> bytes:
+    return b"".join(edge.to_bytes(8, "little") for edge in size)
+
+
+def _mislabelled(item: Item, image: Image.Image) -> str:
+    ending = item.picture.suffix.lower() if isinstance(item.picture, Path) else ""
+    return "" if not ending or ending in _ENDINGS.get(image.format, ()) else str(image.format)
