@@ -440,7 +440,8 @@ REFUSALS = {
     "no birds": (["--config=configs/lstm.py:birds"], r"data\.dir.*CUB_200_2011"),
     "unknown variant": (
         ["--config=configs/lstm.py:nonsense"],
-        r"config\.data\.name='nonsense': must be one of 'toy_cars', 'birds'",
+        r"config\.data\.name='nonsense': no data of that name. There are toy_cars, birds; .*"
+        r"python -m ssagan_jax.prepare --source=DIR --name=nonsense",
     ),
     "no config file": (["--config=configs/missing.py"], r"--config: .*configs/missing\.py"),
     "no config": (["--config="], r"--config.*empty"),

@@ -20,7 +20,7 @@ from ssagan_jax.configuration import (
 )
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
-VARIANTS = ("toy_cars", "birds")
+VARIANTS = ("toy_cars", "birds", "my_cars")
 
 PAPER = {
     "data.image_size": 256,
@@ -55,7 +55,7 @@ PAPER_BERT = PAPER | {
 # Just outside of what each rule allows.
 BAD = {
     "seed": [-1, 2**32],
-    "data.name": ["flowers", ""],
+    "data.name": ["my cars", "../cars", "-cars", ""],
     "data.image_size": [16, 48, 2048, 0, -64],
     "data.max_words": [0, 511],
     "data.bad_images": ["ignore"],
@@ -155,7 +155,7 @@ def test_every_config_file_is_valid_and_locked(path, variant):
     config = load(path, variant)
     validate(config)
     assert config.data.name == variant
-    assert config.data.random_flip == (variant == "birds")
+    assert config.data.random_flip == (variant != "toy_cars")
     assert flat(config).keys() == flat(default_config()).keys()
     with pytest.raises((AttributeError, KeyError)):
         config.data.nonsense = 1
@@ -164,10 +164,12 @@ def test_every_config_file_is_valid_and_locked(path, variant):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_a_config_file_without_a_variant_takes_the_toy_cars_and_refuses_others(path):
+def test_a_config_file_without_a_variant_takes_the_toy_cars_and_refuses_what_is_no_name(path):
     assert not differences(load(path), load(path, "toy_cars"))
-    with pytest.raises(ConfigError, match=r"config\.data\.name='mice': must be one of 'toy_cars'"):
-        load(path, "mice")
+    with pytest.raises(
+        ConfigError, match=r"config\.data\.name='my cars': must be toy_cars, birds or"
+    ):
+        load(path, "my cars")
 
 
 @pytest.mark.parametrize(("name", "paper"), [("lstm", PAPER_LSTM), ("bert", PAPER_BERT)])

@@ -1,7 +1,6 @@
 """Which pictures are held out: seeded, class by class, copies of a picture on one side."""
 
 import collections
-import math
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
@@ -57,13 +56,13 @@ def _first_copies(entries: Iterable[Entry]) -> Iterable[Entry]:
 
 def _quotas(sizes: dict[str, int], share: float, seed: int) -> dict[str, int]:
     """How many of each class are held out; at least one in all, and not all but one."""
-    total = sum(sizes.values())
+    total = max(1, sum(sizes.values()))
     seats = max(1, min(total - 2, round(share * total)))
-    quotas = {label: math.floor(share * size) for label, size in sizes.items()}
+    quotas = {label: seats * size // total for label, size in sizes.items()}
     by_remainder = sorted(
-        sizes, key=lambda label: (quotas[label] - share * sizes[label], _draw(label, seed))
+        sizes, key=lambda label: (-(seats * sizes[label] % total), _draw(label, seed))
     )
-    for label in by_remainder[: max(0, seats - sum(quotas.values()))]:
+    for label in by_remainder[: seats - sum(quotas.values())]:
         quotas[label] += 1
     return quotas
 

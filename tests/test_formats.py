@@ -1,0 +1,355 @@
+"""Each layout of captioned pictures: that it is recognised, what is read of it, what is refused."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+from picture_trees import SENTENCES, draw, sidecar, write
+from PIL import Image
+
+from ssagan_jax.data.formats.registry import FORMATS, format_of
+from ssagan_jax.data.images import DataError
+
+
+def attngan(root, images="images", pickles=True):
+    names = ["001.Crow/a", "001.Crow/b", "002.Gull/a"]
+    for seed, name in enumerate(names):
+        draw(root / images / f"{name}.jpg", seed)
+        write(root / "text" / f"{name}.txt", "\n".join(SENTENCES))
+    if pickles:
+        write(root / "train/filenames.pickle", names[1:])
+        write(root / "test/filenames.pickle", names[:1])
+    return root
+
+
+def paper(root, held_out="validation", images=""):
+    for split, numbers in (("train", (0, 1)), (held_out, (0,))):
+        for number in numbers:
+            draw(root / split / images / f"{number:05d}.jpg", number)
+            write(root / split / f"captions/{number:05d}.txt", "\n".join(SENTENCES))
+        write(root / split / "filenames_car.pickle", [f"{number:05d}" for number in numbers])
+    return root
+
+
+def coco(root, annotations="annotations", images="images"):
+    for part, ids in (("train2014", (9, 4)), ("val2014", (7,))):
+        for number in ids:
+            draw(root / images / part / f"COCO_{number}.jpg", number)
+        write(
+            root / annotations / f"captions_{part}.json",
+            {
+                "images": [{"id": number, "file_name": f"COCO_{number}.jpg"} for number in ids],
+                "annotations": [
+                    {"image_id": number, "id": at, "caption": text}
+                    for at, text in enumerate(SENTENCES)
+                    for number in ids
+                ],
+            },
+        )
+    return root
+
+
+def imagefolder(root, table="metadata.jsonl", key="captions"):
+    for split, names in (("train", ("a", "b")), ("validation", ("c",))):
+        rows = []
+        for seed, name in enumerate(names):
+            draw(root / split / f"{name}.png", seed)
+            texts = list(SENTENCES) if key == "captions" else SENTENCES[0]
+            cell = str(texts).replace("'", '"') if table.endswith("csv") else texts
+            rows.append({"file_name": f"{name}.png", key: cell, "label": "car"})
+        write(root / split / table, rows)
+    return root
+
+
+def items(source, name):
+    found = list(FORMATS[name].items(source))
+    assert found == list(FORMATS[name].items(source)), "read twice, the items differ"
+    assert len({item.name for item in found}) == len(found)
+    return found
+
+
+def faults(source, name):
+    return {item.name: item.fault for item in items(source, name) if item.fault}
+
+
+@pytest.mark.parametrize(
+    ("make", "layout", "expected"),
+    [
+        (
+            attngan,
+            "attngan",
+            [
+                ("001.Crow/b", "001.Crow", "train"),
+                ("002.Gull/a", "002.Gull", "train"),
+                ("001.Crow/a", "001.Crow", "validation"),
+            ],
+        ),
+        (
+            lambda root: attngan(root, "CUB_200_2011/images", pickles=False),
+            "attngan",
+            [
+                ("001.Crow/a", "001.Crow", ""),
+                ("001.Crow/b", "001.Crow", ""),
+                ("002.Gull/a", "002.Gull", ""),
+            ],
+        ),
+        (
+            paper,
+            "paper",
+            [
+                ("train/00000", "", "train"),
+                ("train/00001", "", "train"),
+                ("validation/00000", "", "validation"),
+            ],
+        ),
+        (
+            lambda root: paper(root, "test", "images"),
+            "paper",
+            [
+                ("test/00000", "", "validation"),
+                ("train/00000", "", "train"),
+                ("train/00001", "", "train"),
+            ],
+        ),
+        (
+            coco,
+            "coco",
+            [
+                ("train2014/COCO_9", "", "train"),
+                ("train2014/COCO_4", "", "train"),
+                ("val2014/COCO_7", "", "validation"),
+            ],
+        ),
+        (
+            lambda root: coco(root, "", ""),
+            "coco",
+            [
+                ("train2014/COCO_9", "", "train"),
+                ("train2014/COCO_4", "", "train"),
+                ("val2014/COCO_7", "", "validation"),
+            ],
+        ),
+        (
+            imagefolder,
+            "imagefolder",
+            [
+                ("train/a", "car", "train"),
+                ("train/b", "car", "train"),
+                ("validation/c", "car", "validation"),
+            ],
+        ),
+        (
+            lambda root: imagefolder(root, "metadata.csv"),
+            "imagefolder",
+            [
+                ("train/a", "car", "train"),
+                ("train/b", "car", "train"),
+                ("validation/c", "car", "validation"),
+            ],
+        ),
+    ],
+)
+def test_each_layout_is_recognised_and_read(tmp_path, make, layout, expected):
+    source = make(tmp_path / "data")
+    assert format_of(source) == layout
+    found = items(source, layout)
+    assert [(item.name, item.label, item.split) for item in found] == expected
+    for item in found:
+        assert item.captions == SENTENCES and not item.fault
+        assert Image.open(item.picture).size == (40, 36)
+
+
+def test_sidecar_takes_splits_and_classes_from_folders(tmp_path):
+    sidecar(tmp_path / "train/audi", 2)
+    sidecar(tmp_path / "val/fiat", 1)
+    draw(tmp_path / "car.PNG", 3)
+    write(tmp_path / "car.txt", "\ufeffa car, in the rain\r\n")
+    write(tmp_path / "README.txt", "made by hand")
+    (tmp_path / ".cache").mkdir()
+    draw(tmp_path / ".cache/thumb.png", 4)
+    assert format_of(tmp_path) == "sidecar"
+    assert [
+        (item.name, item.label, item.split, item.captions) for item in items(tmp_path, "sidecar")
+    ] == [
+        ("car", "", "", ("a car, in the rain",)),
+        ("train/audi/00", "audi", "train", (SENTENCES[0], f"{SENTENCES[1]} 0")),
+        ("train/audi/01", "audi", "train", (SENTENCES[0], f"{SENTENCES[1]} 1")),
+        ("val/fiat/00", "fiat", "validation", (SENTENCES[0], f"{SENTENCES[1]} 0")),
+    ]
+
+
+def test_a_picture_without_sentences_and_sentences_without_a_picture_are_items(tmp_path):
+    for name, make in (
+        ("sidecar", sidecar),
+        ("attngan", lambda root: attngan(root, pickles=False)),
+    ):
+        root = make(tmp_path / name)
+        texts = sorted(root.rglob("*.txt"))
+        texts[0].rename(texts[0].with_name("other.txt"))
+        bare = [item for item in items(root, name) if not item.captions]
+        alone = [item for item in items(root, name) if item.picture is None]
+        assert len(bare) == 1 and len(alone) == 1 and alone[0].name.endswith("other")
+    root = paper(tmp_path / "paper")
+    (root / "train/00001.jpg").unlink()
+    assert [item.name for item in items(root, "paper") if item.picture is None] == ["train/00001"]
+
+
+def test_attngan_finds_flat_texts_classes_by_number_and_boxes(tmp_path):
+    root = attngan(tmp_path, "CUB_200_2011/images")
+    write(root / "text/a.txt", "a flat text\n")
+    (root / "text/001.Crow/a.txt").unlink()
+    write(root / "train/class_info.pickle", [1, 2])
+    write(root / "test/class_info.pickle", np.array([1]))
+    write(root / "CUB_200_2011/bounding_boxes.txt", "1 2.0 3.0 10.0 12.0\n3 0 0 4 4\n")
+    write(root / "CUB_200_2011/images.txt", "1 001.Crow/b.jpg\n3 001.Crow/a.jpg\n")
+    first, second, third = items(root, "attngan")
+    assert (first.name, first.label, first.box) == ("001.Crow/b", "1", (2, 3, 10, 12))
+    assert second.label == "2" and "no box for 002.Gull/a" in second.fault
+    assert third.captions == ("a flat text",) and third.box == (0, 0, 4, 4)
+
+
+def test_coco_pictures_of_df_gan_lie_in_folders_of_their_own(tmp_path):
+    for name in ("COCO_train2014_1", "COCO_val2014_2"):
+        draw(tmp_path / "images" / name.split("_")[1] / f"{name}.jpg", 1)
+        write(tmp_path / f"text/{name}.txt", "a dog")
+    write(tmp_path / "train/filenames.pickle", ["COCO_train2014_1"])
+    write(tmp_path / "test/filenames.pickle", ["COCO_val2014_2"])
+    assert format_of(tmp_path) == "attngan"
+    found = [(i.name, i.split, i.picture.parent.name) for i in items(tmp_path, "attngan")]
+    assert found == [
+        ("COCO_train2014_1", "train", "train2014"),
+        ("COCO_val2014_2", "validation", "val2014"),
+    ]
+
+
+def test_imagefolder_joins_rows_and_lists_pictures_that_no_row_names(tmp_path):
+    for seed, name in enumerate("abc"):
+        draw(tmp_path / f"{name}.jpg", seed)
+    write(
+        tmp_path / "metadata.jsonl",
+        [
+            {"file_name": "a.jpg", "text": "a car"},
+            {"file_name": "b.jpg", "caption": "a van"},
+            {"file_name": "a.jpg", "text": "a red car"},
+            {"file_name": "gone.jpg", "text": "a bus"},
+        ],
+    )
+    found = {item.name: item for item in items(tmp_path, "imagefolder")}
+    assert found["a"].captions == ("a car", "a red car") and found["b"].captions == ("a van",)
+    assert found["gone"].picture is None and found["c"].captions == ()
+
+
+def test_imagefolder_names_the_rows_that_it_cannot_use(tmp_path):
+    draw(tmp_path / "a.jpg", 1)
+    rows = [
+        '{"file_name": "a.jpg", "text": "a car"}',
+        '{"file_name": "a.jpg"',
+        '["a.jpg"]',
+        '{"file_name": "../a.jpg", "text": "outside"}',
+        '{"file_name": "/etc/passwd", "text": "outside"}',
+        '{"file_name": 7, "text": "seven"}',
+        '{"file_name": "a.jpg", "text": {"deep": 1}}',
+        "[" * 100_000,
+    ]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(rows))
+    named = faults(tmp_path, "imagefolder")
+    assert list(named) == [f"metadata.jsonl:{number}" for number in range(2, 9)]
+    for number, message in ((4, "leads out"), (5, "leads out"), (6, "name a picture"), (7, "text")):
+        assert message in named[f"metadata.jsonl:{number}"]
+    assert all(f"line {number}" in named[f"metadata.jsonl:{number}"] for number in range(2, 9))
+
+
+@pytest.mark.parametrize("make", [sidecar, attngan, paper, coco, imagefolder])
+def test_links_that_lead_out_are_faults_and_are_never_opened(tmp_path, make):
+    root = make(tmp_path / "data")
+    secret = draw(tmp_path / "secret.png", 1)
+    victim = next(path for path in sorted(root.rglob("*")) if path.suffix in (".png", ".jpg"))
+    victim.unlink()
+    victim.symlink_to(secret)
+    (named,) = faults(root, make.__name__).values()
+    assert f"{victim}: a link leads out" in named
+    victim.unlink()
+    victim.symlink_to(victim.name)  # To itself.
+    assert len(faults(root, make.__name__)) == 1
+
+
+def test_pipes_and_huge_texts_are_faults_and_are_never_read(tmp_path):
+    sidecar(tmp_path)
+    os.mkfifo(tmp_path / "pipe.png")
+    write(tmp_path / "pipe.txt", "a pipe")
+    (tmp_path / "00.txt").unlink()
+    os.mkfifo(tmp_path / "00.txt")
+    with open(tmp_path / "01.txt", "wb") as file:
+        file.truncate(2**40)  # Takes no room on the disk.
+    named = faults(tmp_path, "sidecar")
+    assert "not a plain file" in named["pipe"] and "not a plain file" in named["00"]
+    assert "more than the" in named["01"] and len(named) == 3
+
+
+def test_links_to_folders_are_refused(tmp_path):
+    sidecar(tmp_path / "data")
+    (tmp_path / "data/more").symlink_to(tmp_path)
+    with pytest.raises(DataError, match="data/more: a link to a folder"):
+        items(tmp_path / "data", "sidecar")
+
+
+class Evil:
+    """A pickle of this makes a folder when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize(
+    ("make", "listing"),
+    [(attngan, "train/filenames.pickle"), (paper, "train/filenames_car.pickle")],
+)
+def test_hostile_listings_are_refused_whole(tmp_path, make, listing):
+    root = make(tmp_path / "data")
+    (root / listing).write_bytes(pickle.dumps([Evil(tmp_path / "ran")]))
+    with pytest.raises(DataError, match=f"{listing}: the pickle asks for posix.mkdir"):
+        items(root, make.__name__)
+    assert not (tmp_path / "ran").exists()
+    write(root / listing, ["../../secret"])
+    with pytest.raises(DataError, match="leads out of the folder"):
+        items(root, make.__name__)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"images": 3, "annotations": []}', b"[" * 100_000]
+)
+def test_a_broken_coco_file_is_named(tmp_path, content):
+    root = coco(tmp_path)
+    (root / "annotations/captions_val2014.json").write_bytes(content)
+    with pytest.raises(DataError, match="captions_val2014.json: not COCO's captions"):
+        items(root, "coco")
+
+
+def test_coco_names_captions_without_an_image_and_names_that_lead_out(tmp_path):
+    write(
+        tmp_path / "captions_cars.json",
+        {
+            "images": [{"id": 1, "file_name": "../x.jpg"}, {"id": 2, "file_name": "gone.jpg"}],
+            "annotations": [{"image_id": 5, "caption": "a car"}],
+        },
+    )
+    first, second, third = items(tmp_path, "coco")
+    assert "leads out" in first.fault and first.picture is None
+    assert (second.name, second.picture, second.split) == ("cars/gone", None, "")
+    assert (third.name, third.captions) == ("cars/image_id=5", ("a car",))
+
+
+def test_what_no_format_knows_is_said(tmp_path):
+    draw(tmp_path / "a.jpg", 1)
+    with pytest.raises(DataError, match="laid out in no way that is known.*--format=attngan"):
+        format_of(tmp_path)
+    with pytest.raises(DataError, match="missing: there is no such folder"):
+        format_of(tmp_path / "missing")
+    with pytest.raises(DataError, match="--format=zip: choose auto or one of attngan"):
+        format_of(tmp_path, "zip")
+    for name in FORMATS:
+        assert not FORMATS[name].recognises(tmp_path / "missing")

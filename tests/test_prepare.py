@@ -1,0 +1,381 @@
+"""`python -m ssagan_jax.prepare` from a folder of pictures to batches, and what it refuses."""
+
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from picture_trees import SENTENCES, draw, picture, sidecar, write
+from PIL import Image
+
+from ssagan_jax import prepare
+from ssagan_jax.configuration import default_config, use_data
+from ssagan_jax.data import prepared_writer
+from ssagan_jax.data.images import DataError, resize_smaller_edge
+from ssagan_jax.data.pipeline import training_batches
+from ssagan_jax.data.prepared import being_written, open_prepared, set_names, sets_folder
+from ssagan_jax.data.sources import open_pictures
+from ssagan_jax.data.splits import split
+from ssagan_jax.data.survey import Entry
+from ssagan_jax.data.tokenizer import learn_tokenizer
+
+
+@pytest.fixture
+def place(tmp_path):
+    return str(tmp_path / "sets")
+
+
+@pytest.fixture
+def job(monkeypatch, capsys, tmp_path, place):
+    """Runs the command on tmp_path/data; returns its exit code and what it printed."""
+
+    def run(*flags, name="my_cars"):
+        known = [f"--source={tmp_path / 'data'}", f"--name={name}", "--image_size=32"]
+        known.append(f"--prepared_dir={place}")
+        flags = [flag for flag in known if not any(f.split("=")[0] in flag for f in flags)] + [
+            *flags
+        ]
+        monkeypatch.setattr(sys, "argv", ["prepare", *flags])
+        monkeypatch.chdir(tmp_path)
+        code = 0
+        try:
+            prepare.main()
+        except SystemExit as stopped:
+            code = stopped.code
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err.rpartition("\r")[2]
+
+    return run
+
+
+def records(place, name="my_cars", size=32):
+    """Side to name to record, as stored."""
+    return {
+        side: {example["name"].decode(): example for example in source}
+        for side, source in open_prepared(name, size, place).items()
+    }
+
+
+def report(place, name="my_cars"):
+    return json.loads((sets_folder(place) / name / "report.json").read_text())
+
+
+def test_a_folder_becomes_a_data_set_that_needs_it_no_more(job, tmp_path, place):
+    source = sidecar(tmp_path / "data", 10)
+    code, printed = job()
+    assert code == 0, printed
+    shutil.rmtree(source)
+    folder = sets_folder(place) / "my_cars"
+    found = records(place)
+    names = json.loads((folder / "splits.json").read_text())
+    assert {side: sorted(part) for side, part in found.items()} == names
+    assert len(names["train"]) == 8 and len(names["validation"]) == 2
+    for name, example in {**found["train"], **found["validation"]}.items():
+        captions = [caption.decode() for caption in example["captions"]]
+        assert captions == [SENTENCES[0], f"{SENTENCES[1]} {int(name)}"]
+        expected = resize_smaller_edge(Image.fromarray(picture(int(name))), 38)
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(io.BytesIO(example["image"]))), np.asarray(expected)
+        )
+    counts = report(place)
+    assert (counts["entries"], counts["pictures"], counts["sentences"]) == (10, 10, 20)
+    assert counts["sentences_a_picture"] == {"2": 10} and not counts["faults"]
+    assert counts["words_a_sentence"] == {"5": 10, "10": 10}
+    assert counts["word_pieces_a_sentence"] == {"5": 10, "11": 10}  # The full stop counts.
+    assert Image.open(folder / "contact_sheet.png").size[0] > 900
+    (command,) = re.findall("python -m ssagan_jax.main.*", printed)
+    assert command in (folder / "report.md").read_text()
+    assert shlex.split(command)[3:] == [
+        "--config=configs/bert.py:my_cars",
+        "--config.data.image_size=32",
+        f"--config.data.prepared_dir={place}",
+        "--config.train.batch_size=8",
+    ]
+
+
+def test_training_finds_a_set_by_its_name_and_scales_it_down(job, tmp_path, place):
+    sidecar(tmp_path / "data")
+    assert job("--image_size=64")[0] == 0
+    config = use_data(default_config(), "my_cars")
+    config.data.prepared_dir, config.data.image_size = place, 32
+    pictures = open_pictures(config)["train"]
+    assert min(pictures[0]["image"].shape[:2]) == 38
+    batch = next(
+        training_batches(
+            pictures,
+            learn_tokenizer("words", SENTENCES, 100),
+            image_size=32,
+            max_words=8,
+            random_flip=True,
+            batch_size=4,
+            seed=0,
+        )
+    )
+    assert batch["image"].shape == (4, 32, 32, 3) and batch["image"].std() > 20
+
+
+def test_a_set_that_is_too_small_says_how_to_make_it_larger(job, tmp_path, place):
+    sidecar(tmp_path / "data")
+    job("--val=0.5", "--seed=3")
+    before = records(place)
+    with pytest.raises(DataError, match="my_cars was prepared for 32 pixels and cannot") as error:
+        open_prepared("my_cars", 64, place)
+    flags = shlex.split(str(error.value).rpartition("ssagan_jax.prepare ")[2])
+    code, printed = job(*flags)
+    assert code == 0, printed
+    after = records(place, size=64)
+    assert {side: set(part) for side, part in after.items()} == {
+        side: set(part) for side, part in before.items()
+    }
+
+
+def test_an_unknown_name_lists_what_there_is(job, tmp_path, place):
+    sidecar(tmp_path / "data")
+    job()
+    config = use_data(default_config(), "your_cars")
+    config.data.prepared_dir = place
+    with pytest.raises(
+        DataError,
+        match="'your_cars': no data of that name. There are toy_cars, birds, my_cars; .*"
+        f"--source=DIR --name=your_cars --prepared_dir={place}",
+    ):
+        open_pictures(config)
+
+
+def test_a_dry_run_only_reports(job, tmp_path, place):
+    sidecar(tmp_path / "data")
+    (tmp_path / "data/03.txt").unlink()
+    code, printed = job("--dry_run")
+    assert code == 0 and "nothing was written" in printed
+    assert not Path(place).exists()
+    assert (tmp_path / "contact_sheet.png").exists() and "| 03 |" in (
+        tmp_path / "report.md"
+    ).read_text()
+    assert json.loads((tmp_path / "report.json").read_text())["pictures"] == 7
+    assert job("--dry_run", "--report=there/too")[0] == 0
+    assert (tmp_path / "there/too/report.json").exists()
+
+
+def bomb(path):
+    """A PNG of a few bytes that claims 60,000 x 60,000 pixels."""
+
+    def chunk(kind, data):
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    data = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + data + chunk(b"IEND", b""))
+
+
+def test_faults_stop_it_and_skip_bad_leaves_out_and_lists_them(job, tmp_path, place):
+    data = sidecar(tmp_path / "data", 12)
+    (data / "00.png").write_bytes(b"")
+    (data / "01.png").write_bytes((data / "01.png").read_bytes()[:-900])
+    (data / "02.png").write_text("<html>not found</html>")
+    bomb(data / "03.png")
+    write(data / "04.txt", "\n !? \n")
+    (data / "05.txt").unlink()
+    (data / "06.png").unlink()
+    (data / "07.png").rename(data / "07.jpg")  # Readable all the same.
+    code, printed = job()
+    assert code == 2 and "7 entries of" in printed and "--skip_bad" in printed
+    for part in ("00.png: the file is empty", "02.png: not a picture", "3600000000 pixels"):
+        assert part in printed
+    assert set_names(place) == []
+    code, printed = job("--skip_bad")
+    assert code == 0, printed
+    found = records(place)
+    assert sorted({**found["train"], **found["validation"]}) == ["07", "08", "09", "10", "11"]
+    counts = report(place)
+    assert {fault["name"]: fault["kind"] for fault in counts["faults"]} == {
+        **dict.fromkeys(["00", "01", "02", "03"], "pictures that cannot be read"),
+        **dict.fromkeys(["04", "05"], "pictures without sentences"),
+        "06": "sentences without a picture",
+    }
+    assert counts["notes"]["pictures under an ending of another format"] == 1
+    assert counts["notes"]["sentences without a word, left out"] == 1
+    text = (sets_folder(place) / "my_cars/report.md").read_text()
+    assert all(f"| {name} |" in text for name in ("00", "01", "02", "03", "04", "05", "06"))
+
+
+def test_sentences_of_every_kind_are_counted_and_kept_readable(job, tmp_path, place):
+    data = sidecar(tmp_path / "data", 6)
+    (data / "00.txt").write_bytes(b"a \x1b[31mred\x07 car\n\xe4uto in the rain\n" + b"car " * 19)
+    write(data / "01.txt", "ein kleines rotes Auto steht davor\n\u8f66\na car\na car\n...\n")
+    assert job()[0] == 0
+    found = records(place)
+    both = {**found["train"], **found["validation"]}
+    assert [text.decode() for text in both["00"]["captions"]] == [
+        "a  [31mred  car",
+        "\ufffduto in the rain",
+        ("car " * 19).strip(),
+    ]
+    assert len(both["01"]["captions"]) == 4
+    assert {kind: count for kind, count in report(place)["notes"].items() if count} == {
+        "sentences that repeat one of the same picture": 1,
+        "sentences of more than 18 words": 1,
+        "sentences without a word, left out": 1,
+        "sentences that may not be English": 3,
+        "sentences with control characters, written as blanks": 1,
+        "sentences that are not UTF-8": 1,
+        "pictures smaller than 38 pixels, enlarged": 6,
+    }
+
+
+def test_names_and_sentences_that_no_text_can_hold_do_no_harm(job, tmp_path, place):
+    data = tmp_path / "data"
+    for number in range(4):
+        draw(data / f"{number}.png", number)
+    (data / "0.png").rename(os.fsdecode(os.fsencode(data) + b"/\xff\x1b[2J.png"))
+    rows = [
+        {"file_name": f"{number}.png", "text": "half of a pair \ud83d here"} for number in range(4)
+    ]
+    write(data / "metadata.jsonl", rows)
+    code, printed = job("--skip_bad")
+    assert code == 0 and "\x1b" not in printed
+    found = records(place)
+    assert sorted({**found["train"], **found["validation"]}) == ["1", "2", "3"]
+    assert found["validation"].popitem()[1]["captions"][0] == b"half of a pair   here"
+
+
+def test_copies_of_a_picture_stay_on_one_side(job, tmp_path, place):
+    data = sidecar(tmp_path / "data", 6)
+    for number in range(6):  # The same pixels in another file.
+        Image.fromarray(picture(number)).save(data / f"copy_{number:02d}.bmp")
+        write(data / f"copy_{number:02d}.txt", "the same car")
+    for seed in range(3):
+        assert job(f"--seed={seed}", f"--name=seed{seed}")[0] == 0
+        names = json.loads((sets_folder(place) / f"seed{seed}/splits.json").read_text())
+        for part in names.values():
+            assert {f"copy_{name[-2:]}" in part for name in part} == {True}
+            assert {name[-2:] in part for name in part} == {True}
+    assert report(place, "seed0")["notes"]["pictures that repeat another exactly"] == 6
+
+
+def test_given_splits_are_kept_but_no_picture_is_on_both_sides(job, tmp_path, place):
+    sidecar(tmp_path / "data/train", 5)
+    sidecar(tmp_path / "data/val", 2)  # The pictures of train/00 and train/01.
+    draw(tmp_path / "data/val/own.png", 9)
+    write(tmp_path / "data/val/own.txt", "a car of its own")
+    code, printed = job("--val=0.9")
+    assert code == 2 and "train/00: the same pixels are in validation" in printed
+    assert job("--val=0.9", "--skip_bad")[0] == 0
+    names = {side: sorted(part) for side, part in records(place).items()}
+    assert names == {
+        "train": ["train/02", "train/03", "train/04"],
+        "validation": ["val/00", "val/01", "val/own"],
+    }
+
+
+def entries(sizes, start=0):
+    """Entries of so many pictures for each class."""
+    return [
+        Entry(0, f"{label}/{number}", label, "", f"{label}{number}".encode(), 1)
+        for label, size in sizes.items()
+        for number in range(start, start + size)
+    ]
+
+
+def held_out(found, share=0.2, seed=0):
+    sides = split(found, share, seed)
+    return {entry.name for entry, side in zip(found, sides, strict=True) if side == "validation"}
+
+
+def test_splits_are_seeded_stratified_and_stable():
+    found = entries({"audi": 50, "bmw": 10, "fiat": 5, "seat": 4, "vw": 3, "opel": 3})
+    chosen = held_out(found)
+    counts = [sum(name.startswith(label) for name in chosen) for label in ("audi", "bmw", "fiat")]
+    assert counts == [10, 2, 1] and len(chosen) == 15
+    assert chosen == held_out(found[::-1]) and chosen != held_out(found, seed=1)
+    more = held_out(found + entries({"audi": 5}, start=50))
+    assert len(chosen - more) <= 2
+    assert len(held_out(entries({str(number): 1 for number in range(40)}))) == 8
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_too_few_pictures_to_split(count):
+    with pytest.raises(DataError, match=f"{count} usable pictures, {count} of them different"):
+        split(entries({"audi": count}), 0.2, 0)
+    assert len(held_out(entries({"audi": 3}), share=0.99)) == 1
+
+
+def test_interrupted_it_leaves_nothing_that_looks_whole_and_starts_clean(
+    job, tmp_path, place, monkeypatch
+):
+    data = sidecar(tmp_path / "data")
+    encoded, calls = prepared_writer.encoded, []
+
+    def failing(*arguments):
+        calls.append(arguments)
+        if len(calls) > 7:  # In the second split, with the first one on the disk.
+            raise RuntimeError("pulled the plug")
+        return encoded(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepared_writer, "encoded", failing)
+        with pytest.raises(RuntimeError, match="pulled the plug"):
+            job()
+    assert set_names(place) == [] and not list(Path(place).rglob("*.array_record*"))
+    # What a killed process leaves behind.
+    left = sets_folder(place) / ".part-my_cars/prepared/half.array_record-00000"
+    write(left, "half")
+    write(sets_folder(place) / ".part-my_cars/prepared.json", {})
+    assert set_names(place) == []
+    assert job()[0] == 0
+    assert set_names(place) == ["my_cars"] and not left.exists()
+    assert sum(map(len, records(place).values())) == 8
+
+    # A set that is there stays whole until the new one is.
+    code, printed = job()
+    assert code == 2 and "is prepared already" in printed and "--overwrite" in printed
+    (data / "00.txt").unlink()
+    assert job("--overwrite")[0] == 2
+    assert sum(map(len, records(place).values())) == 8
+    assert job("--overwrite", "--skip_bad")[0] == 0
+    assert sum(map(len, records(place).values())) == 7
+
+
+def test_two_processes_do_not_write_one_set(job, tmp_path, place):
+    sidecar(tmp_path / "data")
+    with being_written("my_cars", place):
+        code, printed = job()
+    assert code == 2 and "another process is preparing it" in printed
+
+
+def test_a_source_that_changes_meanwhile_is_told(job, tmp_path, place, monkeypatch):
+    data = sidecar(tmp_path / "data")
+    monkeypatch.setattr(prepare, "contact_sheet", lambda items: (data / "00.png").unlink() or "")
+    code, printed = job()
+    assert code == 2 and "changed while it was read" in printed and set_names(place) == []
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--name=birds", "--name=birds: is built in"),
+        ("--name=../cars", "--name=../cars: must be .*letters, digits"),
+        ("--val=1", "--val=1.0: must be above 0 and below 1"),
+        ("--val=nan", "--val=nan: must be"),
+        ("--image_size=100", "--image_size=100: must be 32, 64"),
+        ("--seed=-1", "--seed=-1: must be 0 to"),
+        ("--source=missing", "--source=missing: there is no such folder"),
+        ("--format=zip", "--format=zip: choose auto"),
+        ("--format=coco", "0 usable pictures"),
+    ],
+)
+def test_flags_that_cannot_serve_are_refused(job, tmp_path, place, flag, message):
+    sidecar(tmp_path / "data")
+    code, printed = job(flag)
+    assert code == 2
+    assert re.search(message, printed), printed
+    assert not set_names(place)
