@@ -2,6 +2,7 @@
 
 python -m ssagan_jax.main --config=configs/bert.py
 python -m ssagan_jax.main --config=configs/bert.py:birds --config.data.dir=DIR
+python -m ssagan_jax.main --config=configs/bert.py:NAME, as ssagan_jax.prepare named your data
 """
 
 from ml_collections import ConfigDict

@@ -2,6 +2,7 @@
 
 python -m ssagan_jax.main --config=configs/lstm.py
 python -m ssagan_jax.main --config=configs/lstm.py:birds --config.data.dir=DIR
+python -m ssagan_jax.main --config=configs/lstm.py:NAME, as ssagan_jax.prepare named your data
 """
 
 from ml_collections import ConfigDict

@@ -49,31 +49,36 @@ def prepare(request: Request, *, skip_bad: bool, dry_run: bool, report_dir: str)
     Raises:
       InputError: the source has faults that lose data, or cannot be read; no set is written then.
     """
-    items = tqdm(request.items(), "looking at", unit=" pictures", dynamic_ncols=True)
-    max_words = default_config().data.max_words
-    found = survey(items, load_size=request.load_size, max_words=max_words)
-    impossible = None
-    try:
-        sides = split(found.entries, request.val, request.seed)
-    except DataError as error:
-        sides, impossible = ["train"] * len(found.entries), error
-    title = f"{request.name}: {request.source} ({request.layout})"
-    report = Report(title, found, sides, training_command(request, sides.count("train")))
+    report, no_split = _surveyed(request)
     print(report.text(), flush=True)
     files = _files(report)
     if report_dir:
         _save(files, Path(report_dir))
     if dry_run:
         return report
-    if found.faults and not skip_bad:
+    if (faults := report.survey.faults) and not skip_bad:
         raise InputError(
-            f"{len(found.faults)} entries of {request.source} would be lost; mend them, or leave "
+            f"{len(faults)} entries of {request.source} would be lost; mend them, or leave "
             "them out with --skip_bad. --report=DIR lists all of them in a file"
         )
-    if impossible:
-        raise impossible
-    prepared_writer.write(request, found.entries, sides, files)
+    if no_split:
+        raise no_split
+    prepared_writer.write(request, report.survey.entries, report.sides, files)
     return report
+
+
+def _surveyed(request: Request) -> tuple[Report, DataError | None]:
+    """The report on a source, and why it cannot be split, if so."""
+    items = tqdm(request.items(), "looking at", unit=" pictures", dynamic_ncols=True)
+    max_words = default_config().data.max_words
+    found = survey(items, load_size=request.load_size, max_words=max_words)
+    no_split = None
+    try:
+        sides = split(found.entries, request.val, request.seed)
+    except DataError as error:
+        sides, no_split = ["train"] * len(found.entries), error
+    title = f"{request.name}: {request.source} ({request.layout})"
+    return Report(title, found, sides, training_command(request, sides.count("train"))), no_split
 
 
 def training_command(request: Request, pictures: int) -> str:

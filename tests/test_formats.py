@@ -260,6 +260,12 @@ def test_imagefolder_names_the_rows_that_it_cannot_use(tmp_path):
     assert all(f"line {number}" in named[f"metadata.jsonl:{number}"] for number in range(2, 9))
 
 
+def test_imagefolder_names_a_broken_csv(tmp_path):
+    (tmp_path / "metadata.csv").write_text(f'file_name,text\na.jpg,a car\nb.jpg,"{"x" * 200_000}')
+    with pytest.raises(DataError, match="metadata.csv, line 3: field larger"):
+        items(tmp_path, "imagefolder")
+
+
 @pytest.mark.parametrize("make", [sidecar, attngan, paper, coco, imagefolder])
 def test_links_that_lead_out_are_faults_and_are_never_opened(tmp_path, make):
     root = make(tmp_path / "data")

@@ -85,7 +85,9 @@ def save(path, kind, seed):
     return seed
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 @given(pairs, st.floats(0.05, 0.95), st.integers(0, 9))
 def test_what_is_counted_is_what_is_written(tree, share, seed):
     with tempfile.TemporaryDirectory() as folder:

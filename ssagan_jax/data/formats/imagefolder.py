@@ -73,7 +73,7 @@ def _rows(source: Path, table: Path) -> Iterator[tuple[int, Any]]:
                 except StopIteration:
                     return
                 except csv.Error as error:
-                    raise DataError(f"{table}, line {rows.line_num}: {error}") from None
+                    raise DataError(f"{table}, line {rows.line_num + 1}: {error}") from None
         for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), ""), start=1):
             if line.strip():
                 try:
