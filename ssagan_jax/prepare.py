@@ -195,7 +195,7 @@ def main() -> None:
     if flags.dry_run:
         print(f"nothing was written to {folder}; without --dry_run this would train on it:")
     else:
-        print(f"prepared {folder}; look at contact_sheet.png there. To train:")
+        print(f"prepared {folder}; look at contact_sheet.png and report.md there. To train:")
     print(f"  {report.command}")
 
 

@@ -15,7 +15,6 @@ from ssagan_jax.data.formats.folders import (
     checked_pair,
     files_below,
     is_picture,
-    lines_of,
     opened_text,
     picture_named,
     split_and_label,
@@ -45,12 +44,13 @@ class AttnGan:
     def items(self, source: Path) -> Iterator[Item]:
         """Yields the pictures in the order of the listings, or of their names without listings."""
         boxes = _boxes(source)
+        folder = _pictures_folder(source) or source / _PICTURES[0]
         names = set()
         listings = _listings(source)
-        for name, label, split in listings or _all_pictures(source):
+        for name, label, split in listings or _all_pictures(folder):
             if not listings:
                 names.add(name)
-            yield _item(source, name, label, split, boxes)
+            yield _item(source, folder, name, label, split, boxes)
         if not listings:
             yield from _texts_alone(source, names)
 
@@ -86,10 +86,9 @@ def _listings(source: Path) -> list[tuple[str, str, str]]:
     return found
 
 
-def _all_pictures(source: Path) -> Iterator[tuple[str, str, str]]:
-    folder = _pictures_folder(source)
+def _all_pictures(folder: Path) -> Iterator[tuple[str, str, str]]:
     seen = set()
-    for file in files_below(folder) if folder else ():
+    for file in files_below(folder):
         if is_picture(file):
             name = without_ending(file)
             name = file if name in seen else name
@@ -98,8 +97,9 @@ def _all_pictures(source: Path) -> Iterator[tuple[str, str, str]]:
             yield name, label, split
 
 
-def _item(source: Path, name: str, label: str, split: str, boxes: dict[str, Box] | None) -> Item:
-    folder = _pictures_folder(source) or source / _PICTURES[0]
+def _item(
+    source: Path, folder: Path, name: str, label: str, split: str, boxes: dict[str, Box] | None
+) -> Item:
     found = (picture_named(folder / part, name) for part in _PARTS)
     picture = next(filter(None, found), None)
     text = text_file(source, name)
@@ -111,12 +111,13 @@ def _item(source: Path, name: str, label: str, split: str, boxes: dict[str, Box]
 
 def _texts_alone(source: Path, names: set[str]) -> Iterator[Item]:
     """Yields the sentences that no picture goes with."""
-    last_parts = {PurePosixPath(name).name for name in names}
-    for file in files_below(source / "text"):
+    texts = source / "text"
+    names = names | {PurePosixPath(name).name for name in names}  # Texts may lie flat.
+    for file in files_below(texts):
         name = without_ending(file)
-        alone = name not in (names if "/" in name else names | last_parts)
-        if file.lower().endswith(".txt") and alone:
-            yield Item(name, None, lines_of(source, source / "text" / file))
+        if file.endswith(".txt") and name not in names:
+            captions, fault = checked_pair(texts, None, texts, texts / file)
+            yield Item(name, None, captions, fault=fault)
 
 
 def _boxes(source: Path) -> dict[str, Box] | None:
