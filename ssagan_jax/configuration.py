@@ -49,9 +49,7 @@ def use_data(config: ConfigDict, name: str) -> ConfigDict:
 
 def _data() -> ConfigDict:
     data = ConfigDict()
-    data.name = (
-        "toy_cars"  # drawn by the project; birds (AttnGAN folders); or a prepared set's name
-    )
+    data.name = "toy_cars"  # toy_cars (drawn here), birds (AttnGAN folders) or prepared data
     data.dir = ""  # the folder of birds; the others need none
     data.prepared_dir = ""  # where prepared data is kept; empty: TFDS's folder (TFDS_DATA_DIR)
     data.image_size = 256  # height and width in pixels: 4 times a power of two

@@ -80,7 +80,7 @@ class Report:
                 for label, count in classes.items()
             ]
         if self.survey.faults:
-            lines += ["", "Left out:", "", "| entry | kind | reason |", "| --- | --- | --- |"]
+            lines += ["", "Cannot be used:", "", "| entry | kind | reason |", "| --- | --- | --- |"]
             lines += [
                 f"| {_cell(fault.name)} | {fault.kind} | {_cell(fault.reason)} |"
                 for fault in self.survey.faults
