@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import shlex
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,9 @@ from tqdm import tqdm
 from ssagan_jax.configuration import default_config
 from ssagan_jax.data import captions, prepared_writer
 from ssagan_jax.data.formats.item import Item
-from ssagan_jax.data.formats.registry import FORMATS, format_of
+from ssagan_jax.data.formats.registry import FORMATS, STANFORD_CARS, format_of
+from ssagan_jax.data.formats.stanford_cars import write_paper_layout
+from ssagan_jax.data.formats.tfds_sets import read_templates
 from ssagan_jax.data.images import DataError
 from ssagan_jax.data.looks import fitted, opened
 from ssagan_jax.data.prepared import set_names, sets_folder
@@ -126,8 +129,8 @@ def _save(files: dict[str, str | Image.Image], folder: Path) -> None:
     print(f"report: {', '.join(str(folder / name) for name in files)}")
 
 
-def _requested(flags: argparse.Namespace) -> Request:
-    """The request behind the command line; raises InputError for what no request can have."""
+def _check(flags: argparse.Namespace) -> None:
+    """Refuses what no request can have; raises InputError."""
     for flag, key in (("name", "data.name"), ("image_size", "data.image_size"), ("seed", "seed")):
         holds, allowed = RULES[key]
         if not holds(getattr(flags, flag)):
@@ -136,23 +139,56 @@ def _requested(flags: argparse.Namespace) -> Request:
         raise InputError(f"--name={flags.name}: is built in; choose another")
     if not 0 < flags.val < 1:
         raise InputError(f"--val={flags.val}: must be above 0 and below 1, a share of the pictures")
-    source = os.path.expanduser(flags.source)
-    source = os.path.abspath(source) if os.path.exists(source) else source
+
+
+def _requested(flags: argparse.Namespace, source: str, layout: str) -> Request:
+    """The request behind the command line."""
     place = os.path.abspath(os.path.expanduser(flags.prepared_dir)) if flags.prepared_dir else ""
     words = ["python", "-m", "ssagan_jax.prepare", f"--source={source}", f"--name={flags.name}"]
-    words += [f"--format={flags.format}", f"--val={flags.val}", f"--image_size={flags.image_size}"]
+    words += [f"--format={layout}", f"--val={flags.val}", f"--image_size={flags.image_size}"]
     words += [f"--seed={flags.seed}", *(["--skip_bad"] if flags.skip_bad else [])]
     words += [f"--prepared_dir={place}"] if place else []
+    words += [f"--templates={flags.templates}"] if flags.templates else []
     return Request(
         name=flags.name,
         source=source,
-        layout=format_of(Path(source), flags.format),
+        layout=layout,
         image_size=flags.image_size,
         val=flags.val,
         seed=flags.seed,
         prepared_dir=place,
         command=shlex.join(words),
+        templates=read_templates(Path(flags.templates)) if flags.templates else (),
     )
+
+
+def _cars_laid_out(source: str, flags: argparse.Namespace) -> str:
+    """The paper's layout, written from Kaggle's cars; returns its folder."""
+    makes = int(flags.makes) if flags.makes.isdecimal() else flags.makes.split(",")
+    counts = flags.per_model.split("+")
+    if len(counts) != 2 or not all(map(str.isdecimal, counts)):
+        raise InputError(f"--per_model={flags.per_model}: write training+validation, like 20+5")
+    target = Path(flags.cars_dir or flags.name).absolute()
+    train, validation = map(int, counts)
+    cars = write_paper_layout(
+        Path(source),
+        target,
+        makes=makes,
+        models=flags.models,
+        train=train,
+        validation=validation,
+        seed=flags.seed,
+    )
+    for message in cars.unreadable:
+        print(f"passed over {message}")
+    for make, models in cars.classes.items():
+        print(f"{make}: {', '.join(models)}")
+    print(
+        f"wrote {cars.train} + {cars.validation} pictures and their sentences to {target}; to "
+        f"change sentences, edit {target}/*/captions/*.txt, then prepare again with "
+        f"--source={target} --overwrite"
+    )
+    return str(target)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -160,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--source", required=True, help="folder of the pictures and their sentences")
     add("--name", required=True, help="of the data set: letters, digits, _ and -")
-    add("--format", default="auto", help=f"auto, or one of {', '.join(FORMATS)}")
+    add("--format", default="auto", help=f"auto, or one of {', '.join((*FORMATS, STANFORD_CARS))}")
     add("--val", type=float, default=0.2, help="share held out, where the source holds none out")
     add("--image_size", type=int, default=256, help="largest size that a model will train on")
     add("--seed", type=int, default=0, help="of the split")
@@ -169,6 +205,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--report", default="", help="folder for the report; with --dry_run: here by default")
     add("--overwrite", action="store_true", help="replace a set of the same name")
     add("--prepared_dir", default="", help="where sets are kept; default: TFDS's folder")
+    add("--templates", default="", help="tfds: file of sentences with {label}, one a line")
+    add("--makes", default="8", help="stanford_cars: how many makes, or which: Audi,BMW")
+    add("--models", type=int, default=4, help="stanford_cars: models of each make")
+    add("--per_model", default="20+5", help="stanford_cars: training+validation pictures of each")
+    add("--cars_dir", default="", help="stanford_cars: new folder for the choice; default: NAME")
     return parser
 
 
@@ -177,15 +218,22 @@ def main() -> None:
     flags = _parser().parse_args()
     logging.set_verbosity(logging.ERROR)
     warnings.filterwarnings("ignore", module="PIL")  # What Pillow finds odd the report tells.
-    with told():
-        request = _requested(flags)
-        folder = sets_folder(request.prepared_dir) / request.name
-        there = request.name in set_names(request.prepared_dir)
+    with told(), tempfile.TemporaryDirectory() as scratch:
+        _check(flags)
+        folder = sets_folder(flags.prepared_dir) / flags.name
+        there = flags.name in set_names(flags.prepared_dir)
         if there and not flags.overwrite and not flags.dry_run:
             raise InputError(
-                f"--name={request.name}: is prepared already, in {folder}; choose another name, "
+                f"--name={flags.name}: is prepared already, in {folder}; choose another name, "
                 "or replace it with --overwrite"
             )
+        source = os.path.expanduser(flags.source)
+        source = os.path.abspath(source) if os.path.exists(source) else source
+        layout = format_of(Path(source), flags.format)
+        if layout == STANFORD_CARS:
+            flags.cars_dir = f"{scratch}/cars" if flags.dry_run else flags.cars_dir
+            source, layout = _cars_laid_out(source, flags), "paper"
+        request = _requested(flags, source, layout)
         report = prepare(
             request,
             skip_bad=flags.skip_bad,

@@ -351,11 +351,11 @@ def test_coco_names_captions_without_an_image_and_names_that_lead_out(tmp_path):
 
 def test_what_no_format_knows_is_said(tmp_path):
     draw(tmp_path / "a.jpg", 1)
-    with pytest.raises(DataError, match="laid out in no way that is known.*--format=attngan"):
+    with pytest.raises(DataError, match="laid out in no way that is known.*--format=tfds.attngan"):
         format_of(tmp_path)
     with pytest.raises(DataError, match="missing: there is no such folder"):
         format_of(tmp_path / "missing")
-    with pytest.raises(DataError, match="--format=zip: choose auto or one of attngan"):
+    with pytest.raises(DataError, match="--format=zip: choose auto or one of tfds, attngan"):
         format_of(tmp_path, "zip")
     for name in FORMATS:
         assert not FORMATS[name].recognises(tmp_path / "missing")

@@ -13,15 +13,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from picture_trees import SENTENCES, draw, picture, sidecar, write
 from PIL import Image
 
 from ssagan_jax import prepare
 from ssagan_jax.configuration import default_config, use_data
 from ssagan_jax.data import prepared_writer
+from ssagan_jax.data.builder import SPLITS
 from ssagan_jax.data.images import DataError, resize_smaller_edge
 from ssagan_jax.data.pipeline import training_batches
-from ssagan_jax.data.prepared import being_written, open_prepared, set_names, sets_folder
+from ssagan_jax.data.prepared import being_written, prepared_builder, set_names, sets_folder
 from ssagan_jax.data.sources import open_pictures
 from ssagan_jax.data.splits import split
 from ssagan_jax.data.survey import Entry
@@ -58,9 +60,11 @@ def job(monkeypatch, capsys, tmp_path, place):
 
 def records(place, name="my_cars", size=32):
     """Side to name to record, as stored."""
+    builder = prepared_builder(name, size, place)
+    decoders = {"image": tfds.decode.SkipDecoding()}
     return {
-        side: {example["name"].decode(): example for example in source}
-        for side, source in open_prepared(name, size, place).items()
+        side: {e["name"].decode(): e for e in builder.as_data_source(side, decoders=decoders)}
+        for side in SPLITS
     }
 
 
@@ -127,13 +131,75 @@ def test_a_set_that_is_too_small_says_how_to_make_it_larger(job, tmp_path, place
     job("--val=0.5", "--seed=3")
     before = records(place)
     with pytest.raises(DataError, match="my_cars was prepared for 32 pixels and cannot") as error:
-        open_prepared("my_cars", 64, place)
+        prepared_builder("my_cars", 64, place)
     flags = shlex.split(str(error.value).rpartition("ssagan_jax.prepare ")[2])
     code, printed = job(*flags)
     assert code == 0, printed
     after = records(place, size=64)
     assert {side: set(part) for side, part in after.items()} == {
         side: set(part) for side, part in before.items()
+    }
+
+
+def test_cars_by_classes_are_chosen_laid_out_and_prepared(job, tmp_path, place):
+    source = tmp_path / "car_data"
+    models = ("TT Hatchback 2011", "S4 Sedan 2012"), ("X3 SUV 2012", "M3 Coupe 2012")
+    names = [f"{m} {c}" for m, cars in zip(("Audi", "BMW"), models, strict=True) for c in cars]
+    for place_in_list, name in enumerate(names):
+        for number in range(5):
+            half = "train" if number % 2 else "test"
+            draw(source / half / name / f"{number:05d}.jpg", 10 * place_in_list + number)
+    target = tmp_path / "chosen"
+    flags = ("--source=" + str(source), "--makes=2", "--models=2", "--per_model=3+1")
+    flags += (f"--cars_dir={target}",)
+    assert job(*flags, "--dry_run", f"--report={tmp_path / 'report'}")[0] == 0
+    assert not target.exists() and (tmp_path / "report" / "report.md").exists()
+    code, printed = job(*flags)
+    assert code == 0, printed
+    assert "Audi: Audi " in printed and f"--source={target} --overwrite" in printed
+    found = records(place)
+    assert {side: len(part) for side, part in found.items()} == {"train": 12, "validation": 4}
+    assert all(len(record["captions"]) == 5 for record in found["train"].values())
+    # Edited sentences are kept, and prepared anew on request.
+    (target / "train" / "captions" / "00000.txt").write_text("an edited car\n")
+    code, printed = job(*flags, "--overwrite")
+    assert code == 2 and "may have been edited" in printed
+    assert job(f"--source={target}", "--overwrite")[0] == 0
+    assert records(place)["train"]["train/00000"]["captions"][0] == b"an edited car"
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [("--per_model=25", "--per_model=25: write training+validation"), ("--makes=Lada", "Lada")],
+)
+def test_cars_that_are_not_there_are_told(job, tmp_path, place, flag, said):
+    draw(tmp_path / "car_data" / "train" / "Audi TT Hatchback 2011" / "1.jpg", 1)
+    code, printed = job(f"--source={tmp_path / 'car_data'}", flag, f"--cars_dir={tmp_path / 'c'}")
+    assert code == 2 and said in printed and "Traceback" not in printed
+    assert not (tmp_path / "c").exists() and set_names(place) == []
+
+
+def test_a_tfds_set_of_classes_is_prepared_with_templates(job, tmp_path, place):
+    draw(tmp_path / "data" / "Red_car" / "1.png", 1)
+    templates = write(tmp_path / "templates.txt", "a {label}\nthe {label} again\n")
+    for number in range(4):
+        for name in ("Red_car", "Blue_car"):
+            draw(tmp_path / "data" / "train" / name / f"{number}.png", 10 * number + len(name))
+    builder = tfds.ImageFolder(str(tmp_path / "data"))
+    ready = tfds.dataset_builders.store_as_tfds_dataset(
+        "cars_by_color",
+        version="1.0.0",
+        features=builder.info.features,
+        split_datasets={"train": builder.as_dataset("train", decoders=None)},
+        data_dir=tmp_path / "tfds",
+    )
+    code, printed = job(f"--source={ready.info.data_dir}", f"--templates={templates}")
+    assert code == 0, printed
+    found = records(place)
+    captions = {tuple(record["captions"]) for part in found.values() for record in part.values()}
+    assert captions == {
+        (b"a red car", b"the red car again"),
+        (b"a blue car", b"the blue car again"),
     }
 
 

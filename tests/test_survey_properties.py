@@ -8,13 +8,15 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import tensorflow_datasets as tfds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from picture_trees import picture
 from PIL import Image
 
+from ssagan_jax.data.builder import SPLITS
 from ssagan_jax.data.images import DataError
-from ssagan_jax.data.prepared import open_prepared, set_names, sets_folder
+from ssagan_jax.data.prepared import prepared_builder, set_names, sets_folder
 from ssagan_jax.data.prepared_writer import Request
 from ssagan_jax.prepare import prepare
 
@@ -126,9 +128,11 @@ def check(folder, tree, usable, origins):
     place = sets_folder(folder) / "cars"
     report = json.loads((place / "report.json").read_text())
     names = json.loads((place / "splits.json").read_text())
+    builder = prepared_builder("cars", 32, folder)
+    decoders = {"image": tfds.decode.SkipDecoding()}
     stored = {
-        side: {example["name"].decode(): example for example in source}
-        for side, source in open_prepared("cars", 32, folder).items()
+        side: {e["name"].decode(): e for e in builder.as_data_source(side, decoders=decoders)}
+        for side in SPLITS
     }
     assert {side: sorted(part) for side, part in names.items()} == {
         side: sorted(part) for side, part in stored.items()

@@ -11,19 +11,17 @@ prepared.json            what it was made from, and how
 
 import contextlib
 import fcntl
-import io
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
-from PIL import Image
 from tensorflow_datasets.core import constants
 
-from ssagan_jax.data.images import DataError, resize_smaller_edge
+from ssagan_jax.data.images import DataError
 from ssagan_jax.rules import RULES
 
 ABOUT = "prepared.json"
@@ -59,12 +57,10 @@ def about(name: str, prepared_dir: str = "") -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def open_prepared(
+def prepared_builder(
     name: str, image_size: int, prepared_dir: str = ""
-) -> dict[str, Sequence[dict[str, Any]]]:
-    """The splits "train" and "validation" of a set, their pictures encoded.
-
-    A set that was prepared for larger pictures is scaled down as it is read.
+) -> tfds.core.DatasetBuilder:
+    """A set to read, for pictures of its own size or smaller ones.
 
     Args:
       name: of the set.
@@ -82,31 +78,7 @@ def open_prepared(
             + re.sub(r"--image_size=\d+", f"--image_size={image_size}", made["command"])
             + " --overwrite"
         )
-    builder = tfds.builder_from_directory(sets_folder(prepared_dir) / name)
-    # Pictures are decoded by the pipeline: TFDS would ask for OpenCV.
-    decoders = {"image": tfds.decode.SkipDecoding()}
-    splits = {s: builder.as_data_source(s, decoders=decoders) for s in ("train", "validation")}
-    if made["image_size"] == image_size:
-        return splits
-    return {name: _ScaledDown(split, image_size * 76 // 64) for name, split in splits.items()}
-
-
-class _ScaledDown(Sequence[dict[str, Any]]):
-    """Examples whose pictures have a smaller edge of so many pixels, encoded anew."""
-
-    def __init__(self, source: Sequence[dict[str, Any]], load_size: int) -> None:
-        self._source = source
-        self._load_size = load_size
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        example = self._source[index]
-        image = resize_smaller_edge(Image.open(io.BytesIO(example["image"])), self._load_size)
-        png = io.BytesIO()
-        image.save(png, format="PNG", compress_level=0)  # It is decoded again at once.
-        return {**example, "image": png.getvalue()}
+    return tfds.builder_from_directory(sets_folder(prepared_dir) / name)
 
 
 @contextlib.contextmanager

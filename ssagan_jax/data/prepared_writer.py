@@ -15,6 +15,7 @@ from ssagan_jax.data.builder import SPLITS, CaptionedImageBuilder, encoded
 from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.formats.listings import class_ids
 from ssagan_jax.data.formats.registry import FORMATS
+from ssagan_jax.data.formats.tfds_sets import TfdsSet
 from ssagan_jax.data.images import DataError
 from ssagan_jax.data.looks import fitted, opened
 from ssagan_jax.data.parallel_map import in_order
@@ -24,7 +25,13 @@ from ssagan_jax.data.survey import Entry
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What to prepare, and how; `command` is what the user typed for it."""
+    """What to prepare, and how.
+
+    Attributes:
+      layout: the source's format.
+      command: what the user typed for it.
+      templates: sentences for TFDS sets that have classes alone; empty for the built-in ones.
+    """
 
     name: str
     source: str
@@ -34,6 +41,7 @@ class Request:
     seed: int
     prepared_dir: str
     command: str
+    templates: tuple[str, ...] = ()
 
     @property
     def load_size(self) -> int:
@@ -42,7 +50,8 @@ class Request:
 
     def items(self) -> Iterator[Item]:
         """All that the source lists."""
-        return FORMATS[self.layout].items(Path(self.source))
+        reader = TfdsSet(templates=self.templates) if self.templates else FORMATS[self.layout]
+        return reader.items(Path(self.source))
 
 
 def write(

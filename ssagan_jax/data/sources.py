@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from ssagan_jax.data.birds import Birds
 from ssagan_jax.data.builder import SPLITS, CaptionedImageBuilder, prepare
 from ssagan_jax.data.pipeline import Pictures
-from ssagan_jax.data.prepared import open_prepared
+from ssagan_jax.data.prepared import prepared_builder
 from ssagan_jax.data.toy_cars import ToyCars
 
 SOURCES: dict[str, type[CaptionedImageBuilder]] = {"toy_cars": ToyCars, "birds": Birds}
@@ -26,17 +26,17 @@ def open_pictures(config: ConfigDict, splits: Iterable[str] = SPLITS) -> dict[st
         source nor prepared data of that name.
     """
     data = config.data
-    if data.name not in SOURCES:
-        splits = open_prepared(data.name, data.image_size, data.prepared_dir)
-        return {split: Pictures(source, data.cache_mb) for split, source in splits.items()}
-    builder = prepare(
-        SOURCES[data.name](
-            source=data.dir,
-            image_size=data.image_size,
-            bad_images=data.bad_images,
-            data_dir=data.prepared_dir or None,
+    if data.name in SOURCES:
+        builder = prepare(
+            SOURCES[data.name](
+                source=data.dir,
+                image_size=data.image_size,
+                bad_images=data.bad_images,
+                data_dir=data.prepared_dir or None,
+            )
         )
-    )
+    else:
+        builder = prepared_builder(data.name, data.image_size, data.prepared_dir)
     # Pictures are decoded by the pipeline: TFDS would ask for OpenCV.
     decoders = {"image": tfds.decode.SkipDecoding()}
     load_size = data.image_size * 76 // 64

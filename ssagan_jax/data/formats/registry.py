@@ -2,15 +2,20 @@
 
 from pathlib import Path
 
+from ssagan_jax.data.formats import stanford_cars
 from ssagan_jax.data.formats.attngan import AttnGan
 from ssagan_jax.data.formats.coco import Coco
 from ssagan_jax.data.formats.imagefolder import ImageFolder
 from ssagan_jax.data.formats.item import Format
 from ssagan_jax.data.formats.paper import Paper
 from ssagan_jax.data.formats.sidecar import Sidecar
+from ssagan_jax.data.formats.tfds_sets import TfdsSet
 from ssagan_jax.data.images import DataError
 
+# Not read as it is: `write_paper_layout` makes a folder of the format "paper" of it.
+STANFORD_CARS = "stanford_cars"
 FORMATS: dict[str, Format] = {
+    "tfds": TfdsSet(),
     "attngan": AttnGan(),
     "paper": Paper(),
     "coco": Coco(),
@@ -25,16 +30,19 @@ def format_of(source: Path, name: str = "auto") -> str:
     Raises:
       DataError: there is no such format, or none recognises the source.
     """
+    names = (*FORMATS, STANFORD_CARS)
     if name != "auto":
-        if name not in FORMATS:
-            raise DataError(f"--format={name}: choose auto or one of {', '.join(FORMATS)}")
+        if name not in names:
+            raise DataError(f"--format={name}: choose auto or one of {', '.join(names)}")
         return name
     for known, layout in FORMATS.items():
         if layout.recognises(source):
             return known
+    if stanford_cars.recognises(source):
+        return STANFORD_CARS
     if not source.is_dir():
-        raise DataError(f"--source={source}: there is no such folder")
+        raise DataError(f"--source={source}: there is no such folder, and no TFDS set of that name")
     raise DataError(
         f"--source={source}: laid out in no way that is known; a picture car_01.jpg beside its "
-        f"sentences in car_01.txt is enough, or say --format={'|'.join(FORMATS)}"
+        f"sentences in car_01.txt is enough, or say --format={'|'.join(names)}"
     )
