@@ -53,11 +53,11 @@ class Pair:
 
 texts = st.one_of(
     st.lists(st.text(max_size=30), max_size=4).map(lambda lines: "\n".join(lines).encode()),
-    st.sampled_from([b"a red car\nit is red", b"\xff\xfea car", b" \r\n\t\n", b"", None]),
+    st.sampled_from([b"a car\n\nit is red", b"\xff\xfea car", b"1\r2\r\n3", b" \r\n\t", None]),
 )
 pairs = st.lists(
-    st.builds(Pair, st.sampled_from(FOLDERS), st.sampled_from([*GOOD, *BAD, None]), texts),
-    min_size=6,
+    st.builds(Pair, st.sampled_from(FOLDERS), st.sampled_from([*GOOD, *GOOD, *BAD, None]), texts),
+    min_size=8,
     max_size=14,
 )
 
@@ -88,7 +88,7 @@ def save(path, kind, seed):
 
 
 @settings(
-    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 @given(pairs, st.floats(0.05, 0.95), st.integers(0, 9))
 def test_what_is_counted_is_what_is_written(tree, share, seed):

@@ -40,7 +40,7 @@ def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Im
     """
     try:
         if not os.path.getsize(path):
-            raise DataError(f"{path}: the file is empty")
+            raise DataError("the file is empty")
         with Image.open(path, formats=_FORMATS) as image:
             _check_pixels(image.size, max_pixels)
             image.load()
