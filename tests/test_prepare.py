@@ -253,6 +253,7 @@ def test_faults_stop_it_and_skip_bad_leaves_out_and_lists_them(job, tmp_path, pl
     (data / "05.txt").unlink()
     (data / "06.png").unlink()
     (data / "07.png").rename(data / "07.jpg")  # Readable all the same.
+    Image.open(data / "08.png").convert("L").save(data / "08.png")
     code, printed = job()
     assert code == 2 and "7 entries of" in printed and "--skip_bad" in printed
     for part in ("00.png: the file is empty", "02.png: not a picture", "3600000000 pixels"):
@@ -269,6 +270,7 @@ def test_faults_stop_it_and_skip_bad_leaves_out_and_lists_them(job, tmp_path, pl
         "06": "sentences without a picture",
     }
     assert counts["notes"]["pictures under an ending of another format"] == 1
+    assert counts["notes"]["pictures with hardly any colour"] == 1
     assert counts["notes"]["sentences without a word, left out"] == 1
     text = (sets_folder(place) / "my_cars/report.md").read_text()
     assert all(f"| {name} |" in text for name in ("00", "01", "02", "03", "04", "05", "06"))

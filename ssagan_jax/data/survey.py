@@ -30,6 +30,7 @@ CONTROL = "sentences with control characters, written as blanks"
 NOT_UTF8 = "sentences that are not UTF-8"
 REPEATED = "sentences that repeat one of the same picture"
 DUPLICATE = "pictures that repeat another exactly"
+GREY = "pictures with hardly any colour"
 MISLABELLED = "pictures under an ending of another format"
 
 _SAMPLES = 24
@@ -97,7 +98,7 @@ class Survey:
         return f"pictures smaller than {self.load_size} pixels, enlarged"
 
     def __post_init__(self) -> None:
-        kinds = (DUPLICATE, MISLABELLED, self.small, REPEATED, self.overlong, WORDLESS)
+        kinds = (DUPLICATE, MISLABELLED, GREY, self.small, REPEATED, self.overlong, WORDLESS)
         for kind in (*kinds, FOREIGN, CONTROL, NOT_UTF8):
             self.notes[kind] = 0
 
@@ -173,6 +174,7 @@ def _count_picture(found: Survey, index: int, item: Item, seen: Look) -> None:
     found.words.update(len(captions.words(text)) for text in kept)
     found.edges[min(seen.size)] += 1
     found.note(MISLABELLED, item.name, bool(seen.written_as))
+    found.note(GREY, item.name, seen.grey)
     found.note(found.small, item.name, min(seen.size) < found.load_size)
 
 
