@@ -30,6 +30,7 @@ def default_config() -> ConfigDict:
     config.loss = _loss()
     config.damsm = _damsm()
     config.train = _train()
+    config.eval = _eval()
     config.log = _log()
     return config.lock()
 
@@ -161,6 +162,19 @@ def _train() -> ConfigDict:
     return train
 
 
+def _eval() -> ConfigDict:
+    evaluation = ConfigDict()
+    evaluation.every_epochs = 0  # of the GAN's between scores; 0: at the end alone
+    evaluation.num = 0  # generated pictures that are scored; 0: one for each validation picture
+    evaluation.inception_weights = ""  # file for IS, FID, KID, precision and recall; "download":
+    # the published one; empty: the same where it is in the cache, else no such scores
+    evaluation.inception_variant = "fid"  # or "torchvision": its layout, and scores named after it
+    evaluation.splits = 10  # of the Inception Score
+    evaluation.nearest = True  # compare with every training picture
+    evaluation.batch_size = 64  # pictures at a time over all devices
+    return evaluation
+
+
 def _log() -> ConfigDict:
     log = ConfigDict()
     log.scalars_every = 50  # steps between scalars
@@ -266,5 +280,5 @@ def differences(saved: ConfigDict, current: ConfigDict) -> list[str]:
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
         and key not in _FREE_KEYS
-        and not key.startswith("log.")
+        and not key.startswith(("eval.", "log."))
     ]

@@ -4,6 +4,7 @@ config.json     the run's configuration
 tokenizer.json  its vocabulary
 checkpoints/    states
 samples/        sheets of pictures
+eval/           metrics.jsonl, a line for each score
 events...       for TensorBoard
 train.log
 """
@@ -31,6 +32,7 @@ class Workdir:
       path: the folder.
       checkpoints: folder of the states.
       samples: folder of the sheets.
+      metrics: text file of the scores.
       log: text file of the run's messages.
     """
 
@@ -38,6 +40,7 @@ class Workdir:
         self.path = Path(path).expanduser().absolute()
         self.checkpoints = self.path / "checkpoints"
         self.samples = self.path / "samples"
+        self.metrics = self.path / "eval" / "metrics.jsonl"
         self.log = self.path / "train.log"
         self._config = self.path / "config.json"
         self._tokenizer = self.path / "tokenizer.json"
@@ -95,10 +98,10 @@ class Workdir:
             raise WorkdirError(f"{self._config}: not a config of this version ({error})") from error
         return config
 
-    def has_checkpoint(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
-        folder = self.checkpoints
-        return folder.is_dir() and any(child.name.isdigit() for child in folder.iterdir())
+    def checkpoint_steps(self) -> list[int]:
+        """Steps of the checkpoints, in order."""
+        children = self.checkpoints.iterdir() if self.checkpoints.is_dir() else ()
+        return sorted(int(child.name) for child in children if child.name.isdigit())
 
     def has_tokenizer(self) -> bool:
         """Whether the folder holds a tokenizer."""
