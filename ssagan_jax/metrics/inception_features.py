@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ssagan_jax.failures import InputError
 from ssagan_jax.metrics.features import FeatureNetwork
@@ -33,10 +34,11 @@ def tensorflow1_bilinear(images: jax.Array, size: int = _SIZE) -> jax.Array:
       f32[B, size, size, 3] in the range of the images.
     """
     edge = images.shape[1]
-    place = jnp.arange(size, dtype=jnp.float32) * jnp.float32(edge / size)
-    low = place.astype(jnp.int32)
-    high = jnp.minimum(low + 1, edge - 1)
-    share = place - low
+    # By numpy, since a compiler that joins the product and the difference rounds otherwise.
+    place = np.arange(size, dtype=np.float32) * np.float32(edge / size)
+    low = place.astype(np.int32)
+    high = np.minimum(low + 1, edge - 1)
+    share = place - low.astype(np.float32)
     left, right = images[:, :, low], images[:, :, high]
     rows = left + (right - left) * share[None, None, :, None]
     top, bottom = rows[:, low], rows[:, high]
