@@ -15,6 +15,8 @@ from ssagan_jax.metrics.diversity import mean_pairwise_distance
 from ssagan_jax.metrics.frechet import frechet_distance
 from ssagan_jax.training.state import TrainState
 
+_FEWEST = 4  # pictures on a side
+
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
@@ -56,9 +58,12 @@ class Round:
         """All scores that data and weights allow, those of the generator if `gan`."""
         if gan:
             painted = self._passes.painted()
-            if self._tools.inception:
-                self._inception(painted)
-            self._encoders(painted)
+            # Distributions of fewer cannot be compared.
+            if min(self._request.num, self._real.codes.num) >= _FEWEST:
+                if self._tools.inception:
+                    self._inception(painted)
+                self._encoder_distance(painted)
+            self._r_precision(painted)
             self._attributes(painted)
             self._diversity()
             if self._tools.config.eval.nearest:
@@ -82,18 +87,21 @@ class Round:
         how = network.recipe_of("pooled")
         self._add(f"fid{end}", frechet_distance(generated.moments, real.moments), **how)
         sides = generated.features, real.features
-        size = min(kernel.SUBSET_SIZE, *map(len, sides))
-        distance, spread = kernel.kernel_distance(*sides, subset_size=size)
+        distance, spread = kernel.kernel_distance(*sides)
+        size = kernel.subset_size(*map(len, sides))
+        how["rows"] = list(map(len, sides))
         subsets = {"subsets": kernel.SUBSETS, "subset_size": size}
         self._add(f"kid{end}", distance, spread, **how, **subsets)
         shares = precision_recall.precision_recall(*sides)
         for name, share in zip(("precision", "recall"), shares, strict=True):
             self._add(f"{name}{end}", share, **how, neighbors=precision_recall.NEIGHBORS)
 
-    def _encoders(self, painted: Painted) -> None:
+    def _encoder_distance(self, painted: Painted) -> None:
+        sides = painted.pairs.codes.moments, self._real.codes.moments
+        self._add("encoder_frechet", frechet_distance(*sides), **self._codes)
+
+    def _r_precision(self, painted: Painted) -> None:
         pairs, real = painted.pairs, self._real
-        distance = frechet_distance(pairs.codes.moments, real.codes.moments)
-        self._add("encoder_frechet", distance, **self._codes)
         class_ids, pool = pairs.class_ids.rows(), real.class_ids.rows()
         # Without another class there is no caption that surely does not fit.
         if len(np.unique(pool)) > 1:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from ssagan_jax.metrics.inception_weights import SHA256_PREFIX
 from ssagan_jax.workdir import Workdir
 
 COMPARABLE = 2048  # pictures on a side from which on the covariance of 2048 features has full rank
@@ -65,6 +66,12 @@ def described(scores: Sequence[Score]) -> str:
             f"{min(counts)} pictures on a side, fewer than {COMPARABLE}: this FID is not "
             "comparable across papers; go by KID"
         )
+    for score in scores:
+        if score.name == "fid" and not score.recipe["weights_sha256"].startswith(SHA256_PREFIX):
+            lines.append(
+                "the Inception weights are not the published file: scores from them compare "
+                "with each other alone"
+            )
     for score in scores:
         spread = "" if score.std is None else f" +- {score.std:.4g}"
         lines.append(f"{score.name:26} {score.value:.4g}{spread}")

@@ -22,11 +22,20 @@ def squared_discrepancy(first: np.ndarray, second: np.ndarray) -> float:
     return float(inside - 2 * polynomial_kernel(first, second).mean())
 
 
+def subset_size(*counts: int) -> int:
+    """Rows of a subset: 1000, or half of the smaller side where that has fewer.
+
+    Subsets of all rows would all be the same, and their spread would say nothing.
+    """
+    fewest = min(counts)
+    return SUBSET_SIZE if fewest >= SUBSET_SIZE else fewest // 2
+
+
 def kernel_distance(
     generated: np.ndarray,
     real: np.ndarray,
     subsets: int = SUBSETS,
-    subset_size: int = SUBSET_SIZE,
+    size: int = 0,
     seed: int = SUBSET_SEED,
 ) -> tuple[float, float]:
     """KID: mean and standard deviation of MMD^2 over random subsets of both sides.
@@ -35,15 +44,15 @@ def kernel_distance(
       generated: features [N, D].
       real: features [M, D].
       subsets: how many.
-      subset_size: rows of a subset; fewer where a side has fewer.
+      size: rows of a subset; 0: `subset_size` of both counts.
       seed: of the choice.
 
     Raises:
-      ValueError: a side has fewer than 2 rows.
+      ValueError: a side has too few rows.
     """
-    size = min(subset_size, len(generated), len(real))
-    if size < 2:
-        raise ValueError(f"{len(generated)} and {len(real)} rows; give 2 or more on both sides")
+    size = size or subset_size(len(generated), len(real))
+    if not 2 <= size <= min(len(generated), len(real)):
+        raise ValueError(f"{len(generated)} and {len(real)} rows; no subsets of {size} in them")
     random = np.random.RandomState(seed)
     values = [
         squared_discrepancy(

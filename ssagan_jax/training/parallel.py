@@ -74,8 +74,8 @@ def parallel_rows(
 ) -> Rows:
     """Runs a function of variables and rows, which treats each row alone, on all devices.
 
-    Batches of up to `batch_size` rows are filled up to one size that the devices share evenly, so
-    that it is compiled once. What comes back is on the host and has as many rows as went in.
+    Rows go in by `batch_size`, filled up to one size that the devices share evenly, so that it is
+    compiled once. What comes back is on the host and has as many rows as went in.
     """
     devices = jax.local_devices()
     size = -(-batch_size // len(devices)) * len(devices)
@@ -83,15 +83,20 @@ def parallel_rows(
 
     def run(variables: Any, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         count = len(next(iter(batch.values())))
-        place = np.minimum(np.arange(size), count - 1)
-        filled = {name: np.asarray(rows)[place] for name, rows in batch.items()}
-        found = mapped(variables, _split(filled, len(devices)))
-        return {
-            name: np.asarray(rows).reshape(-1, *rows.shape[2:])[:count]
-            for name, rows in found.items()
-        }
+        parts = []
+        for start in range(0, count, size):
+            places = np.minimum(np.arange(start, start + size), count - 1)
+            filled = {name: np.asarray(rows)[places] for name, rows in batch.items()}
+            found = mapped(variables, _split(filled, len(devices)))
+            parts.append(jax.tree.map(_joined, found))
+        return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
 
     return run
+
+
+def _joined(rows: jax.Array) -> np.ndarray:
+    """Rows [devices, b, ...] as [devices * b, ...]."""
+    return np.asarray(rows).reshape(-1, *rows.shape[2:])
 
 
 def _split(batch: dict[str, jax.Array], devices: int) -> dict[str, jax.Array]:
