@@ -203,12 +203,14 @@ def test_rows_are_read_back_the_last_of_each_name(tmp_path):
     assert read_scores(workdir, 8, "validation") == []
     older, newer = score("fid", 3.0), score("fid", 2.0)
     others = [score("kid", 0.1, 0.01), score("fid", 9.0, step=4), score("fid", 8.0, split="train")]
+    workdir.metrics.parent.mkdir()
+    workdir.metrics.write_text('{"step": 8, "split": "validation", "attributes/color": 0.5}\n')
     write_scores(workdir, [older])
     write_scores(workdir, [newer, *others])
     assert read_scores(workdir, 8, "validation") == [newer, others[0]]
     rows = list(map(json.loads, workdir.metrics.read_text().splitlines()))
-    assert rows[1] == dataclasses.asdict(newer) and len(rows) == 5
-    assert list(rows[0]) == ["step", "epoch", "stage", "split", "name", "value", "std", "recipe"]
+    assert rows[2] == dataclasses.asdict(newer) and len(rows) == 6
+    assert list(rows[1]) == ["step", "epoch", "stage", "split", "name", "value", "std", "recipe"]
 
 
 def test_few_pictures_lead_with_kid_and_a_warning():

@@ -202,6 +202,13 @@ def test_retrieval_of_perfect_shifted_and_constant_encoders():
     )
 
 
+def test_what_is_not_finite_is_never_a_good_score():
+    lost = np.full((6, 3), np.nan)
+    assert all(map(np.isnan, retrieval(lost, lost).values()))
+    assert np.isnan(r_precision(lost, lost, np.arange(6), lost, np.arange(6)))
+    assert np.isnan(frechet_distance(Moments.empty().add(lost), gaussian([0] * 3, np.eye(3))))
+
+
 def test_diversity_is_the_mean_distance_of_pairs():
     square = np.array([[0.0, 0], [1, 0], [0, 1], [1, 1]])
     wanted = (4 + 2 * np.sqrt(2)) / 6
@@ -216,7 +223,7 @@ def test_the_nearest_picture_is_named_whatever_the_parts():
     training = np.array([[1.0, 0], [0, 1], [-1, 0], [3, 4]])
     for size in (1, 4):
         nearest = Nearest(np.array([[2.0, 0], [3, 4.1], [-1, 1]]))
-        for part, names in zip(in_parts(training, size), in_parts("abcd", size), strict=True):
+        for part, names in zip(in_parts(training, size), in_parts(list("abcd"), size), strict=True):
             nearest.add(part, names)
         assert nearest.names == ["a", "d", "b"]
         assert abs(nearest.distances[0]) < 1e-12 and 0 < nearest.distances[1] < 1e-3

@@ -9,9 +9,8 @@ import numpy as np
 from ssagan_jax.data.pipeline import Batch, Pictures, Record
 from ssagan_jax.data.tokenizer import Tokenizer
 from ssagan_jax.painting import to_pixels
-from ssagan_jax.training import state as state_module
 from ssagan_jax.training.parallel import Rows, parallel_rows
-from ssagan_jax.training.state import Networks, TrainState
+from ssagan_jax.training.state import Networks, TrainState, painting_variables
 
 
 def caption_batches(
@@ -49,7 +48,7 @@ def _captioned(pictures: Pictures, order: list[int], number: int, num: int) -> R
 def painting(networks: Networks, noise_dim: int, batch_size: int) -> Rows:
     """A function that paints captions on all devices.
 
-    It takes what `painting_variables` gives and rows of number, tokens and mask, and returns image
+    It takes what `painting_inputs` gives and rows of number, tokens and mask, and returns image
     u8[B, S, S, 3]. The noise of a row depends on its number and the seed alone.
     """
 
@@ -69,10 +68,10 @@ def painting(networks: Networks, noise_dim: int, batch_size: int) -> Rows:
     return parallel_rows(paint, batch_size)
 
 
-def painting_variables(state: TrainState, seed: int) -> dict[str, Any]:
+def painting_inputs(state: TrainState, seed: int) -> dict[str, Any]:
     """What `painting` needs of a trained state, with the seed of the noise."""
     return {
         "text": state.encoders["text"],
-        "generator": state_module.painting_variables(state),
+        "generator": painting_variables(state),
         "seed": np.uint32(seed),
     }

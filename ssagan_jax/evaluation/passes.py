@@ -12,7 +12,7 @@ from ssagan_jax.data.pipeline import Batch, Record
 from ssagan_jax.evaluation.attributes import attribute_hits
 from ssagan_jax.evaluation.encoders import encoder_variables
 from ssagan_jax.evaluation.instruments import Instruments
-from ssagan_jax.evaluation.painted import painting_variables
+from ssagan_jax.evaluation.painted import painting_inputs
 from ssagan_jax.evaluation.sides import KEPT, Side, cached_side
 from ssagan_jax.metrics.features import Kept
 from ssagan_jax.metrics.inception_score import InceptionScore
@@ -79,7 +79,7 @@ class Passes:
     def __init__(self, tools: Instruments, state: TrainState, request: Request) -> None:
         self._tools, self._request = tools, request
         self._encoders = encoder_variables(state)
-        self._painting = painting_variables(state, request.seed)
+        self._painting = painting_inputs(state, request.seed)
         self._inception = replicated(tools.inception.variables) if tools.inception else None
 
     def real(self) -> tuple[Pairs, str]:

@@ -128,6 +128,8 @@ class Round:
 
     def _nearest(self, painted: Painted) -> None:
         generated, real = painted.pairs.codes.features, self._real.codes.features
+        if not np.isfinite(generated).all():
+            return
         ours, held_out = self._passes.nearest(generated, real)
         row = int(ours.distances.argmin())
         closest = {

@@ -51,7 +51,9 @@ def read_scores(workdir: Workdir, step: int, split: str) -> list[Score]:
     if not workdir.metrics.exists():
         return []
     rows = map(json.loads, workdir.metrics.read_text(encoding="utf-8").splitlines())
-    scores = [Score(**row) for row in rows if (row["step"], row["split"]) == (step, split)]
+    # Older lines hold several scores and no name.
+    scores = [Score(**row) for row in rows if "name" in row]
+    scores = [score for score in scores if (score.step, score.split) == (step, split)]
     return list({score.name: score for score in scores}.values())
 
 

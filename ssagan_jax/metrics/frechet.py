@@ -50,8 +50,11 @@ def frechet_distance(first: Moments, second: Moments) -> float:
     """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), pytorch-fid's formula.
 
     The trace of the root is that of (C1^(1/2) C2 C1^(1/2))^(1/2), which is symmetric: fewer rows
-    than dimensions need no offset on the diagonal, and nothing imaginary comes of rounding.
+    than dimensions need no offset on the diagonal, and nothing imaginary comes of rounding. Of
+    features that are not finite, as after a divergence, the distance is NaN.
     """
+    if not all(np.isfinite(side.scatter).all() for side in (first, second)):
+        return float("nan")
     shift = first.mean - second.mean
     values, vectors = np.linalg.eigh(first.covariance)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T

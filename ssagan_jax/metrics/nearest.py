@@ -10,14 +10,18 @@ class Nearest:
 
     Attributes:
       distances: f64[N], 1 - cosine of each code and the nearest one so far; infinite before.
-      names: of those nearest pictures, "" before.
     """
 
     def __init__(self, codes: np.ndarray) -> None:
         """Looks for the nearest ones to `codes` [N, E]."""
         self._codes = self._unit(codes)
         self.distances = np.full(len(codes), np.inf)
-        self.names = [""] * len(codes)
+        self._names = np.full(len(codes), "", object)
+
+    @property
+    def names(self) -> list[str]:
+        """Of those nearest pictures, "" where none came yet."""
+        return list(self._names)
 
     @staticmethod
     def _unit(codes: np.ndarray) -> np.ndarray:
@@ -28,7 +32,7 @@ class Nearest:
         """Takes codes [M, E] of further pictures and their names."""
         distances = 1 - self._codes @ self._unit(codes).T
         best = distances.argmin(1)
-        for row, column in enumerate(best):
-            if distances[row, column] < self.distances[row]:
-                self.distances[row] = distances[row, column]
-                self.names[row] = names[column]
+        distances = distances[np.arange(len(best)), best]
+        nearer = distances < self.distances
+        self.distances = np.where(nearer, distances, self.distances)
+        self._names = np.where(nearer, np.asarray(names, object)[best], self._names)

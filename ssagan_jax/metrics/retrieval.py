@@ -1,7 +1,7 @@
 """How well codes of pictures and captions find each other.
 
 Ties count as their expected value under a random order, so that an encoder which gives every pair
-the same similarity is at chance, not perfect.
+the same similarity is at chance, not perfect. Of codes that are not finite all is NaN.
 """
 
 import numpy as np
@@ -18,6 +18,10 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 def _hits(above: np.ndarray, ties: np.ndarray, k: int) -> np.ndarray:
     """Chance in [0, 1] to be among the first k, below `above` others and level with `ties`."""
     return np.clip((k - above) / (ties + 1), 0, 1)
+
+
+def _finite(*parts: np.ndarray) -> bool:
+    return all(np.isfinite(rows).all() for rows in parts)
 
 
 def r_precision(
@@ -47,6 +51,8 @@ def r_precision(
     Raises:
       ValueError: a picture's class is the only one.
     """
+    if not _finite(codes, sentences, pool):
+        return float("nan")
     codes, sentences, pool = map(_unit, (codes, sentences, pool))
     hits = []
     for index, (code, sentence, class_id) in enumerate(
@@ -73,6 +79,8 @@ def retrieval(codes: np.ndarray, sentences: np.ndarray) -> dict[str, float]:
       "retrieval/r1" and "retrieval/r5", shares in [0, 1] of captions whose picture is the first or
       among the first five, and "retrieval/mean_rank", 1 at best, (N + 1) / 2 by chance.
     """
+    if not _finite(codes, sentences):
+        return dict.fromkeys(("retrieval/r1", "retrieval/r5", "retrieval/mean_rank"), float("nan"))
     codes, sentences = _unit(codes), _unit(sentences)
     above, ties = [], []
     for start in range(0, len(sentences), _BLOCK):

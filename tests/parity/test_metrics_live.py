@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
-from test_inception_live import RandomNetwork, reference, torch
+from test_inception_live import AGAINST, RandomNetwork, TorchvisionNetwork, reference, torch
 
 from ssagan_jax.metrics import kernel
 from ssagan_jax.metrics.frechet import Moments, frechet_distance
@@ -86,6 +86,20 @@ def test_features(features, measured):
             wanted = wanted.numpy()
             apart = np.abs(found - wanted).max() / np.sqrt(np.square(wanted).mean())
             measured(f"features of uint8 pictures, {name}: difference / RMS", FIDELITY, apart, 1e-4)
+
+
+def test_features_by_torchvisions_layout(tmp_path, measured):
+    network = TorchvisionNetwork()
+    torch.save(network.state_dict(), tmp_path / "inception.pth")
+    pictures = blobs(2, SIZE, 0, 1.0)
+    wanted = network(torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1)
+    ours = inception_features(tmp_path / "inception.pth", "torchvision")
+    found = jax.jit(ours.apply)(ours.variables, pictures)
+    for name, taps in zip(("pooled", "logits"), wanted, strict=True):
+        taps = taps.numpy()
+        apart = np.abs(np.asarray(found[name]) - taps).max() / np.sqrt(np.square(taps).mean())
+        part = f"features by torchvision's layout, {name}: difference / RMS"
+        measured(part, AGAINST["torchvision"], apart, 1e-4)
 
 
 def test_inception_score(features, measured):
