@@ -13,6 +13,7 @@ from pathlib import Path
 from absl import logging
 from ml_collections import ConfigDict
 
+from ssagan_jax.configuration import validate
 from ssagan_jax.data.preparation import import_tensorflow
 from ssagan_jax.data.sources import open_pictures
 from ssagan_jax.evaluation.evaluator import Evaluator
@@ -83,6 +84,9 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=0, help="generated pictures; 0: as the config")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     parser.add_argument("--inception_weights", help="a file, or: download")
+    parser.add_argument("--inception_variant", help="fid or torchvision, the file's layout")
+    parser.add_argument("--splits", type=int, help="of the Inception Score")
+    parser.add_argument("--batch_size", type=int, help="pictures at a time over all devices")
     parser.add_argument("--save_pictures", help="folder for the generated pictures; default: none")
     flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
@@ -92,8 +96,10 @@ def main() -> None:
             raise InputError(f"--num={flags.num}: must be 0 or more")
         workdir = Workdir(flags.workdir)
         config = workdir.config()
-        if flags.inception_weights:
-            config.eval.inception_weights = flags.inception_weights
+        for key in ("inception_weights", "inception_variant", "splits", "batch_size"):
+            if getattr(flags, key) is not None:
+                config.eval[key] = getattr(flags, key)
+        validate(config)
         folder = Path(flags.save_pictures) if flags.save_pictures else None
         request = Request(flags.split, flags.num, flags.seed, folder)
         evaluate(workdir, config, _steps(workdir, flags.checkpoint), request)

@@ -299,6 +299,7 @@ def test_the_command_gives_the_scores_of_training(finished, command, tmp_path):
         (("--workdir=WHOLE", "--checkpoint=7"), r"--checkpoint=7: must be all or one of \[6, 8\]"),
         (("--workdir=WHOLE", "--num=-1"), r"--num=-1: must be 0 or more"),
         (("--workdir=WHOLE", "--seed=-1"), r"--seed=-1: must be 0 to 4294967295"),
+        (("--workdir=WHOLE", "--splits=0"), r"config\.eval\.splits=0: must be 1 or more"),
         (
             ("--workdir=WHOLE", "--inception_weights=no.pth"),
             r"'no\.pth': there is no such file; fetch https://",
