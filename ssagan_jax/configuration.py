@@ -30,6 +30,7 @@ def default_config() -> ConfigDict:
     config.loss = _loss()
     config.damsm = _damsm()
     config.train = _train()
+    config.eval = _eval()
     config.log = _log()
     return config.lock()
 
@@ -40,7 +41,7 @@ def use_data(config: ConfigDict, name: str) -> ConfigDict:
     Raises:
       ConfigError: no data can have that name.
     """
-    _check("data.name", name)
+    check_value("data.name", name)
     config.data.name = name
     # The toy cars' captions say which way the car faces; the reference flips everything else.
     config.data.random_flip = name != "toy_cars"
@@ -162,6 +163,19 @@ def _train() -> ConfigDict:
     return train
 
 
+def _eval() -> ConfigDict:
+    evaluation = ConfigDict()
+    evaluation.every_epochs = 0  # of the GAN's between scores; 0: at the end alone
+    evaluation.num = 0  # generated pictures that are scored; 0: one for each validation picture
+    evaluation.inception_weights = ""  # file for IS, FID, KID, precision and recall; "download":
+    # the published one; empty: the same where it is in the cache, else no such scores
+    evaluation.inception_variant = "fid"  # or "torchvision": its layout, and scores named after it
+    evaluation.splits = 10  # of the Inception Score
+    evaluation.nearest = True  # compare with every training picture
+    evaluation.batch_size = 64  # pictures at a time over all devices
+    return evaluation
+
+
 def _log() -> ConfigDict:
     log = ConfigDict()
     log.scalars_every = 50  # steps between scalars
@@ -197,8 +211,9 @@ def check_key(key: str) -> None:
         raise ConfigError(f"config.{key}: there is no such key; {hint}")
 
 
-def _check(key: str, value: Any) -> None:
-    holds, allowed = RULES[key]
+def check_value(key: str, value: Any) -> None:
+    """Refuses a value that a dotted key may not have; raises ConfigError."""
+    holds, allowed = RULES.get(key, (lambda _: True, ""))
     if not holds(value):
         raise ConfigError(f"config.{key}={value!r}: must be {allowed}")
 
@@ -211,7 +226,7 @@ def validate(config: ConfigDict) -> None:
     """
     values = flat(config)
     for key in RULES:
-        _check(key, values[key])
+        check_value(key, values[key])
     text, image = config.text_encoder, config.image_encoder
     if text.name == "bert" and not text.pretrained and text.hidden_size % text.num_heads:
         raise ConfigError(
@@ -268,5 +283,5 @@ def differences(saved: ConfigDict, current: ConfigDict) -> list[str]:
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key)
         and key not in _FREE_KEYS
-        and not key.startswith("log.")
+        and not key.startswith(("eval.", "log."))
     ]

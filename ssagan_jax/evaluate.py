@@ -1,104 +1,109 @@
 """Scores a trained model: `python -m ssagan_jax.evaluate --workdir=runs/quickstart`.
 
-The toy cars' attributes are read off the generated pictures by rule.
+The same evaluator as in training; each score is a line of WORKDIR/eval/metrics.jsonl with all that
+it takes to compute it again, and a scalar for TensorBoard. IS, FID, KID, precision and recall need
+the Inception v3 weights that FID is defined by.
 """
 
 import argparse
-import json
+import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
-import jax
-import numpy as np
 from absl import logging
+from ml_collections import ConfigDict
 
-from ssagan_jax.data.pipeline import Record, evaluation_batches
+from ssagan_jax.configuration import check_value
+from ssagan_jax.data.preparation import import_tensorflow
 from ssagan_jax.data.sources import open_pictures
-from ssagan_jax.failures import told
-from ssagan_jax.metrics.toy_car_attributes import body_color, facing
-from ssagan_jax.trained import Trained, check_seed, open_trained
+from ssagan_jax.evaluation.evaluator import Evaluator
+from ssagan_jax.evaluation.passes import Request
+from ssagan_jax.evaluation.scores import Score, described, write_scores
+from ssagan_jax.failures import InputError, told
+from ssagan_jax.metrics.inception_weights import how_to_fetch
+from ssagan_jax.trained import check_seed, open_trained
 from ssagan_jax.workdir import Workdir
 
-_BATCH = 16
 
-
-def attribute_accuracy(
-    trained: Trained, pictures: Sequence[Record], seed: int = 0
-) -> dict[str, float]:
-    """Share of toy cars painted as their caption says.
-
-    Each picture's first caption is painted once. A caption counts for an attribute if it names it.
+def evaluate(workdir: Workdir, config: ConfigDict, steps: Sequence[int], request: Request) -> None:
+    """Scores checkpoints, writes the scores into the work folder and prints them.
 
     Args:
-      trained: the model.
-      pictures: records of toy cars.
-      seed: of the noise.
+      workdir: of the run.
+      config: the run's, with its `eval` section as wanted now.
+      steps: of the checkpoints.
+      request: what to score; a folder for pictures gets one folder a checkpoint.
 
-    Returns:
-      "attributes/color" and "attributes/facing" in [0, 1], and "attributes/captions", how many.
+    Raises:
+      InputError: weights, data or checkpoints are missing.
     """
-    config = trained.config
-    right: dict[str, list[bool]] = {"color": [], "facing": []}
-    batches = evaluation_batches(
-        pictures,
-        trained.tokenizer,
-        image_size=config.data.image_size,
-        max_words=config.data.max_words,
-        batch_size=_BATCH,
-    )
-    for index, (batch, records) in enumerate(batches):
-        key = jax.random.fold_in(jax.random.key(seed), index)
-        noise = jax.random.normal(key, (len(records), config.generator.noise_dim))
-        images, _ = trained.painter(trained.state, batch["tokens"], batch["mask"], noise)
-        for name, rule in (("color", body_color), ("facing", facing)):
-            for record, seen in zip(records, rule(images), strict=True):
-                wanted = record["attributes"][name]
-                if wanted in record["captions"][0].lower():
-                    right[name].append(seen == wanted)
-    scores = {f"attributes/{name}": float(np.mean(hits)) for name, hits in right.items() if hits}
-    return scores | {"attributes/captions": float(len(right["color"]))}
+    evaluator = Evaluator(config, open_pictures(config), workdir.tokenizer())
+    if not evaluator.knows_inception:
+        print(
+            f"no Inception v3 weights, so no IS, FID, KID, precision and recall: {how_to_fetch()}"
+        )
+    found = []
+    for step in steps:
+        trained = open_trained(str(workdir.path), step)
+        folder = request.folder and request.folder / f"step_{step:07d}"
+        scores = evaluator(trained.state, dataclasses.replace(request, folder=folder))
+        write_scores(workdir, scores)
+        print(f"step {step}, {request.split}:\n{described(scores)}", flush=True)
+        found += scores
+    _write_scalars(workdir, found)
 
 
-def score(trained: Trained, pictures: Sequence[Record], seed: int = 0) -> dict[str, float]:
-    """All scores that the data allow; each set of them is a row of eval/metrics.jsonl."""
-    if trained.config.data.name != "toy_cars":
-        return {}
-    scores = attribute_accuracy(trained, pictures, seed)
-    file = trained.workdir.path / "eval" / "metrics.jsonl"
-    file.parent.mkdir(exist_ok=True)
-    row = {"step": int(trained.state.step), "split": "validation", "seed": seed} | scores
-    with open(file, "a", encoding="utf-8") as rows:
-        rows.write(json.dumps(row) + "\n")
-    return scores
+def _write_scalars(workdir: Workdir, scores: Sequence[Score]) -> None:
+    """Scalars for TensorBoard, beside metrics.jsonl."""
+    import_tensorflow()
+    from clu import metric_writers
+
+    writer = metric_writers.SummaryWriter(str(workdir.metrics.parent))
+    for score in scores:
+        writer.write_scalars(score.step, {score.name: score.value})
+    writer.close()
 
 
-def saved_scores(workdir: Workdir, step: int) -> dict[str, float]:
-    """The latest scores of a checkpoint in eval/metrics.jsonl, {} where there are none."""
-    file = workdir.path / "eval" / "metrics.jsonl"
-    rows = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    scores = [row for row in map(json.loads, rows) if row["step"] == step]
-    return {name: value for name, value in scores[-1].items() if "/" in name} if scores else {}
-
-
-def described(scores: dict[str, float]) -> str:
-    """Scores as lines to read."""
-    return "\n".join(f"{name:22} {value:.3f}" for name, value in scores.items())
+def _steps(workdir: Workdir, wanted: str | None) -> list[int]:
+    """Steps that --checkpoint names: a number, "all", or the latest."""
+    steps = workdir.checkpoint_steps()
+    if not steps:
+        raise InputError(f"{workdir.checkpoints}: no checkpoint here; train first")
+    chosen = {None: steps[-1:], "all": steps} | {str(step): [step] for step in steps}
+    if wanted not in chosen:
+        raise InputError(f"--checkpoint={wanted}: must be all or one of {steps}")
+    return chosen[wanted]
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m ssagan_jax.evaluate", description=__doc__)
     parser.add_argument("--workdir", required=True, help="folder of a trained model")
-    parser.add_argument("--checkpoint", type=int, help="step of the checkpoint; default: latest")
+    parser.add_argument("--checkpoint", help="step of the checkpoint, or all; default: latest")
+    parser.add_argument("--split", default="validation", choices=("validation", "train"))
+    parser.add_argument("--num", type=int, default=0, help="generated pictures; 0: as the config")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
+    parser.add_argument("--inception_weights", help="a file, or: download")
+    parser.add_argument("--inception_variant", help="fid or torchvision, the file's layout")
+    parser.add_argument("--splits", type=int, help="of the Inception Score")
+    parser.add_argument("--batch_size", type=int, help="pictures at a time over all devices")
+    parser.add_argument("--save_pictures", help="folder for the generated pictures; default: none")
     flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     with told():
         check_seed(flags.seed)
-        trained = open_trained(flags.workdir, flags.checkpoint)
-        trained.workdir.check_generator()
-        pictures = open_pictures(trained.config, ["validation"])["validation"]
-        scores = score(trained, pictures, flags.seed)
-        print(described(scores) or f"no scores for {trained.config.data.name} yet")
+        if flags.num < 0:
+            raise InputError(f"--num={flags.num}: must be 0 or more")
+        workdir = Workdir(flags.workdir)
+        config = workdir.config()
+        workdir.check_generator()
+        for key in ("inception_weights", "inception_variant", "splits", "batch_size"):
+            if getattr(flags, key) is not None:
+                config.eval[key] = getattr(flags, key)
+                check_value(f"eval.{key}", config.eval[key])
+        folder = Path(flags.save_pictures) if flags.save_pictures else None
+        request = Request(flags.split, flags.num, flags.seed, folder)
+        evaluate(workdir, config, _steps(workdir, flags.checkpoint), request)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,11 @@ _MARGIN = 8
 _CAPTION_WIDTH = 220
 
 
+def to_pixels(images: jax.Array) -> jax.Array:
+    """A generator's pictures f32 in [-1, 1] as u8 in 0..255."""
+    return jnp.round((images + 1) * 127.5).astype(jnp.uint8)
+
+
 class Painter:
     """The text encoder and the generator in evaluation, compiled once for each batch size."""
 
@@ -26,13 +31,12 @@ class Painter:
         ) -> tuple[jax.Array, list[jax.Array]]:
             _, sentence = networks.text_encoder.apply({"params": text}, tokens, mask, False)
             images, masks = networks.generator.apply(variables, noise, sentence, False)
-            pixels = jnp.round((images + 1) * 127.5).astype(jnp.uint8)
             size = images.shape[1:3]
             shown = [
                 jnp.repeat(jnp.repeat(m, size[0] // m.shape[1], 1), size[1] // m.shape[2], 2)
                 for m in masks
             ]
-            return pixels, shown
+            return to_pixels(images), shown
 
         self._paint = jax.jit(paint)
 

@@ -12,8 +12,7 @@ from absl import logging as absl_logging
 from clu import metric_writers, parameter_overview, periodic_actions
 from ml_collections import ConfigDict
 
-from ssagan_jax import evaluate
-from ssagan_jax.configuration import flat, steps_of, validate
+from ssagan_jax.configuration import flat, validate
 from ssagan_jax.data.pipeline import Pictures, evaluation_batches, training_batches
 from ssagan_jax.data.sources import open_pictures
 from ssagan_jax.data.tokenizer import Tokenizer, learn_tokenizer, pretrained_tokenizer
@@ -24,9 +23,11 @@ from ssagan_jax.donor import (
     with_donor_encoders,
     with_donor_sizes,
 )
+from ssagan_jax.evaluation.evaluator import Evaluator
+from ssagan_jax.evaluation.scores import Score, described, read_scores, write_scores
 from ssagan_jax.painting import Painter, grey, sheet
 from ssagan_jax.progress import Bar, StopSignals
-from ssagan_jax.trained import Trained, state_shapes
+from ssagan_jax.trained import state_shapes
 from ssagan_jax.training.checkpoints import Checkpoints
 from ssagan_jax.training.parallel import AXIS, Step, check_batch_size, parallel, replicated
 from ssagan_jax.training.pretrained import with_pretrained_sizes, with_pretrained_weights
@@ -49,13 +50,13 @@ class Run:
     Attributes:
       damsm_steps: steps of stage 1.
       total_steps: steps of both stages.
-      painter: for sheets and scores, on one device.
+      painter: for sheets, on one device.
+      evaluator: for scores, on all devices.
       sample: the fixed captions of the sheets: a batch, its noise and its records.
     """
 
     config: ConfigDict
     workdir: Workdir
-    pictures: dict[str, Pictures]
     tokenizer: Tokenizer
     optimizers: Optimizers
     damsm_steps: int
@@ -63,11 +64,14 @@ class Run:
     batches: grain.DatasetIterator
     checkpoints: Checkpoints
     painter: Painter
+    evaluator: Evaluator
     sample: tuple[dict[str, np.ndarray], np.ndarray, list[dict[str, Any]]]
 
-    def trained(self, state: TrainState) -> Trained:
-        """The model as it stands."""
-        return Trained(self.workdir, self.config, self.tokenizer, state, self.painter)
+    def score(self, state: TrainState) -> list[Score]:
+        """Scores of a state, which are lines of eval/metrics.jsonl then."""
+        scores = self.evaluator(state)
+        write_scores(self.workdir, scores)
+        return scores
 
 
 def train(config: ConfigDict, workdir: str) -> None:
@@ -80,14 +84,14 @@ def train(config: ConfigDict, workdir: str) -> None:
     check_batch_size(config.train.batch_size)
     folder = Workdir(workdir)
     if config.train.checkpoint:
-        config = with_donor_sizes(config, folder if folder.has_checkpoint() else None)
+        config = with_donor_sizes(config, folder if folder.checkpoint_steps() else None)
     else:
         config = with_pretrained_sizes(config)
     folder.check_config(config)
     pictures = open_pictures(config)
     tokenizer = _tokenizer(config, folder, pictures["train"])
     # Nothing is written before all that could be refused was looked at.
-    state = None if folder.has_checkpoint() else _first_state(config, folder, tokenizer)
+    state = None if folder.checkpoint_steps() else _first_state(config, folder, tokenizer)
     run = _prepare(config, folder, pictures, tokenizer)
     if state is None:
         state = run.checkpoints.restore(state_shapes(config, tokenizer), run.batches)
@@ -123,8 +127,8 @@ def _prepare(
         batch_size=config.train.batch_size,
         seed=config.seed,
     )
-    steps_per_epoch = len(pictures["train"]) // config.train.batch_size
-    damsm_steps = 0 if donor_of(config) else steps_of(config.damsm, steps_per_epoch)
+    evaluator = Evaluator(config, pictures, tokenizer)
+    stages = evaluator.stages
     sample = _sample(config, pictures["validation"], tokenizer)
     folder.write_config(config)
     _log_to(folder)
@@ -132,14 +136,14 @@ def _prepare(
     return Run(
         config=config,
         workdir=folder,
-        pictures=pictures,
         tokenizer=tokenizer,
-        optimizers=build_optimizers(config, damsm_steps),
-        damsm_steps=damsm_steps,
-        total_steps=damsm_steps + steps_of(config.train, steps_per_epoch),
+        optimizers=build_optimizers(config, stages.damsm),
+        damsm_steps=stages.damsm,
+        total_steps=stages.total,
         batches=batches,
         checkpoints=Checkpoints(folder.checkpoints, config.log.keep_checkpoints, tokenizer.digest),
         painter=Painter(build_networks(config, tokenizer.vocabulary)),
+        evaluator=evaluator,
         sample=sample,
     )
 
@@ -204,8 +208,7 @@ def _train(run: Run, state: TrainState) -> TrainState:
         writer.close()
         print(f"stopped at step {int(state.step)}, saved; the same command goes on from there")
         sys.exit(128 + stop.signal)
-    scores = evaluate.score(run.trained(state), run.pictures["validation"])
-    writer.write_scalars(run.total_steps, scores)
+    _write_scores(run, state, writer)
     writer.close()
     return state
 
@@ -241,6 +244,8 @@ def _stage(
                 hook(step)
             if name == "gan" and (step % log.sheet_every == 0 or step == last):
                 _write_sheet(run, state, writer)
+            if name == "gan" and run.evaluator.is_due(step):
+                _write_scores(run, state, writer)
             if step % log.checkpoint_every == 0 and step < last:
                 run.checkpoints.save(state, run.batches)
         _write_scalars(writer, step, bar.metrics)
@@ -252,6 +257,11 @@ def _write_scalars(
 ) -> None:
     if metrics is not None:
         writer.write_scalars(step, {name: float(value) for name, value in metrics.items()})
+
+
+def _write_scores(run: Run, state: TrainState, writer: metric_writers.MetricWriter) -> None:
+    scores = run.score(state)
+    writer.write_scalars(int(state.step), {score.name: score.value for score in scores})
 
 
 def _write_sheet(run: Run, state: TrainState, writer: metric_writers.MetricWriter) -> None:
@@ -272,11 +282,8 @@ def _write_sheet(run: Run, state: TrainState, writer: metric_writers.MetricWrite
 
 def _tell_results(run: Run, state: TrainState) -> None:
     """Prints the scores, computed now if an earlier end kept them from it, and the sheet."""
-    scores = evaluate.saved_scores(run.workdir, run.total_steps)
-    if not scores:
-        scores = evaluate.score(run.trained(state), run.pictures["validation"])
-    if scores:
-        print(evaluate.described(scores))
+    scores = read_scores(run.workdir, run.total_steps, "validation") or run.score(state)
+    print(described(scores))
     print(f"trained {run.total_steps} steps; sample sheet: {run.workdir.sheet(run.total_steps)}")
 
 

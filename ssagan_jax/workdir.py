@@ -5,6 +5,7 @@ tokenizer.json  its vocabulary
 checkpoints/    states
 samples/        sheets of pictures
 pytorch_extras.safetensors  of converted weights: tensors that only PyTorch's networks have
+eval/           metrics.jsonl, a line for each score
 events...       for TensorBoard
 train.log
 """
@@ -34,6 +35,7 @@ class Workdir:
       checkpoints: folder of the states.
       samples: folder of the sheets.
       pytorch_extras: file of the tensors that only PyTorch's networks have.
+      metrics: text file of the scores.
       log: text file of the run's messages.
     """
 
@@ -42,6 +44,7 @@ class Workdir:
         self.checkpoints = self.path / "checkpoints"
         self.samples = self.path / "samples"
         self.pytorch_extras = self.path / "pytorch_extras.safetensors"
+        self.metrics = self.path / "eval" / "metrics.jsonl"
         self.log = self.path / "train.log"
         self._config = self.path / "config.json"
         self._tokenizer = self.path / "tokenizer.json"
@@ -99,10 +102,10 @@ class Workdir:
             raise WorkdirError(f"{self._config}: not a config of this version ({error})") from error
         return config
 
-    def has_checkpoint(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
-        folder = self.checkpoints
-        return folder.is_dir() and any(child.name.isdigit() for child in folder.iterdir())
+    def checkpoint_steps(self) -> list[int]:
+        """Steps of the checkpoints, in order."""
+        children = self.checkpoints.iterdir() if self.checkpoints.is_dir() else ()
+        return sorted(int(child.name) for child in children if child.name.isdigit())
 
     def converted(self) -> dict[str, str]:
         """The networks that were converted from PyTorch, with the prefix of their tensors' names.

@@ -16,6 +16,9 @@ os.environ["XLA_FLAGS"] = " ".join(
     ]
 ).strip()
 
+# Neither weights nor statistics of the machine's own cache: there is nothing below a file.
+os.environ["SSAGAN_CACHE"] = os.devnull
+
 import jax
 import numpy as np
 import pytest

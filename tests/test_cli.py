@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssagan_jax import sample
+from ssagan_jax import evaluate, sample
 from ssagan_jax.configuration import flat
 from ssagan_jax.failures import InputError, told
 from ssagan_jax.main import default_workdir
@@ -42,6 +42,31 @@ TINY = {
     "log.sheet_rows": 4,
 }
 STEPS = 8
+SCORES = [
+    "encoder_frechet",
+    "r_precision",
+    "attributes/color",
+    "attributes/facing",
+    "diversity",
+    "nearest_training_picture",
+    "retrieval/r1",
+    "retrieval/r5",
+    "retrieval/mean_rank",
+]
+RECIPE = {
+    "num_real",
+    "num_generated",
+    "split",
+    "features",
+    "weights_sha256",
+    "resize",
+    "value_range",
+    "checkpoint",
+    "weights",
+    "seed",
+    "versions",
+    "real_statistics",
+}
 
 # Runs the command and sends itself a signal after so many steps.
 SIGNAL_AFTER_STEPS = """
@@ -229,9 +254,72 @@ def test_scalars_and_pictures_are_there_for_tensorboard(finished):
     content = events.read_bytes()
     for tag in (b"damsm/words", b"generator/adversarial", b"discriminator/magp", b"sheet"):
         assert tag in content
-    (row,) = map(json.loads, (workdir / "eval/metrics.jsonl").read_text().splitlines())
-    assert row["step"] == STEPS and row["attributes/captions"] == 160
-    assert 0 <= row["attributes/color"] <= 1 and 0 <= row["attributes/facing"] <= 1
+    assert b"encoder_frechet" in content
+
+
+def test_scores_are_rows_with_their_recipe(finished):
+    workdir, done = finished
+    rows = list(map(json.loads, (workdir / "eval/metrics.jsonl").read_text().splitlines()))
+    assert [row["name"] for row in rows] == SCORES
+    for row in rows:
+        assert (row["step"], row["epoch"], row["stage"]) == (STEPS, 4 / 80, "gan")
+        assert row["split"] == row["recipe"]["split"] == "validation"
+        assert row["recipe"].keys() >= RECIPE
+        assert f"{row['name']:26} {row['value']:.4g}\n" in done.stdout
+    values, recipes = ({row["name"]: row[key] for row in rows} for key in ("value", "recipe"))
+    assert 0 <= values["attributes/color"] <= 1 and 1 <= values["retrieval/mean_rank"] <= 160
+    assert recipes["encoder_frechet"]["num_real"] == 160
+    assert recipes["encoder_frechet"]["num_generated"] == 160
+    assert recipes["attributes/color"]["num_captions"] == 160
+    assert recipes["r_precision"]["mismatched"] == 99
+    closest = recipes["nearest_training_picture"]["closest"]
+    assert re.fullmatch(r"\d{5}", closest["training_picture"]) and closest["caption"]
+
+
+def test_the_command_gives_the_scores_of_training(finished, command, tmp_path):
+    workdir, _ = finished
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for name in ("config.json", "tokenizer.json", "checkpoints"):
+        (moved / name).symlink_to(workdir / name)
+    done = command("-m", "ssagan_jax.evaluate", f"--workdir={moved}", "--checkpoint=all")
+    assert done.returncode == 0, done.stderr
+    rows = (moved / "eval/metrics.jsonl").read_text().splitlines()
+    assert {json.loads(row)["step"] for row in rows} == {6, 8}
+    of_last = [row for row in rows if json.loads(row)["step"] == STEPS]
+    assert of_last == (workdir / "eval/metrics.jsonl").read_text().splitlines()
+    assert "no Inception v3 weights" in done.stdout and "step 6, validation:\n" in done.stdout
+    (events,) = (moved / "eval").glob("events.*")
+    assert b"encoder_frechet" in events.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), r"EMPTY: no trained model here"),
+        (("--workdir=WHOLE", "--checkpoint=7"), r"--checkpoint=7: must be all or one of \[6, 8\]"),
+        (("--workdir=WHOLE", "--num=-1"), r"--num=-1: must be 0 or more"),
+        (("--workdir=WHOLE", "--seed=-1"), r"--seed=-1: must be 0 to 4294967295"),
+        (("--workdir=WHOLE", "--splits=0"), r"config\.eval\.splits=0: must be 1 or more"),
+        (
+            ("--workdir=WHOLE", "--inception_weights=no.pth"),
+            r"'no\.pth': there is no such file; fetch https://",
+        ),
+    ],
+)
+def test_evaluation_refuses_in_one_line(
+    arguments, message, finished, monkeypatch, capsys, tmp_path
+):
+    before = (finished[0] / "eval/metrics.jsonl").read_bytes()
+    arguments = [argument.replace("WHOLE", str(finished[0])) for argument in arguments]
+    monkeypatch.setattr(sys, "argv", ["evaluate", f"--workdir={tmp_path}", *arguments])
+    with pytest.raises(SystemExit) as caught:
+        evaluate.main()
+    said = capsys.readouterr()
+    assert caught.value.code == 2 and said.err.count("\n") == 1
+    assert re.search("^error: .*" + message.replace("EMPTY", str(tmp_path)), said.err)
+    assert (finished[0] / "eval/metrics.jsonl").read_bytes() == before
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_same_command_again_takes_no_step_and_shows_the_sheet(finished, train):
@@ -239,7 +327,7 @@ def test_the_same_command_again_takes_no_step_and_shows_the_sheet(finished, trai
     before = {path: path.stat().st_mtime_ns for path in (workdir / "checkpoints").rglob("*")}
     done = train(workdir)
     assert done.returncode == 0 and "training in" not in done.stdout
-    assert done.stdout.splitlines() == first.stdout.splitlines()[-4:]
+    assert done.stdout.splitlines() == first.stdout.splitlines()[-len(SCORES) - 1 :]
     assert before == {
         path: path.stat().st_mtime_ns for path in (workdir / "checkpoints").rglob("*")
     }

@@ -15,12 +15,13 @@ PACKAGE = "ssagan_jax"
 LAYERS = (
     {"main"},
     {"train", "evaluate", "sample", "convert", "prepare"},
+    {"evaluation"},
     {"donor", "painting", "progress", "pytorch_weights", "trained", "workdir"},
     {"training", "data", "metrics"},
     {"models"},
 )
 # Below every layer but the models, which know nothing of the project.
-GROUND = {"configuration": {"failures", "rules"}, "failures": set(), "rules": set()}
+GROUND = {"": set(), "configuration": {"failures", "rules"}, "failures": set(), "rules": set()}
 
 
 def module_of(path):

@@ -85,6 +85,19 @@ def body_color(images: np.ndarray) -> list[str]:
     return [names[i] for i in votes.argmax(1)]
 
 
+def paint_likeness(images: np.ndarray, width: float) -> np.ndarray:
+    """How near each pixel is to the paint that `body_color` reads: f32[B, H, H] in (0, 1].
+
+    Args:
+        images: as for `body_color`.
+        width: of the Gaussian, in units of L*a*b*.
+    """
+    paints = np.array([COLORS[name] for name in body_color(images)])
+    apart = rgb_to_lab(images) - rgb_to_lab(paints)[:, None, None]
+    apart *= np.array([_LIGHTNESS_WEIGHT, 1, 1], np.float32)
+    return np.exp(-(apart**2).sum(-1) / (2 * width**2))
+
+
 def color_accuracy(images: np.ndarray, colors: Sequence[str]) -> float:
     """Share in [0, 1] of pictures whose body colour is the one asked for.
 

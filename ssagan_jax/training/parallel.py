@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
 from ssagan_jax.failures import InputError
 
@@ -14,6 +15,7 @@ from ssagan_jax.failures import InputError
 AXIS = "batch"
 
 Step = Callable[[Any, dict[str, jax.Array]], tuple[Any, dict[str, jax.Array]]]
+Rows = Callable[[Any, dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 class DeviceError(InputError):
@@ -62,10 +64,44 @@ def parallel(step: Step) -> Step:
     )
 
     def run(state: Any, batch: dict[str, jax.Array]) -> tuple[Any, dict[str, jax.Array]]:
-        split = {
-            name: rows.reshape(len(devices), rows.shape[0] // len(devices), *rows.shape[1:])
-            for name, rows in batch.items()
-        }
-        return mapped(state, split)
+        return mapped(state, _split(batch, len(devices)))
 
     return run
+
+
+def parallel_rows(
+    function: Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]], batch_size: int
+) -> Rows:
+    """Runs a function of variables and rows, which treats each row alone, on all devices.
+
+    Rows go in by `batch_size`, filled up to one size that the devices share evenly, so that it is
+    compiled once. What comes back is on the host and has as many rows as went in.
+    """
+    devices = jax.local_devices()
+    size = -(-batch_size // len(devices)) * len(devices)
+    mapped = jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), devices=devices)
+
+    def run(variables: Any, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        count = len(next(iter(batch.values())))
+        parts = []
+        for start in range(0, count, size):
+            places = np.minimum(np.arange(start, start + size), count - 1)
+            filled = {name: np.asarray(rows)[places] for name, rows in batch.items()}
+            found = mapped(variables, _split(filled, len(devices)))
+            parts.append(jax.tree.map(_joined, found))
+        return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+
+    return run
+
+
+def _joined(rows: jax.Array) -> np.ndarray:
+    """Rows [devices, b, ...] as [devices * b, ...]."""
+    return np.asarray(rows).reshape(-1, *rows.shape[2:])
+
+
+def _split(batch: dict[str, jax.Array], devices: int) -> dict[str, jax.Array]:
+    """Rows [B, ...] as [devices, B / devices, ...]."""
+    return {
+        name: rows.reshape(devices, rows.shape[0] // devices, *rows.shape[1:])
+        for name, rows in batch.items()
+    }

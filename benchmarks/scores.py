@@ -1,0 +1,217 @@
+"""Scores beside torch-fidelity's: `python benchmarks/scores.py --generated=A --real=B`.
+
+A and B are folders of pictures, of which the first `--num` by name are cut square in the middle and
+scaled to `--size`; both tools get the same pixels and the same weights, those of
+`--inception_weights` or else random ones. Prints a Markdown table of IS, FID, KID, precision and
+recall, of each tool's seconds and of its peak memory. Each tool runs in a process of its own; where
+torch and torch-fidelity are not installed, ours stands alone.
+
+torch-fidelity is imported without torchvision: its network and its metrics do not need it. Its
+`calculate_metrics` would take precision and recall from VGG unless told to; here Inception serves
+all of them on both sides.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import io
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+BATCH = 32
+ROWS = ("inception_score", "fid", "kid", "kid_std", "precision", "recall")
+
+
+def batches(pixels: np.ndarray) -> Iterator[np.ndarray]:
+    """Parts u8[B, S, S, 3] of a memory-mapped file of pictures."""
+    for start in range(0, len(pixels), BATCH):
+        yield np.array(pixels[start : start + BATCH])
+
+
+def ours(generated: np.ndarray, real: np.ndarray, weights: Path) -> dict[str, float]:
+    """The project's scores."""
+    from ssagan_jax.evaluation.sides import Side
+    from ssagan_jax.metrics.frechet import frechet_distance
+    from ssagan_jax.metrics.inception_features import inception_features
+    from ssagan_jax.metrics.inception_score import InceptionScore
+    from ssagan_jax.metrics.kernel import kernel_distance
+    from ssagan_jax.metrics.precision_recall import precision_recall
+    from ssagan_jax.training.parallel import parallel_rows, replicated
+
+    network = inception_features(weights)
+    look, variables = parallel_rows(network.rows, BATCH), replicated(network.variables)
+    sides, predictions = (Side(len(generated)), Side(len(real))), InceptionScore(len(generated))
+    for side, pixels in zip(sides, (generated, real), strict=True):
+        for images in batches(pixels):
+            found = look(variables, {"image": images})
+            side.add(found["pooled"])
+            if side is sides[0]:
+                predictions.add(found["logits"])
+    kid = kernel_distance(sides[0].features, sides[1].features)
+    precision, recall = precision_recall(sides[0].features, sides[1].features)
+    return {
+        "inception_score": predictions.result()[0],
+        "fid": frechet_distance(sides[0].moments, sides[1].moments),
+        "kid": kid[0],
+        "kid_std": kid[1],
+        "precision": precision,
+        "recall": recall,
+    }
+
+
+def fidelity(name: str) -> Any:
+    """A module of torch-fidelity, without what would import torchvision."""
+    package = importlib.util.module_from_spec(importlib.util.find_spec("torch_fidelity"))
+    sys.modules.setdefault("torch_fidelity", package)
+    stub = types.ModuleType("torch_fidelity.utils")
+    stub.__getattr__ = lambda name: None
+    sys.modules.setdefault("torch_fidelity.utils", stub)
+    return importlib.import_module(f"torch_fidelity.{name}")
+
+
+def theirs(generated: np.ndarray, real: np.ndarray, weights: Path) -> dict[str, float]:
+    """torch-fidelity's scores: its network, then its functions from features to numbers."""
+    import torch
+
+    from ssagan_jax.metrics.kernel import subset_size
+
+    network = fidelity("feature_extractor_inceptionv3").FeatureExtractorInceptionV3(
+        "inception-v3-compat", ["2048", "logits_unbiased"], str(weights)
+    )
+    sides = []
+    for pixels in (generated, real):
+        parts = [
+            network(torch.from_numpy(images).permute(0, 3, 1, 2)) for images in batches(pixels)
+        ]
+        sides.append([torch.cat(taps) for taps in zip(*parts, strict=True)])
+    (pooled, logits), (of_real, _) = sides
+    fid = fidelity("metric_fid")
+    statistics = [fid.fid_features_to_statistics(features) for features in (pooled, of_real)]
+    found = fidelity("metric_isc").isc_features_to_metric(logits)
+    found |= fid.fid_statistics_to_metric(*statistics, verbose=False)
+    size = subset_size(len(generated), len(real))
+    kernel, quiet = fidelity("metric_kid"), {"verbose": False}
+    found |= kernel.kid_features_to_metric(pooled, of_real, kid_subset_size=size, **quiet)
+    found |= fidelity("metric_prc").prc_features_to_metric(pooled, of_real, **quiet)
+    return {
+        "inception_score": found["inception_score_mean"],
+        "fid": found["frechet_inception_distance"],
+        "kid": found["kernel_inception_distance_mean"],
+        "kid_std": found["kernel_inception_distance_std"],
+        "precision": found["precision"],
+        "recall": found["recall"],
+    }
+
+
+def run(tool: str, folder: Path, weights: Path) -> dict[str, float]:
+    """One tool's scores, seconds and peak memory, from a process of its own."""
+    command = [sys.executable, __file__, f"--tool={tool}", f"--pixels={folder}"]
+    done = subprocess.run(
+        [*command, f"--inception_weights={weights}"], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def tool_process(tool: str, folder: Path, weights: Path) -> None:
+    """What `run` starts: prints one line of JSON."""
+    sides = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("generated", "real")]
+    begin = time.perf_counter()
+    scores = {"ours": ours, "torch-fidelity": theirs}[tool](*sides, weights)
+    seconds = time.perf_counter() - begin
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps(scores | {"seconds": seconds, "peak memory, MiB": peak}))
+
+
+def write_pixels(folder: Path, num: int, size: int, file: Path) -> int:
+    """The first pictures of a folder by name, as u8[N, S, S, 3] in a .npy file; returns N."""
+    names = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    names = names[:num]
+    pixels = np.lib.format.open_memmap(file, "w+", np.uint8, (len(names), size, size, 3))
+    for index, name in enumerate(names):
+        with Image.open(name) as image:
+            pixels[index] = np.asarray(
+                ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BICUBIC)
+            )
+    return len(names)
+
+
+def random_weights(file: Path) -> None:
+    """A file of the published network's layout, with weights that keep signals at their size."""
+    import torch
+
+    base = fidelity("feature_extractor_inceptionv3").FeatureExtractorInceptionV3
+
+    class Random(base):
+        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+            torch.manual_seed(0)
+            for module in self.modules():
+                if isinstance(module, torch.nn.Conv2d):
+                    torch.nn.init.kaiming_normal_(module.weight)
+            # For predictions that differ from picture to picture.
+            torch.nn.init.normal_(self.fc.weight, std=0.3)
+
+    nothing = io.BytesIO()
+    torch.save({}, nothing)
+    nothing.seek(0)
+    torch.save(Random("random", ["2048"], nothing).state_dict(), file)
+
+
+def table(ours: dict[str, float], theirs: dict[str, float] | None) -> str:
+    """Markdown: a row for each score and figure."""
+    lines = ["| | ours | torch-fidelity | relative difference |", "| --- | --- | --- | --- |"]
+    for name, value in ours.items():
+        if theirs is None:
+            lines.append(f"| {name} | {value:.7g} | not installed | |")
+            continue
+        apart = f"{abs(value / theirs[name] - 1):.1e}" if name in ROWS else ""
+        lines.append(f"| {name} | {value:.7g} | {theirs[name]:.7g} | {apart} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """The command, and the processes that it starts."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--generated", type=Path)
+    parser.add_argument("--real", type=Path)
+    parser.add_argument("--num", type=int, default=5000, help="pictures on a side, at most")
+    parser.add_argument("--size", type=int, default=64, help="edge in pixels")
+    parser.add_argument("--inception_weights", type=Path)
+    parser.add_argument("--tool", help=argparse.SUPPRESS)
+    parser.add_argument("--pixels", type=Path, help=argparse.SUPPRESS)
+    flags = parser.parse_args()
+    if flags.tool == "weights":
+        return random_weights(flags.inception_weights)
+    if flags.tool:
+        return tool_process(flags.tool, flags.pixels, flags.inception_weights)
+    installed = all(map(importlib.util.find_spec, ("torch", "torch_fidelity")))
+    if not (flags.generated and flags.real and (installed or flags.inception_weights)):
+        parser.error("--generated, --real and, without torch-fidelity, --inception_weights needed")
+    with tempfile.TemporaryDirectory() as place:
+        folder, weights = Path(place), flags.inception_weights
+        counts = [
+            write_pixels(getattr(flags, side), flags.num, flags.size, folder / f"{side}.npy")
+            for side in ("generated", "real")
+        ]
+        if weights is None:
+            weights = folder / "random.pth"
+            command = [sys.executable, __file__, "--tool=weights"]
+            subprocess.run([*command, f"--inception_weights={weights}"], check=True)
+        what = "random weights" if flags.inception_weights is None else weights.name
+        print(f"{counts[0]} and {counts[1]} pictures, {flags.size} px, {what}\n")
+        found = [run(tool, folder, weights) for tool in ("ours", "torch-fidelity")[: 1 + installed]]
+        print(table(found[0], found[1] if installed else None))
+
+
+if __name__ == "__main__":
+    main()

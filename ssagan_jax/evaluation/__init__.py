@@ -1,0 +1,1 @@
+"""Scores of a trained model, in training and afterwards."""

@@ -1,0 +1,164 @@
+"""The passes over real and generated pictures that the scores of one state are taken from."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ssagan_jax.data.pipeline import Batch, Record
+from ssagan_jax.evaluation.attributes import attribute_hits
+from ssagan_jax.evaluation.encoders import encoder_variables
+from ssagan_jax.evaluation.instruments import Instruments
+from ssagan_jax.evaluation.painted import painting_inputs
+from ssagan_jax.evaluation.sides import KEPT, Side, cached_side
+from ssagan_jax.metrics.features import Kept
+from ssagan_jax.metrics.inception_score import InceptionScore
+from ssagan_jax.metrics.nearest import Nearest
+from ssagan_jax.training.parallel import replicated
+from ssagan_jax.training.state import TrainState
+
+_CAPTIONS, _PICTURES = 8, 8  # of the diversity: captions, and pictures of each
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What to score.
+
+    Attributes:
+      split: whose captions and real pictures, "train" or "validation".
+      num: generated pictures; 0: as many as the config or else the split has.
+      seed: of the noise.
+      folder: where generated pictures are written, nowhere where None.
+    """
+
+    split: str = "validation"
+    num: int = 0
+    seed: int = 0
+    folder: Path | None = None
+
+
+class Pairs:
+    """Pictures and their captions as the run's encoders see them."""
+
+    def __init__(self, num: int) -> None:
+        self.codes = Side(num)
+        self.sentences, self.class_ids = Kept(num, KEPT), Kept(num, KEPT)
+
+    def add(self, embedded: Batch, class_ids: np.ndarray) -> None:
+        """Takes code f32[B, E] and sentence f32[B, E] of the next pairs, and their classes."""
+        self.codes.add(embedded["code"])
+        self.sentences.add(embedded["sentence"])
+        self.class_ids.add(class_ids)
+
+
+class Painted:
+    """What is kept of the generated pictures.
+
+    Attributes:
+      pairs: the pictures and the captions that they were painted from.
+      inception: their features.
+      predictions: the classifier's.
+      captions: those of the kept pictures.
+      hits: by attribute of toy cars, whether each picture shows what its caption names.
+    """
+
+    def __init__(self, num: int, splits: int) -> None:
+        self.pairs = Pairs(num)
+        self.inception = Side(num)
+        self.predictions = InceptionScore(num, min(splits, num))
+        self.captions = Kept(num, KEPT)
+        self.hits: dict[str, list[bool]] = {}
+
+
+class Passes:
+    """The passes for one state, which lies on all devices."""
+
+    def __init__(self, tools: Instruments, state: TrainState, request: Request) -> None:
+        self._tools, self._request = tools, request
+        self._encoders = encoder_variables(state)
+        self._painting = painting_inputs(state, request.seed)
+        self._inception = replicated(tools.inception.variables) if tools.inception else None
+
+    def real(self) -> tuple[Pairs, str]:
+        """The split's real pairs, and the SHA-256 of the pictures' pixels."""
+        split = self._request.split
+        pairs, pixels = Pairs(len(self._tools.pictures[split])), hashlib.sha256()
+        for batch, _ in self._tools.real_batches(split):
+            pixels.update(batch["image"].tobytes())
+            pairs.add(self._tools.encode(self._encoders, batch), batch["class_id"])
+        return pairs, pixels.hexdigest()
+
+    def real_inception(self, num: int, sha256: str) -> Side:
+        """Inception features of the split's real pictures, whose pixels have that SHA-256."""
+
+        def features() -> Iterator[np.ndarray]:
+            for batch, _ in self._tools.real_batches(self._request.split):
+                yield self._tools.look(self._inception, {"image": batch["image"]})["pooled"]
+
+        size = self._tools.config.data.image_size
+        recipe = self._tools.inception.recipe | {"pixels": sha256, "image_size": size}
+        return cached_side(recipe, num, features)
+
+    def painted(self) -> Painted:
+        """One generated picture for each caption asked for."""
+        request, tools = self._request, self._tools
+        painted = Painted(request.num, tools.config.eval.splits)
+        for batch, records in tools.caption_batches(request.split, request.num):
+            images = tools.paint(self._painting, batch)["image"]
+            embedded = tools.encode(self._encoders, batch | {"image": images})
+            painted.pairs.add(embedded, batch["class_id"])
+            painted.captions.add(np.asarray([record["caption"] for record in records], object))
+            if tools.inception:
+                seen = tools.look(self._inception, {"image": images})
+                painted.inception.add(seen["pooled"])
+                painted.predictions.add(seen["logits"])
+            if tools.config.data.name == "toy_cars":
+                for name, hits in attribute_hits(images, records).items():
+                    painted.hits.setdefault(name, []).extend(hits)
+            if request.folder:
+                _write(images, batch, records, request.folder)
+        return painted
+
+    def alike(self) -> np.ndarray:
+        """Features of pictures that differ in noise alone: f32[captions, pictures, D]."""
+        num = min(_CAPTIONS, len(self._tools.pictures[self._request.split]))
+        found = []
+        for batch, records in self._tools.caption_batches(self._request.split, num):
+            for row in range(len(records)):
+                same = {
+                    name: np.repeat(part[row : row + 1], _PICTURES, 0)
+                    for name, part in batch.items()
+                }
+                # Noise of its own: a scored picture's would show in both.
+                same["number"] = (
+                    self._request.num
+                    + batch["number"][row] * _PICTURES
+                    + np.arange(_PICTURES, dtype=np.int32)
+                )
+                found.append(self._features(same))
+        return np.stack(found)
+
+    def _features(self, batch: Batch) -> np.ndarray:
+        images = self._tools.paint(self._painting, batch)["image"]
+        if self._tools.inception:
+            return self._tools.look(self._inception, {"image": images})["pooled"]
+        return self._tools.encode(self._encoders, batch | {"image": images})["code"]
+
+    def nearest(self, *codes: np.ndarray) -> list[Nearest]:
+        """The nearest training picture of each code, by set of codes."""
+        nearest = [Nearest(part) for part in codes]
+        for batch, records in self._tools.real_batches("train"):
+            found = self._tools.encode(self._encoders, batch)["code"]
+            for part in nearest:
+                part.add(found, [record["name"] for record in records])
+        return nearest
+
+
+def _write(images: np.ndarray, batch: Batch, records: list[Record], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for image, number, record in zip(images, batch["number"], records, strict=True):
+        Image.fromarray(image).save(folder / f"{number:06d}.png")
+        (folder / f"{number:06d}.txt").write_text(record["caption"] + "\n", encoding="utf-8")

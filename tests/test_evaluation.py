@@ -1,0 +1,242 @@
+"""The evaluator on a tiny untrained model and made pictures."""
+
+import copy
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from ssagan_jax.data import toy_cars
+from ssagan_jax.data.tokenizer import learn_tokenizer
+from ssagan_jax.evaluation import instruments
+from ssagan_jax.evaluation.attributes import attribute_hits
+from ssagan_jax.evaluation.evaluator import Evaluator
+from ssagan_jax.evaluation.painted import caption_batches
+from ssagan_jax.evaluation.passes import Request
+from ssagan_jax.evaluation.scores import Score, described, read_scores, write_scores
+from ssagan_jax.metrics.features import FeatureNetwork
+from ssagan_jax.training.state import initial_state
+from ssagan_jax.workdir import Workdir
+
+WORDS = "red blue green small large bird car on in with wing roof".split()
+INCEPTION = ["inception_score", "fid", "kid", "precision", "recall"]
+ENCODERS = ["encoder_frechet", "r_precision", "diversity", "nearest_training_picture"]
+RETRIEVAL = ["retrieval/r1", "retrieval/r5", "retrieval/mean_rank"]
+
+
+class Made:
+    """Pictures of noise with two captions each."""
+
+    def __init__(self, count, seed):
+        rng = np.random.default_rng(seed)
+        self._records = [
+            {
+                "image": rng.integers(0, 256, (36, 36, 3), np.uint8),
+                "captions": [" ".join(rng.choice(WORDS, 5)) for _ in range(2)],
+                "class_id": index % 3,
+                "name": f"{(7 * index) % count:03d}",  # Another order than that of the names.
+            }
+            for index in range(count)
+        ]
+
+    def __len__(self):
+        return len(self._records)
+
+    def __getitem__(self, index):
+        return self._records[index]
+
+    def text(self, index):
+        return self._records[index]
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return {"train": Made(40, 0), "validation": Made(13, 1)}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(pictures):
+    captions = [text for record in pictures["train"] for text in record["captions"]]
+    return learn_tokenizer("words", captions, 100)
+
+
+@pytest.fixture(scope="module")
+def config(tiny_config):
+    config = copy.deepcopy(tiny_config)
+    config.data.name = "birds"
+    config.damsm.steps, config.train.steps = 4, 20
+    config.eval.splits, config.eval.batch_size = 3, 8
+    return config
+
+
+@pytest.fixture(scope="module")
+def state(config, tokenizer):
+    state = jax.jit(lambda: initial_state(config, tokenizer.vocabulary))()
+    return jax.device_get(state.replace(step=jnp.int32(9)))
+
+
+@pytest.fixture
+def colors(monkeypatch, tmp_path):
+    """In place of Inception: a network that knows mean colours, from a file of any kind."""
+    mixing = np.random.default_rng(0).normal(size=(12, 6)).astype(np.float32)
+
+    def apply(variables, images):
+        quarters = images.astype(jnp.float32).reshape(-1, 2, 16, 2, 16, 3).mean((2, 4)) / 255
+        pooled = quarters.reshape(-1, 12)
+        return {"pooled": pooled, "logits": 30 * pooled @ variables["mixing"]}
+
+    def build(path, variant):
+        recipe = {"features": f"colors_{variant}", "weights_sha256": "abc"}
+        recipe |= {"resize": {"filter": "none", "size": 32}, "value_range": "0..255"}
+        taps = {"pooled": "pooled", "logits": "logits"}
+        return FeatureNetwork(apply, {"mixing": mixing}, recipe, taps)
+
+    file = tmp_path / "weights"
+    file.touch()
+    monkeypatch.setattr(instruments, "inception_features", build)
+    monkeypatch.setenv("SSAGAN_CACHE", str(tmp_path / "cache"))
+    return str(file)
+
+
+def with_eval(config, **values):
+    config = copy.deepcopy(config)
+    config.eval.update(values)
+    return config
+
+
+def by_name(scores):
+    return {score.name: score for score in scores}
+
+
+def test_scores_do_not_depend_on_batch_size_or_devices(
+    config, pictures, tokenizer, state, colors, monkeypatch
+):
+    devices = jax.local_devices()
+    found = []
+    for count, size in ((4, 8), (1, 5)):
+        monkeypatch.setattr(jax, "local_devices", lambda count=count: devices[:count])
+        chosen = with_eval(config, inception_weights=colors, batch_size=size)
+        found.append(by_name(Evaluator(chosen, pictures, tokenizer)(state)))
+    first, second = found
+    assert list(first) == list(second) == INCEPTION + ENCODERS + RETRIEVAL
+    for name in first:
+        assert first[name].value == pytest.approx(second[name].value, rel=1e-3, abs=1e-6), name
+        assert np.isfinite(first[name].value)
+    assert first["inception_score"].recipe["splits"] == 3 and first["inception_score"].std > 0
+    assert first["kid"].recipe["subset_size"] == 6 and first["kid"].std > 0
+    # Noise on one side, nearly grey pictures on the other.
+    assert first["fid"].value > 0 and first["precision"].value < 0.5
+    assert first["fid"].recipe["features"] == "colors_fid/pooled"
+    assert first["fid"].recipe["weights_sha256"] == "abc"
+
+
+def test_the_seed_and_the_count_decide(config, pictures, tokenizer, state):
+    evaluator = Evaluator(config, pictures, tokenizer)
+    one, again, other = (
+        by_name(evaluator(state, Request(seed=seed, num=20))) for seed in (1, 1, 2)
+    )
+    assert list(one) == ENCODERS + RETRIEVAL
+    assert one == again
+    assert one["encoder_frechet"].value != other["encoder_frechet"].value
+    recipe = one["encoder_frechet"].recipe
+    assert (recipe["num_real"], recipe["num_generated"], recipe["seed"]) == (13, 20, 1)
+    assert recipe["checkpoint"] == 9 and recipe["weights"] == "raw"
+    # 40 pictures in batches of 8 are 5 steps an epoch, of which stage 1 took 4 steps.
+    assert (one["diversity"].step, one["diversity"].epoch) == (9, 1.0)
+    on_train = by_name(evaluator(state, Request(split="train", num=5)))
+    assert on_train["encoder_frechet"].recipe["num_real"] == 40
+    data = {scores["diversity"].recipe["real_statistics"] for scores in (one, other, on_train)}
+    assert len(data) == 2
+
+
+def test_encoders_alone_are_scored_before_the_gan(config, pictures, tokenizer, state):
+    scores = Evaluator(config, pictures, tokenizer)(state.replace(step=jnp.int32(4)))
+    assert [score.name for score in scores] == RETRIEVAL
+    assert {(score.stage, score.epoch) for score in scores} == {("encoders", 0.0)}
+
+
+def test_scores_are_due_after_whole_epochs_of_the_gan(config, pictures, tokenizer):
+    def due(every):
+        evaluator = Evaluator(with_eval(config, every_epochs=every), pictures, tokenizer)
+        return [step for step in range(30) if evaluator.is_due(step)]
+
+    # Stage 1 takes 4 steps, an epoch 5, and the last step, 24, is scored in any case.
+    assert (due(0), due(1), due(2)) == ([], [9, 14, 19], [14])
+
+
+def test_pictures_are_written_where_asked(config, pictures, tokenizer, state, tmp_path):
+    evaluator = Evaluator(with_eval(config, nearest=False), pictures, tokenizer)
+    scores = evaluator(state, Request(num=3, folder=tmp_path / "pictures"))
+    assert "nearest_training_picture" not in by_name(scores)
+    files = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert files == [f"00000{n}.{end}" for n in range(3) for end in ("png", "txt")]
+    with Image.open(tmp_path / "pictures/000001.png") as image:
+        assert image.size == (32, 32) and len(image.getcolors(2000)) > 10
+    # The second of three captions that lie spread over 13 pictures in the order of their names.
+    names = {record["name"]: record for record in pictures["validation"]}
+    wanted = names["004"]["captions"][0] + "\n"
+    assert (tmp_path / "pictures/000001.txt").read_text() == wanted
+
+
+def test_captions_go_round_when_more_pictures_are_asked_for(pictures, tokenizer):
+    batches = list(caption_batches(pictures["validation"], tokenizer, 30, 6, 8))
+    assert [len(records) for _, records in batches] == [8, 8, 8, 6]
+    records = [record for _, part in batches for record in part]
+    assert [int(record["name"]) for record in records] == [n % 13 for n in range(30)]
+    turns = [record["captions"].index(record["caption"]) for record in records]
+    assert turns == [0] * 13 + [1] * 13 + [0] * 4
+    numbers = np.concatenate([batch["number"] for batch, _ in batches])
+    np.testing.assert_array_equal(numbers, np.arange(30))
+
+
+def score(name, value=1.0, std=None, count=4000, step=8, split="validation"):
+    recipe = {"num_real": count, "num_generated": 5000, "weights_sha256": "6726825d" + 56 * "0"}
+    return Score(step, 0.5, "gan", split, name, value, std, recipe)
+
+
+def test_rows_are_read_back_the_last_of_each_name(tmp_path):
+    workdir = Workdir(tmp_path)
+    assert read_scores(workdir, 8, "validation") == []
+    older, newer = score("fid", 3.0), score("fid", 2.0)
+    others = [score("kid", 0.1, 0.01), score("fid", 9.0, step=4), score("fid", 8.0, split="train")]
+    workdir.metrics.parent.mkdir()
+    workdir.metrics.write_text('{"step": 8, "split": "validation", "attributes/color": 0.5}\n')
+    write_scores(workdir, [older])
+    write_scores(workdir, [newer, *others])
+    assert read_scores(workdir, 8, "validation") == [newer, others[0]]
+    rows = list(map(json.loads, workdir.metrics.read_text().splitlines()))
+    assert rows[2] == dataclasses.asdict(newer) and len(rows) == 6
+    assert list(rows[1]) == ["step", "epoch", "stage", "split", "name", "value", "std", "recipe"]
+
+
+def test_few_pictures_lead_with_kid_and_a_warning():
+    scores = [score("inception_score", 5, 0.1), score("fid", 40), score("kid", 0.01, 0.002)]
+    lines = described(scores).splitlines()
+    assert [line.split()[0] for line in lines] == ["inception_score", "fid", "kid"]
+    assert lines[2].split()[1:] == ["0.01", "+-", "0.002"]
+    few = described(
+        [dataclasses.replace(one, recipe=score("", count=2047).recipe) for one in scores]
+    )
+    assert few.splitlines()[0].startswith("2047 pictures on a side, fewer than 2048: this FID is")
+    assert [line.split()[0] for line in few.splitlines()[1:]] == ["kid", "inception_score", "fid"]
+    unknown = dataclasses.replace(scores[1], recipe=scores[1].recipe | {"weights_sha256": "abc"})
+    assert described([unknown]).startswith("the Inception weights are not the published file")
+
+
+def test_attributes_count_where_captions_name_them_and_rules_can_read_them():
+    cars = toy_cars.cars("validation")[:32]
+    images = np.stack([np.asarray(toy_cars.draw(car, 76))[6:70, 6:70] for car in cars])
+    records = [
+        {"attributes": dataclasses.asdict(car), "caption": text}
+        for car, text in zip(cars, (toy_cars.sentences(car)[0] for car in cars), strict=True)
+    ]
+    hits = attribute_hits(images, records)
+    assert len(hits["color"]) == 32 and np.mean(hits["color"]) > 0.95
+    assert 3 < len(hits["facing"]) < 32
+    assert 3 < len(hits["body"]) < len([car for car in cars if car.color not in ("white", "black")])
+    assert np.mean(hits["body"]) > 0.9
+    assert attribute_hits(images[:, ::2, ::2], records).keys() == {"color", "facing"}
