@@ -17,7 +17,8 @@ from ssagan_jax.configuration import ConfigError, differences, flat, steps_of, v
 from ssagan_jax.data.pipeline import Pictures, evaluation_batches, training_batches
 from ssagan_jax.data.sources import open_pictures
 from ssagan_jax.data.tokenizer import Tokenizer, learn_tokenizer, pretrained_tokenizer
-from ssagan_jax.painting import Painter, grey, sheet
+from ssagan_jax.pace import Pace
+from ssagan_jax.painting import Painter, grey, sheet, sheet_noise
 from ssagan_jax.progress import Bar, StopSignals
 from ssagan_jax.trained import Trained, open_trained, state_shapes
 from ssagan_jax.training.checkpoints import Checkpoints
@@ -77,7 +78,7 @@ def train(config: ConfigDict, workdir: str) -> None:
     pictures = open_pictures(config)
     tokenizer = _tokenizer(config, folder, pictures["train"])
     # Nothing is written before all that could be refused was looked at.
-    state = None if folder.has_checkpoint() else _first_state(config, folder, tokenizer)
+    state = None if folder.checkpoint_steps() else _first_state(config, folder, tokenizer)
     run = _prepare(config, folder, pictures, tokenizer)
     if state is None:
         state = run.checkpoints.restore(state_shapes(config, tokenizer), run.batches)
@@ -149,8 +150,7 @@ def _sample(
         max_words=config.data.max_words,
         batch_size=rows,
     )
-    noise = jax.random.normal(jax.random.key(config.seed), (rows, config.generator.noise_dim))
-    return batch, np.asarray(noise), records
+    return batch, sheet_noise(config, rows), records
 
 
 def _first_state(config: ConfigDict, folder: Workdir, tokenizer: Tokenizer) -> TrainState:
@@ -185,6 +185,8 @@ def _train(run: Run, state: TrainState) -> TrainState:
     for name in ("encoders", "generator", "discriminator"):
         parameter_overview.log_parameter_overview(getattr(state, name), msg=f"{name}:")
     writer.write_hparams(flat(run.config))
+    devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    writer.write_texts(int(state.step), {"devices": devices})
     networks = build_networks(run.config, run.tokenizer.vocabulary, AXIS)
     steps = Steps(run.config, networks, run.optimizers, AXIS)
     print(
@@ -224,37 +226,35 @@ def _stage(
     """Takes one stage's steps, until it ends or is asked to stop."""
     log, step = run.config.log, int(state.step)
     first, last = (0, run.damsm_steps) if name == "encoders" else (run.damsm_steps, run.total_steps)
-    hooks = [periodic_actions.ReportProgress(num_train_steps=run.total_steps, writer=writer)]
+    batch_size = run.config.train.batch_size
+    pace = Pace(first, batch_size, steps_per_epoch=len(run.pictures["train"]) // batch_size)
+    hooks = []
     if log.profile:
         hooks.append(
             periodic_actions.Profile(
                 logdir=str(run.workdir.path), first_profile=step + 10, profile_duration_ms=None
             )
         )
-    with Bar(name, first, step, last, run.config.train.batch_size) as bar:
+    with Bar(name, first, step, last, batch_size) as bar:
         while step < last and not stop.signal:
             previous = bar.metrics
             state, metrics = step_fn(state, next(run.batches))
             step += 1
             # The step before has ended by now, so reading it does not make the device wait.
             if (step - 1) % log.scalars_every == 0:
-                _write_scalars(writer, step - 1, previous)
+                pace.write(writer, step - 1, previous)
             bar.advance(metrics)
+            pace.advance(step, metrics)
             for hook in hooks:
                 hook(step)
             if name == "gan" and (step % log.sheet_every == 0 or step == last):
-                _write_sheet(run, state, writer)
+                with pace.paused():
+                    _write_sheet(run, state, writer)
             if step % log.checkpoint_every == 0 and step < last:
-                run.checkpoints.save(state, run.batches)
-        _write_scalars(writer, step, bar.metrics)
+                with pace.paused():
+                    run.checkpoints.save(state, run.batches)
+        pace.write(writer, step, bar.metrics)
     return state
-
-
-def _write_scalars(
-    writer: metric_writers.MetricWriter, step: int, metrics: dict[str, jax.Array] | None
-) -> None:
-    if metrics is not None:
-        writer.write_scalars(step, {name: float(value) for name, value in metrics.items()})
 
 
 def _write_sheet(run: Run, state: TrainState, writer: metric_writers.MetricWriter) -> None:

@@ -95,10 +95,16 @@ class Workdir:
             raise WorkdirError(f"{self._config}: not a config of this version ({error})") from error
         return config
 
-    def has_checkpoint(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
-        folder = self.checkpoints
-        return folder.is_dir() and any(child.name.isdigit() for child in folder.iterdir())
+    def checkpoint_steps(self) -> list[int]:
+        """Steps of the checkpoints, in order."""
+        children = self.checkpoints.iterdir() if self.checkpoints.is_dir() else ()
+        return sorted(int(child.name) for child in children if child.name.isdigit())
+
+    def sheet_steps(self) -> list[int]:
+        """Steps of the sample sheets, in order."""
+        return sorted(
+            int(path.stem.removeprefix("step_")) for path in self.samples.glob("step_*.png")
+        )
 
     def has_tokenizer(self) -> bool:
         """Whether the folder holds a tokenizer."""

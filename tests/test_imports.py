@@ -15,7 +15,7 @@ PACKAGE = "ssagan_jax"
 LAYERS = (
     {"main"},
     {"train", "evaluate", "sample"},
-    {"trained", "painting", "progress", "workdir"},
+    {"trained", "painting", "pace", "progress", "workdir"},
     {"training", "data", "metrics"},
     {"models"},
 )
