@@ -14,7 +14,8 @@ PACKAGE = "ssagan_jax"
 # From the top down. A module may import from its own layer and those below it.
 LAYERS = (
     {"main"},
-    {"train", "evaluate", "sample"},
+    {"report", "train", "evaluate", "sample"},
+    {"reporting"},
     {"trained", "painting", "pace", "progress", "workdir"},
     {"training", "data", "metrics"},
     {"models"},
