@@ -7,12 +7,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 from PIL import Image, ImageDraw, ImageFont
 
 from ssagan_jax.training.state import Networks, TrainState, painting_variables
 
 _MARGIN = 8
 _CAPTION_WIDTH = 220
+_HEADS_HEIGHT = 24
+_SMALLEST = 128
 
 
 def to_pixels(images: jax.Array) -> jax.Array:
@@ -64,6 +67,28 @@ def grey(mask: np.ndarray) -> np.ndarray:
     return np.repeat(np.round(mask * 255).astype(np.uint8), 3, axis=-1)
 
 
+def sheet_noise(config: ConfigDict, rows: int) -> np.ndarray:
+    """f32[rows, N]: the noise of all sheets that a run writes while it trains."""
+    noise = jax.random.normal(jax.random.key(config.seed), (rows, config.generator.noise_dim))
+    return np.asarray(noise)
+
+
+def _scale(size: int) -> int:
+    """Small pictures are enlarged, so that a person sees them and the caption has room."""
+    return max(1, _SMALLEST // size)
+
+
+def cut(picture: Image.Image, size: int, rows: int, column: int) -> list[np.ndarray]:
+    """The pictures u8[size, size, 3] of one column of a `sheet` with heads, as they went in."""
+    pixels, scale = np.asarray(picture), _scale(size)
+    cell = size * scale + _MARGIN
+    left = _CAPTION_WIDTH + column * cell
+    tops = (_HEADS_HEIGHT + row * cell + _MARGIN // 2 for row in range(rows))
+    return [
+        pixels[y : y + cell - _MARGIN : scale, left : left + cell - _MARGIN : scale] for y in tops
+    ]
+
+
 def sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], heads: Sequence[str]) -> Image.Image:
     """A picture with one row for each caption: its text, then its pictures.
 
@@ -72,11 +97,10 @@ def sheet(rows: Sequence[tuple[str, Sequence[np.ndarray]]], heads: Sequence[str]
       heads: a word above each column of pictures; empty for none.
     """
     size = rows[0][1][0].shape[0]
-    # Small pictures are enlarged, so that a person sees them and the caption has room.
-    scale = max(1, 128 // size)
+    scale = _scale(size)
     cell = size * scale + _MARGIN
     font = ImageFont.load_default(14)
-    top = 24 if heads else 0
+    top = _HEADS_HEIGHT if heads else 0
     columns = max(len(images) for _, images in rows)
     canvas = Image.new(
         "RGB",

@@ -1,77 +1,21 @@
 """The training job: both stages, with checkpoints, sheets and scalars on the way."""
 
-import dataclasses
-import logging
 import sys
-from typing import Any
 
-import grain
 import jax
 import numpy as np
-from absl import logging as absl_logging
 from clu import metric_writers, parameter_overview, periodic_actions
 from ml_collections import ConfigDict
 
-from ssagan_jax.configuration import flat, validate
-from ssagan_jax.data.pipeline import Pictures, evaluation_batches, training_batches
-from ssagan_jax.data.sources import open_pictures
-from ssagan_jax.data.tokenizer import Tokenizer, learn_tokenizer, pretrained_tokenizer
-from ssagan_jax.donor import (
-    donor_of,
-    donor_state,
-    donor_tokenizer,
-    with_donor_encoders,
-    with_donor_sizes,
-)
-from ssagan_jax.evaluation.evaluator import Evaluator
-from ssagan_jax.evaluation.scores import Score, described, read_scores, write_scores
-from ssagan_jax.painting import Painter, grey, sheet
+from ssagan_jax.configuration import flat
+from ssagan_jax.evaluation.scores import described, read_scores
+from ssagan_jax.pace import Pace
+from ssagan_jax.painting import grey, sheet
 from ssagan_jax.progress import Bar, StopSignals
-from ssagan_jax.trained import state_shapes
-from ssagan_jax.training.checkpoints import Checkpoints
-from ssagan_jax.training.parallel import AXIS, Step, check_batch_size, parallel, replicated
-from ssagan_jax.training.pretrained import with_pretrained_sizes, with_pretrained_weights
-from ssagan_jax.training.state import (
-    Optimizers,
-    TrainState,
-    begin_gan_stage,
-    build_networks,
-    build_optimizers,
-    initial_state,
-)
+from ssagan_jax.run import Run, open_run
+from ssagan_jax.training.parallel import AXIS, Step, parallel, replicated
+from ssagan_jax.training.state import TrainState, begin_gan_stage, build_networks
 from ssagan_jax.training.steps import Steps
-from ssagan_jax.workdir import Workdir
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """What stays the same from a run's first step to its last.
-
-    Attributes:
-      damsm_steps: steps of stage 1.
-      total_steps: steps of both stages.
-      painter: for sheets, on one device.
-      evaluator: for scores, on all devices.
-      sample: the fixed captions of the sheets: a batch, its noise and its records.
-    """
-
-    config: ConfigDict
-    workdir: Workdir
-    tokenizer: Tokenizer
-    optimizers: Optimizers
-    damsm_steps: int
-    total_steps: int
-    batches: grain.DatasetIterator
-    checkpoints: Checkpoints
-    painter: Painter
-    evaluator: Evaluator
-    sample: tuple[dict[str, np.ndarray], np.ndarray, list[dict[str, Any]]]
-
-    def score(self, state: TrainState) -> list[Score]:
-        """Scores of a state, which are lines of eval/metrics.jsonl then."""
-        scores = self.evaluator(state)
-        write_scores(self.workdir, scores)
-        return scores
 
 
 def train(config: ConfigDict, workdir: str) -> None:
@@ -80,104 +24,10 @@ def train(config: ConfigDict, workdir: str) -> None:
     Raises:
       InputError: config, data, devices or folder cannot serve; before training starts.
     """
-    validate(config)
-    check_batch_size(config.train.batch_size)
-    folder = Workdir(workdir)
-    if config.train.checkpoint:
-        config = with_donor_sizes(config, folder if folder.checkpoint_steps() else None)
-    else:
-        config = with_pretrained_sizes(config)
-    folder.check_config(config)
-    pictures = open_pictures(config)
-    tokenizer = _tokenizer(config, folder, pictures["train"])
-    # Nothing is written before all that could be refused was looked at.
-    state = None if folder.checkpoint_steps() else _first_state(config, folder, tokenizer)
-    run = _prepare(config, folder, pictures, tokenizer)
-    if state is None:
-        state = run.checkpoints.restore(state_shapes(config, tokenizer), run.batches)
+    run, state = open_run(config, workdir)
     if int(state.step) < run.total_steps:
         state = _train(run, state)
     _tell_results(run, state)
-
-
-def _tokenizer(config: ConfigDict, folder: Workdir, pictures: Pictures) -> Tokenizer:
-    """The folder's tokenizer, or else the one that the config asks for."""
-    if folder.has_tokenizer():
-        return folder.tokenizer()
-    texts = map(pictures.text, range(len(pictures)))
-    captions = (caption for text in texts for caption in text["captions"])
-    if donor_of(config):
-        return donor_tokenizer(config, captions)
-    if config.tokenizer.pretrained:
-        return pretrained_tokenizer(config.tokenizer.pretrained)
-    return learn_tokenizer(config.tokenizer.kind, captions, config.tokenizer.vocab_size)
-
-
-def _prepare(
-    config: ConfigDict, folder: Workdir, pictures: dict[str, Pictures], tokenizer: Tokenizer
-) -> Run:
-    """Opens all that a run needs; the folder gets its config and tokenizer."""
-    data = config.data
-    batches = training_batches(
-        pictures["train"],
-        tokenizer,
-        image_size=data.image_size,
-        max_words=data.max_words,
-        random_flip=data.random_flip,
-        batch_size=config.train.batch_size,
-        seed=config.seed,
-    )
-    evaluator = Evaluator(config, pictures, tokenizer)
-    stages = evaluator.stages
-    sample = _sample(config, pictures["validation"], tokenizer)
-    folder.write_config(config)
-    _log_to(folder)
-    folder.write_tokenizer(tokenizer)
-    return Run(
-        config=config,
-        workdir=folder,
-        tokenizer=tokenizer,
-        optimizers=build_optimizers(config, stages.damsm),
-        damsm_steps=stages.damsm,
-        total_steps=stages.total,
-        batches=batches,
-        checkpoints=Checkpoints(folder.checkpoints, config.log.keep_checkpoints, tokenizer.digest),
-        painter=Painter(build_networks(config, tokenizer.vocabulary)),
-        evaluator=evaluator,
-        sample=sample,
-    )
-
-
-def _sample(
-    config: ConfigDict, pictures: Pictures, tokenizer: Tokenizer
-) -> tuple[dict[str, np.ndarray], np.ndarray, list[dict[str, Any]]]:
-    """Captions and noise that all sheets of a run show, spread over the validation pictures."""
-    rows = min(config.log.sheet_rows, len(pictures))
-    names = sorted((pictures.text(index)["name"], index) for index in range(len(pictures)))
-    # A step past an even spread: data in a regular order would show one kind alone.
-    chosen = [names[(len(names) // rows * row + row) % len(names)][1] for row in range(rows)]
-    ((batch, records),) = evaluation_batches(
-        [pictures[index] for index in chosen],
-        tokenizer,
-        image_size=config.data.image_size,
-        max_words=config.data.max_words,
-        batch_size=rows,
-    )
-    noise = jax.random.normal(jax.random.key(config.seed), (rows, config.generator.noise_dim))
-    return batch, np.asarray(noise), records
-
-
-def _first_state(config: ConfigDict, folder: Workdir, tokenizer: Tokenizer) -> TrainState:
-    """The state of a new run, with what trained weights the config names."""
-    if config.train.checkpoint:
-        state = donor_state(config)
-    else:
-        state = jax.jit(lambda: initial_state(config, tokenizer.vocabulary))()
-        add_weights = with_donor_encoders if donor_of(config) else with_pretrained_weights
-        state = add_weights(state, config)
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    folder.check_room(size * (config.log.keep_checkpoints + 1))
-    return state
 
 
 def _train(run: Run, state: TrainState) -> TrainState:
@@ -186,6 +36,8 @@ def _train(run: Run, state: TrainState) -> TrainState:
     for name in ("encoders", "generator", "discriminator"):
         parameter_overview.log_parameter_overview(getattr(state, name), msg=f"{name}:")
     writer.write_hparams(flat(run.config))
+    devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    writer.write_texts(int(state.step), {"devices": devices})
     networks = build_networks(run.config, run.tokenizer.vocabulary, AXIS)
     steps = Steps(run.config, networks, run.optimizers, AXIS)
     print(
@@ -224,39 +76,38 @@ def _stage(
     """Takes one stage's steps, until it ends or is asked to stop."""
     log, step = run.config.log, int(state.step)
     first, last = (0, run.damsm_steps) if name == "encoders" else (run.damsm_steps, run.total_steps)
-    hooks = [periodic_actions.ReportProgress(num_train_steps=run.total_steps, writer=writer)]
+    batch_size = run.config.train.batch_size
+    pace = Pace(first, batch_size, run.evaluator.stages.per_epoch)
+    hooks = []
     if log.profile:
         hooks.append(
             periodic_actions.Profile(
                 logdir=str(run.workdir.path), first_profile=step + 10, profile_duration_ms=None
             )
         )
-    with Bar(name, first, step, last, run.config.train.batch_size) as bar:
+    with Bar(name, first, step, last, batch_size) as bar:
         while step < last and not stop.signal:
             previous = bar.metrics
             state, metrics = step_fn(state, next(run.batches))
             step += 1
             # The step before has ended by now, so reading it does not make the device wait.
             if (step - 1) % log.scalars_every == 0:
-                _write_scalars(writer, step - 1, previous)
+                pace.write(writer, step - 1, previous)
             bar.advance(metrics)
+            pace.advance(step, metrics)
             for hook in hooks:
                 hook(step)
             if name == "gan" and (step % log.sheet_every == 0 or step == last):
-                _write_sheet(run, state, writer)
+                with pace.paused():
+                    _write_sheet(run, state, writer)
             if name == "gan" and run.evaluator.is_due(step):
-                _write_scores(run, state, writer)
+                with pace.paused():
+                    _write_scores(run, state, writer)
             if step % log.checkpoint_every == 0 and step < last:
-                run.checkpoints.save(state, run.batches)
-        _write_scalars(writer, step, bar.metrics)
+                with pace.paused():
+                    run.checkpoints.save(state, run.batches)
+        pace.write(writer, step, bar.metrics)
     return state
-
-
-def _write_scalars(
-    writer: metric_writers.MetricWriter, step: int, metrics: dict[str, jax.Array] | None
-) -> None:
-    if metrics is not None:
-        writer.write_scalars(step, {name: float(value) for name, value in metrics.items()})
 
 
 def _write_scores(run: Run, state: TrainState, writer: metric_writers.MetricWriter) -> None:
@@ -285,13 +136,3 @@ def _tell_results(run: Run, state: TrainState) -> None:
     scores = read_scores(run.workdir, run.total_steps, "validation") or run.score(state)
     print(described(scores))
     print(f"trained {run.total_steps} steps; sample sheet: {run.workdir.sheet(run.total_steps)}")
-
-
-def _log_to(workdir: Workdir) -> None:
-    """The libraries' messages go to the folder's log; the terminal keeps the progress bar."""
-    handler = logging.FileHandler(workdir.log)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = absl_logging.get_absl_logger()
-    logger.handlers = [handler]
-    logger.propagate = False
-    absl_logging.set_verbosity(absl_logging.INFO)

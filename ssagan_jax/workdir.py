@@ -125,6 +125,12 @@ class Workdir:
                 "config.damsm.checkpoint, or convert it with --generator"
             )
 
+    def sheet_steps(self) -> list[int]:
+        """Steps of the sample sheets, in order."""
+        return sorted(
+            int(path.stem.removeprefix("step_")) for path in self.samples.glob("step_*.png")
+        )
+
     def has_tokenizer(self) -> bool:
         """Whether the folder holds a tokenizer."""
         return self._tokenizer.exists()

@@ -252,7 +252,13 @@ def test_scalars_and_pictures_are_there_for_tensorboard(finished):
     workdir, _ = finished
     (events,) = workdir.glob("events.*")
     content = events.read_bytes()
-    for tag in (b"damsm/words", b"generator/adversarial", b"discriminator/magp", b"sheet"):
+    for tag in (
+        b"damsm/words",
+        b"generator/adversarial",
+        b"discriminator/magp",
+        b"sheet",
+        b"time/epoch",
+    ):
         assert tag in content
     assert b"encoder_frechet" in content
 

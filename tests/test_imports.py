@@ -14,9 +14,9 @@ PACKAGE = "ssagan_jax"
 # From the top down. A module may import from its own layer and those below it.
 LAYERS = (
     {"main"},
-    {"train", "evaluate", "sample", "convert", "prepare"},
-    {"evaluation"},
-    {"donor", "painting", "progress", "pytorch_weights", "trained", "workdir"},
+    {"train", "evaluate", "sample", "convert", "prepare", "report"},
+    {"evaluation", "reporting", "run"},
+    {"donor", "pace", "painting", "progress", "pytorch_weights", "trained", "workdir"},
     {"training", "data", "metrics"},
     {"models"},
 )

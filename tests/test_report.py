@@ -1,0 +1,513 @@
+"""The report of two tiny work folders: what it shows equals what the folders hold."""
+
+import base64
+import copy
+import csv
+import html.parser
+import io
+import json
+import math
+import os
+import re
+import shutil
+import sys
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from clu import metric_writers
+from PIL import Image
+
+from ssagan_jax import pace, report
+from ssagan_jax.data.tokenizer import learn_tokenizer
+from ssagan_jax.failures import InputError
+from ssagan_jax.painting import cut, sheet, sheet_noise
+from ssagan_jax.reporting.charts import CHARTS, smooth
+from ssagan_jax.reporting.facts import config_differences, parameters, training_facts
+from ssagan_jax.reporting.output import check_output, write_output
+from ssagan_jax.reporting.runs import open_runs
+from ssagan_jax.reporting.scores import Row, Score, ScoreTable
+from ssagan_jax.trained import open_trained, state_shapes
+from ssagan_jax.training.checkpoints import Checkpoints
+from ssagan_jax.workdir import Workdir
+
+CAPTIONS = ["a red <car> & a road", "a blue truck"]
+OWN = ["a blue car", "a plaid car"]
+# The encoders' stage ends at step 4, and an epoch has 5 steps: step 9 is epoch 1, 14 is epoch 2.
+FIRST, PER_EPOCH, SIZE = 4, 5, 32
+RECIPE = {"features": "inception", "num_real": 10, "num_generated": 10, "seed": 0, "split": "v"}
+LSTM, BERT = "SSA-GAN with bidirectional LSTM", "SSA-GAN with BERT"
+
+
+def picture(seed):
+    return np.random.default_rng(seed).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+
+
+REALS = [picture(0), picture(1)]
+
+
+def made_up_state(config, tokenizer, step):
+    """A state of the right shapes, which no network has to be compiled for."""
+    rng = np.random.default_rng(step)
+
+    def leaf(path, shape):
+        if not jnp.issubdtype(shape.dtype, jnp.floating):
+            return np.zeros(shape.shape, shape.dtype)
+        values = rng.normal(0, 0.3, shape.shape).astype(shape.dtype)
+        return np.exp(values) if "var" in jax.tree_util.keystr(path) else values
+
+    state = jax.tree_util.tree_map_with_path(leaf, state_shapes(config, tokenizer))
+    return state.replace(step=np.asarray(step, np.int32))
+
+
+def write_run(folder, config, seconds):
+    """A work folder with checkpoints 2, 9 and 14, sheets 12 and 14, and events in two files."""
+    workdir = Workdir(folder)
+    workdir.write_config(config)
+    tokenizer = learn_tokenizer(config.tokenizer.kind, [*CAPTIONS, "the a car"], 100)
+    workdir.write_tokenizer(tokenizer)
+    checkpoints = Checkpoints(workdir.checkpoints, 5, tokenizer.digest)
+    position = iter(grain.MapDataset.range(9).to_iter_dataset())
+    for step in (2, 9, 14):
+        checkpoints.save(made_up_state(config, tokenizer, step), position)
+    checkpoints.close()
+    workdir.samples.mkdir()
+    for step in (12, 14):
+        rows = [
+            (text, [real, picture(step), real]) for text, real in zip(CAPTIONS, REALS, strict=True)
+        ]
+        sheet(rows, ("real", "generated", "mask")).save(workdir.sheet(step))
+    write_events(folder, seconds, config.train.batch_size)
+    return workdir
+
+
+def write_events(folder, seconds, batch_size):
+    writer = metric_writers.SummaryWriter(str(folder))
+    writer.write_scalars(4, {"time/epoch": 0.8, "time/seconds_per_epoch": 99.0, "damsm/words": 3.0})
+    writer.write_texts(0, {"devices": "3 x abacus"})
+    writer.write_texts(14, {"captions": "\n\n".join(CAPTIONS)})
+    writer.write_images(14, {"sheet": np.zeros((1, 8, 8, 3), np.uint8)})
+    for step, each in zip((9, 14), seconds, strict=True):
+        metrics = {chart.scalar: float(step) for chart in CHARTS}
+        pictures = PER_EPOCH * batch_size / each
+        timing = {"time/seconds_per_epoch": each, "time/pictures_per_second": pictures}
+        timing["time/epoch"] = (step - FIRST) / PER_EPOCH
+        timing["memory/process_peak_mib"] = 1000.0 + step
+        writer.write_scalars(step, metrics | timing)
+    writer.close()
+
+
+def write_scores(folder, *rows):
+    """Rows (step, name, value, std, recipe) as the evaluator writes them."""
+    file = folder / "eval/metrics.jsonl"
+    file.parent.mkdir(exist_ok=True)
+    with open(file, "a", encoding="utf-8") as lines:
+        for step, name, value, std, recipe in rows:
+            row = {"step": step, "epoch": 0.0, "stage": "gan", "split": "validation"}
+            row |= {"name": name, "value": value, "std": std, "recipe": recipe}
+            lines.write(json.dumps(row) + "\n")
+
+
+@pytest.fixture(scope="module")
+def folders(tiny_config, tmp_path_factory):
+    """An LSTM and a BERT run, whose windows of 5 steps were 10 and 14, and 8 and 9 seconds long."""
+    root = tmp_path_factory.mktemp("report")
+    bert = copy.deepcopy(tiny_config)
+    bert.text_encoder.update(name="bert", hidden_size=16, num_layers=1, num_heads=2)
+    bert.text_encoder.intermediate_size = 16
+    bert.tokenizer.kind = "wordpiece"
+    write_run(root / "lstm", tiny_config, (10.0, 14.0))
+    write_run(root / "bert", bert, (8.0, 9.0))
+    own = RECIPE | {"features": "cnn/code of the run"}
+    write_scores(
+        root / "lstm",
+        (9, "fid", 1.0, None, RECIPE),  # Evaluated again below.
+        (9, "fid", 310.0, None, RECIPE | {"checkpoint": 9}),
+        (9, "inception_score", 2.56, 0.125, RECIPE | {"checkpoint": 9}),
+        (14, "fid", 312.6, None, RECIPE | {"checkpoint": 14}),
+        (14, "r_precision", 0.25, None, own | {"weights_sha256": "aa"}),
+        (14, "kid", 0.5, 0.01, RECIPE | {"subsets": 10}),
+    )
+    write_scores(
+        root / "bert",
+        (9, "fid", 295.96, None, RECIPE | {"checkpoint": 9, "seed": 1}),
+        (9, "inception_score", 2.38, None, RECIPE),
+        (9, "kid", 0.25, 0.01, RECIPE | {"subsets": 100}),
+        (9, "r_precision", 0.5, None, own | {"weights_sha256": "bb"}),
+        (9, "encoder_frechet", 7.0, None, own | {"weights_sha256": "bb"}),
+        (9, "mystery", 0.125, None, {}),
+    )
+    with open(root / "bert/eval/metrics.jsonl", "a") as lines:
+        lines.write('{"step": 9, "split": "train", "name": "fid", "value": 1, "stage": "gan"}\n')
+        lines.write('{"step": 2, "split": "validation", "name": "fid", "stage": "encoders", ')
+        lines.write('"value": 1}\n')
+    return root
+
+
+def run_command(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["report", *map(str, arguments)])
+    report.main()
+
+
+@pytest.fixture(scope="module")
+def written(folders):
+    """The report of both runs with captions of the user's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        run_command(
+            patch,
+            f"--workdir={folders / 'lstm'}",
+            f"--workdir={folders / 'bert'}",
+            f"--output={folders / 'out'}",
+            *(f"--caption={caption}" for caption in OWN),
+            "--num=2",
+            "--seed=5",
+        )
+    return folders / "out"
+
+
+class Page(html.parser.HTMLParser):
+    """Pictures, bold texts and all attributes of a page whose elements close in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.pictures, self.attributes, self.bold, self.tags = [], [], [], [], set()
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self.attributes += attributes
+        if tag == "img":
+            self.pictures.append(dict(attributes))
+        if tag not in ("img", "meta"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.text += data
+        if self.open and self.open[-1] == "b":
+            self.bold.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(written):
+    return Page((written / "index.html").read_text(encoding="utf-8"))
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_the_page_holds_all_it_shows(page, written):
+    assert not {"script", "link", "iframe", "a"} & page.tags
+    assert not [pair for pair in page.attributes if pair[0] in ("href", "srcset", "onload")]
+    assert not re.search(r"https?:|url\(|@import", (written / "index.html").read_text())
+    assert ("name", "viewport") in page.attributes
+    # 4 charts; 2 captions with a real and 2 generated pictures at 2 epochs; 2 of their own with 2
+    # pictures of each run; 2 mask strips a run of a picture and 4 masks.
+    assert len(page.pictures) == 4 + 2 * 3 * 2 + 2 * 2 * 2 + 2 * 2 * 5
+    for attributes in page.pictures:
+        head, _, data = attributes["src"].partition(",")
+        assert head == "data:image/png;base64" and attributes["alt"]
+        with Image.open(io.BytesIO(base64.b64decode(data, validate=True))) as image:
+            image.load()
+            size = (int(attributes["width"]), int(attributes["height"]))
+            assert image.format == "PNG" and image.size == size
+    assert CAPTIONS[0] in page.text and "does not know, in 'a plaid car': plaid" in page.text
+
+
+def test_nothing_else_is_left_beside_it(written):
+    assert not list(written.parent.glob("out.*"))
+    names = {path.name for path in written.iterdir()}
+    assert names == {"index.html", "table1.md", "table1.csv"} | {
+        f"{chart.name}.png" for chart in CHARTS
+    } | {
+        f"{kind}_{run}.png"
+        for kind in ("fig5_epoch_1.0", "fig5_epoch_2.0", "fig9_captions", "masks")
+        for run in ("1-lstm", "2-bert")
+    }
+
+
+def test_the_best_of_comparable_scores_is_bold(page):
+    # KID's recipes differ; no direction is known of the others.
+    assert page.bold == ["2.56 ± 0.12", "295.96", "0.500"]
+
+
+def test_the_table_in_markdown(written):
+    lines = (written / "table1.md").read_text(encoding="utf-8").splitlines()
+    heads = ["Method", "Epoch", "IS", "FID", "KID", "R-precision", "Frechet distance (own encoder)"]
+    assert [cell.strip() for cell in lines[0].split("|")[1:-1]] == [*heads, "mystery"]
+    assert set(lines[1]) == set("|- ")
+    assert lines[2:5] == [
+        f"| {LSTM} | 1.0 | **2.56 ± 0.12** [1] | 310.00 [1] | — | — | — | — |",
+        f"| {LSTM} | 2.0 | — | 312.60 [1] | 0.5000 ± 0.0100 [2] | 0.250 [4] | — | — |",
+        f"| {BERT} | 1.0 | 2.38 [1] | **295.96** [1] | 0.2500 ± 0.0100 [3] | **0.500** [4] "
+        "| 7.00 [4] | 0.1250 [5] |",
+    ]
+    text = "\n".join(lines)
+    assert "No best is marked for KID" in text and "FID is made of 10 pictures" in text
+    assert (
+        "[1] IS, FID: features: inception; num_real: 10; num_generated: 10; seed: 0 or 1; "
+        "split: v; checkpoint: 9 or 14"
+    ) in lines
+    assert "weights_sha256: aa or bb" in text and "[5] mystery: no recipe given" in lines
+
+
+def test_the_table_as_csv_has_every_digit(written):
+    rows = list(csv.DictReader((written / "table1.csv").open(encoding="utf-8")))
+    fields = ("method", "epoch", "step", "fid", "inception_score", "inception_score_std", "kid")
+    assert [[row[field] for field in fields] for row in rows] == [
+        [LSTM, "1.0", "9", "310.0", "2.56", "0.125", ""],
+        [LSTM, "2.0", "14", "312.6", "", "", "0.5"],
+        [BERT, "1.0", "9", "295.96", "2.38", "", "0.25"],
+    ]
+
+
+def test_a_score_that_is_no_number_is_never_best():
+    values = (math.nan, 3.0, math.inf, 2.0, 2.0)
+    rows = [Row("a", 1.0, 1, {"fid": Score(value, None, {})}) for value in values]
+    rows.append(Row("a", 1.0, 1, {}))
+    table = ScoreTable(rows)
+    assert [table.best(row, "fid") for row in rows] == [False, False, False, True, True, False]
+
+
+def test_two_runs_of_one_method_go_by_their_folders(folders, tmp_path):
+    for place in ("x/run", "y/run", "y/other"):
+        shutil.copytree(folders / "lstm", tmp_path / place)
+    paths = [str(tmp_path / place) for place in ("x/run", "y/other", "y/run")]
+    runs = open_runs([*paths, str(folders / "bert")], "train")
+    assert [run.method for run in runs] == [
+        f"{LSTM} (run) ({tmp_path}/x/run)",
+        f"{LSTM} (other)",
+        f"{LSTM} (run) ({tmp_path}/y/run)",
+        BERT,
+    ]
+    assert [run.file_name for run in runs] == ["1-run", "2-other", "3-run", "4-bert"]
+    assert [run.scores for run in runs[:3]] == [{}] * 3 and runs[3].scores[9]["fid"].value == 1
+
+
+def columns(path, count):
+    """Columns of pictures of a sheet with two captions."""
+    with Image.open(path) as image:
+        return [cut(image, SIZE, 2, column) for column in range(count)]
+
+
+def test_real_and_generated_pictures_are_those_of_the_run(written, folders):
+    reals, generated = columns(written / "fig5_epoch_1.0_1-lstm.png", 2)
+    np.testing.assert_array_equal(reals, REALS)
+    trained = open_trained(str(folders / "lstm"), 9)
+    expected, _ = trained.paint(CAPTIONS, sheet_noise(trained.config, 2))
+    # Batches of another size may round another way.
+    assert np.abs(np.stack(generated).astype(int) - expected).max() <= 1
+    (_, later) = columns(written / "fig5_epoch_2.0_1-lstm.png", 2)
+    assert np.abs(np.stack(later).astype(int) - expected).max() > 20
+
+
+def test_own_captions_and_masks_are_painted_with_the_seed(written, folders):
+    trained = open_trained(str(folders / "lstm"), 14)
+    noise = np.asarray(
+        jax.random.normal(jax.random.key(5), (2, trained.config.generator.noise_dim))
+    )
+    for index, caption in enumerate(OWN):
+        expected, masks = trained.paint([caption] * 2, noise)
+        sheet_of_them = pixels(written / "fig9_captions_1-lstm.png")
+        shown = cut(Image.fromarray(sheet_of_them), SIZE, 2, 1)[index]
+        assert np.abs(shown.astype(int) - expected[1]).max() <= 1
+        (mask,) = columns(written / "masks_1-lstm.png", 3)[2:]
+        wanted = np.round(masks[1][0] * 255).repeat(3, -1)
+        assert np.abs(mask[index].astype(int) - wanted).max() <= 1
+
+
+def test_pictures_without_a_checkpoint_are_cut_from_the_sheet(
+    folders, monkeypatch, tmp_path, capsys
+):
+    run_command(
+        monkeypatch, f"--workdir={folders / 'lstm'}", f"--output={tmp_path}/r", "--epochs=1.6"
+    )
+    reals, generated = columns(tmp_path / "r/fig5_epoch_1.6_1-lstm.png", 2)
+    np.testing.assert_array_equal(reals, REALS)
+    np.testing.assert_array_equal(generated, [picture(12)] * 2)
+    text = Page((tmp_path / "r/index.html").read_text(encoding="utf-8")).text
+    assert "cut from the sample sheet of step 12" in text
+    assert f"{LSTM}1.6——" in re.sub(r"\s", "", text).replace(LSTM.replace(" ", ""), LSTM)
+    assert (
+        capsys.readouterr().out.splitlines()[-1] == f"report of 1 run(s): {tmp_path}/r/index.html"
+    )
+
+
+def test_time_memory_and_sizes_are_what_was_measured(folders, page):
+    runs = open_runs([str(folders / "lstm"), str(folders / "bert")], "validation")
+    assert [(run.first_step, run.steps_per_epoch) for run in runs] == [(FIRST, PER_EPOCH)] * 2
+    facts = dict(training_facts(runs))
+    assert facts["seconds an epoch"] == ["12.0", "8.5"]
+    assert facts["pictures a second"] == [f"{5 * 8 / 12:.1f}", f"{5 * 8 / 8.5:.1f}"]
+    assert facts["peak memory"] == ["1,014 MiB of the process"] * 2
+    assert facts["devices"] == ["3 x abacus"] * 2
+    assert facts["GAN epochs trained"] == ["2.0"] * 2
+    state = open_trained(str(folders / "bert")).state
+    assert parameters(runs[1])["generator"] == sum(x.size for x in jax.tree.leaves(state.generator))
+    heads, lines = config_differences(runs)
+    assert heads == [LSTM, BERT]
+    assert dict(lines)["text_encoder.name"] == ["'lstm'", "'bert'"]
+    assert not any(key.startswith(("train.", "data.", "generator.")) for key, _ in lines)
+    assert "12.0" in page.text and "tokenizer.kind" in page.text
+
+
+def test_a_step_that_was_taken_again_counts_once(folders, tmp_path):
+    shutil.copytree(folders / "lstm", tmp_path / "run")
+    (first,) = (tmp_path / "run").glob("events.out.tfevents.*")
+    first.rename(first.with_name(re.sub(r"\.\d{10}\.", ".1000000000.", first.name)))
+    write_events(tmp_path / "run", (20.0, 30.0), 8)
+    (run,) = open_runs([str(tmp_path / "run")], "validation")
+    assert dict(training_facts([run]))["seconds an epoch"] == ["25.0"]
+
+
+def test_a_report_gives_way_to_the_next_and_nothing_else_does(written, tmp_path):
+    output = tmp_path / "deep/r"
+    check_output(output)
+    page = (written / "index.html").read_bytes()
+    for files in ({"index.html": page, "old.png": b"old"}, {"index.html": page, "a.png": b"a"}):
+        (tmp_path / "deep").mkdir(exist_ok=True)
+        (tmp_path / "deep/r.part").mkdir()
+        (tmp_path / "deep/r.part/torn.png").touch()
+        write_output(output, files)
+        check_output(output)
+        assert {path.name: path.read_bytes() for path in output.iterdir()} == files
+        assert [path.name for path in (tmp_path / "deep").iterdir()] == ["r"]
+    (output / "index.html").write_text("<html>a page of another</html>")
+    with pytest.raises(InputError, match="holds files that are no report"):
+        check_output(output)
+
+
+def test_a_failure_while_painting_leaves_nothing(folders, monkeypatch, tmp_path):
+    def fail(*_):
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(report, "training_facts", fail)
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        run_command(
+            monkeypatch, f"--workdir={folders / 'bert'}", f"--output={tmp_path}/r", "--epochs=1"
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def without(*patterns):
+    def change(run):
+        for pattern in patterns:
+            for path in run.glob(pattern):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return change
+
+
+def damage(run):
+    (run / "eval/metrics.jsonl").write_text('{"split": "validation"\n')
+
+
+def untimed(run):
+    without("events*")(run)
+    metric_writers.SummaryWriter(str(run)).write_scalars(9, {"generator/adversarial": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "message"),
+    [
+        (None, ["--workdir=RUN/none"], r"RUN/none: no trained model here \(config\.json"),
+        (None, ["--workdir=RUN", "--workdir=RUN/."], r"RUN: given 2 times"),
+        (without("checkpoints"), ["--workdir=RUN"], r"RUN/checkpoints: no checkpoint here"),
+        (without("events*"), ["--workdir=RUN"], r"RUN: no TensorBoard events here"),
+        (untimed, ["--workdir=RUN"], r"RUN: its events have no time/epoch"),
+        (damage, ["--workdir=RUN"], r"metrics\.jsonl:1: not a score"),
+        (None, ["--workdir=RUN", "--epochs=1,7"], r"--epochs=7: .*RUN: 1\.0, 1\.6, 2\.0"),
+        (None, ["--workdir=RUN", "--epochs=one"], r"--epochs=one: write numbers with commas"),
+        (None, ["--workdir=RUN", "--num=0"], r"--num=0: must be 1 or more"),
+        (None, ["--workdir=RUN", "--caption="], r"--caption='': is empty"),
+        (None, ["--workdir=RUN", "--output=RUN"], r"--output=RUN: holds files that are no report"),
+        (None, ["--workdir=RUN", "--output=RUN/config.json"], r"config\.json: is a file"),
+        (
+            without("checkpoints/9", "checkpoints/14", "samples", "eval"),
+            ["--workdir=RUN"],
+            r"RUN: no checkpoint, sheet or score of the GAN's stage yet",
+        ),
+    ],
+)
+def test_what_cannot_be_reported_is_told(
+    change, arguments, message, folders, monkeypatch, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    shutil.copytree(folders / "lstm", run)
+    if change:
+        change(run)
+    arguments = [f"--output={tmp_path}/r", *arguments]
+    with pytest.raises(SystemExit) as caught:
+        run_command(monkeypatch, *(each.replace("RUN", str(run)) for each in arguments))
+    said = capsys.readouterr().err
+    assert caught.value.code == 2 and said.startswith("error: ")
+    assert re.search(message.replace("RUN", re.escape(str(run))), said)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_smoothing_keeps_what_is_level_and_passes_over_what_is_no_number():
+    np.testing.assert_allclose(smooth(np.full(30, 2.5)), 2.5)
+    # Up to 100 points a fifth of the weight is the newest one's: 0.8 falls behind at each.
+    np.testing.assert_allclose(smooth(np.array([1.0, np.nan, 4.0])), [1, 1, (0.8 + 4) / 1.8])
+    assert np.isnan(smooth(np.array([np.inf, 1.0]))).tolist() == [True, False]
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    now = 100.0
+
+    def monotonic(self):
+        return self.now
+
+
+def test_the_pace_leaves_out_compilation_and_pauses(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(pace, "time", clock)
+    measured = pace.Pace(first=4, batch_size=8, steps_per_epoch=5)
+    metrics = {"loss": jnp.zeros(())}
+    clock.now += 60  # The first step compiles.
+    measured.advance(5, metrics)
+    assert "time/seconds_per_epoch" not in measured.scalars(5)
+    clock.now += 3
+    with measured.paused():
+        clock.now += 1000
+    measured.advance(6, metrics)
+    clock.now += 1
+    found = measured.scalars(7)
+    assert found["time/epoch"] == 3 / 5
+    assert found["time/seconds_per_epoch"] == 5 * 4 / 2
+    assert found["time/pictures_per_second"] == 8 * 2 / 4
+    clock.now += 6
+    assert measured.scalars(10)["time/seconds_per_epoch"] == 5 * 6 / 3
+
+
+class Device:
+    def __init__(self, peak):
+        self.peak = peak
+
+    def memory_stats(self):
+        return {"peak_bytes_in_use": self.peak, "bytes_in_use": 1}
+
+
+def test_the_peak_of_memory_is_the_fullest_devices_or_else_the_process(monkeypatch):
+    held = np.ones(2**26, np.uint8)
+    (name, peak), *others = pace.peak_memory().items()
+    assert name == "memory/process_peak_mib" and not others
+    assert (
+        held.nbytes / 2**20
+        < peak
+        < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
+    )
+    monkeypatch.setattr(jax, "local_devices", lambda: [Device(3 * 2**20), Device(5 * 2**20)])
+    assert pace.peak_memory() == {"memory/device_peak_mib": 5.0}
