@@ -21,6 +21,7 @@ from ssagan_jax import prepare
 from ssagan_jax.configuration import default_config, use_data
 from ssagan_jax.data import prepared_writer
 from ssagan_jax.data.builder import SPLITS
+from ssagan_jax.data.formats.listings import numbered
 from ssagan_jax.data.images import DataError, resize_smaller_edge
 from ssagan_jax.data.pipeline import training_batches
 from ssagan_jax.data.prepared import being_written, prepared_builder, set_names, sets_folder
@@ -314,6 +315,27 @@ def test_names_and_sentences_that_no_text_can_hold_do_no_harm(job, tmp_path, pla
     found = records(place)
     assert sorted({**found["train"], **found["validation"]}) == ["1", "2", "3"]
     assert found["validation"].popitem()[1]["captions"][0] == b"half of a pair   here"
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted"),
+    [
+        (("b", "a", "b"), [1, 0, 1]),
+        (("10", "9", "9"), [1, 0, 0]),
+        (("", "", ""), [0, 1, 2]),
+        (("car", "car", "car"), [0, 1, 2]),
+        (("a", "", "b", ""), [0, 3, 1, 5]),
+    ],
+)
+def test_pictures_of_no_known_class_have_one_of_their_own(labels, wanted):
+    assert numbered(labels) == wanted
+
+
+def test_a_set_without_classes_gives_damsm_others_to_tell_apart(job, tmp_path, place):
+    sidecar(tmp_path / "data")
+    assert job()[0] == 0
+    numbers = [int(r["class_id"]) for part in records(place).values() for r in part.values()]
+    assert len(set(numbers)) == 8
 
 
 def test_copies_of_a_picture_stay_on_one_side(job, tmp_path, place):

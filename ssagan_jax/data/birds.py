@@ -10,7 +10,7 @@ from ssagan_jax.data.builder import CaptionedImageBuilder
 from ssagan_jax.data.formats.attngan import BOX_PHOTOS, BOXES, NAMES, SPLITS, AttnGan, text_file
 from ssagan_jax.data.formats.folders import lines_of
 from ssagan_jax.data.formats.item import Item
-from ssagan_jax.data.formats.listings import CLASSES, class_ids
+from ssagan_jax.data.formats.listings import CLASSES, numbered
 from ssagan_jax.data.images import DataError, crop_to_box, open_image, resize_smaller_edge
 
 __all__ = ["Birds", "crop_to_box"]
@@ -46,8 +46,8 @@ class Birds(CaptionedImageBuilder, skip_registration=True):
         root = Path(self.source)
         _check_layout(self.source)
         items = list(AttnGan().items(root))
-        ids = class_ids({item.label for item in items})
-        for item in items:
+        class_ids = numbered([item.label for item in items])
+        for item, class_id in zip(items, class_ids, strict=True):
             if item.split != split:
                 continue
             _check(root, item)
@@ -62,7 +62,7 @@ class Birds(CaptionedImageBuilder, skip_registration=True):
             yield {
                 "image": image,
                 "captions": list(item.captions),
-                "class_id": ids[item.label],
+                "class_id": class_id,
                 "name": item.name,
                 "attributes": {},
             }

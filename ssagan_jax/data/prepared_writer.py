@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ssagan_jax.data import captions, preparation
 from ssagan_jax.data.builder import SPLITS, CaptionedImageBuilder, encoded
 from ssagan_jax.data.formats.item import Item
-from ssagan_jax.data.formats.listings import class_ids
+from ssagan_jax.data.formats.listings import numbered
 from ssagan_jax.data.formats.registry import FORMATS
 from ssagan_jax.data.formats.tfds_sets import TfdsSet
 from ssagan_jax.data.images import DataError
@@ -111,7 +111,8 @@ class Prepared(CaptionedImageBuilder, skip_registration=True):
         self._chosen = {
             entry.index: (entry.name, side) for entry, side in zip(entries, sides, strict=True)
         }
-        self._class_ids = class_ids({entry.label for entry in entries})
+        class_ids = numbered([entry.label for entry in entries])
+        self._class_ids = {e.name: n for e, n in zip(entries, class_ids, strict=True)}
         super().__init__(source=request.source, image_size=request.image_size, data_dir=str(work))
 
     def _encoded_examples(self, split: str) -> Iterator[dict[str, Any]]:
@@ -138,7 +139,7 @@ class Prepared(CaptionedImageBuilder, skip_registration=True):
         example = {
             "image": image,
             "captions": captions.usable(item.captions),
-            "class_id": self._class_ids[item.label],
+            "class_id": self._class_ids[item.name],
             "name": item.name,
             "attributes": {"class": item.label} if item.label else {},
         }

@@ -1,6 +1,7 @@
 """The pickles that list a split's pictures and their classes, in AttnGAN's way."""
 
 import operator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,18 @@ def class_ids(labels: set[str]) -> dict[str, int]:
     except ValueError:
         ordered = sorted(labels)
     return {label: index for index, label in enumerate(ordered)}
+
+
+def numbered(labels: Sequence[str]) -> list[int]:
+    """Each picture's class: the number of its label, or one of its own where it has none.
+
+    DAMSM contrasts a picture with those of other classes alone. Pictures whose class is unknown,
+    and those of a set with one class, must therefore not share a number.
+    """
+    ids = class_ids(set(labels) - {""})
+    if len(ids) == 1:
+        ids = {}
+    return [ids.get(label, len(ids) + place) for place, label in enumerate(labels)]
 
 
 def _plain(root: Path, path: Path) -> Any:
