@@ -125,21 +125,16 @@ class Passes:
     def alike(self) -> np.ndarray:
         """Features of pictures that differ in noise alone: f32[captions, pictures, D]."""
         num = min(_CAPTIONS, len(self._tools.pictures[self._request.split]))
-        found = []
-        for batch, records in self._tools.caption_batches(self._request.split, num):
-            for row in range(len(records)):
-                same = {
-                    name: np.repeat(part[row : row + 1], _PICTURES, 0)
-                    for name, part in batch.items()
-                }
-                # Noise of its own: a scored picture's would show in both.
-                same["number"] = (
-                    self._request.num
-                    + batch["number"][row] * _PICTURES
-                    + np.arange(_PICTURES, dtype=np.int32)
-                )
-                found.append(self._features(same))
-        return np.stack(found)
+        batches = [batch for batch, _ in self._tools.caption_batches(self._request.split, num)]
+        # In one go: what a device sees is filled up to a whole batch.
+        rows = {
+            name: np.repeat(np.concatenate([batch[name] for batch in batches]), _PICTURES, 0)
+            for name in batches[0]
+        }
+        # Noise of its own: a scored picture's would show in both.
+        rows["number"] = self._request.num + np.arange(num * _PICTURES, dtype=np.int32)
+        features = self._features(rows)
+        return features.reshape(num, _PICTURES, features.shape[1])
 
     def _features(self, batch: Batch) -> np.ndarray:
         images = self._tools.paint(self._painting, batch)["image"]
