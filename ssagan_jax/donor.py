@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from ml_collections import ConfigDict
 
 from ssagan_jax.configuration import ConfigError, differences, validate
-from ssagan_jax.data.tokenizer import Tokenizer
+from ssagan_jax.data.tokenizer import Tokenizer, TokenizerError
 from ssagan_jax.trained import open_trained
 from ssagan_jax.training.state import TrainState, build_optimizers, new_state, variables_of
 from ssagan_jax.workdir import Workdir, WorkdirError
@@ -40,7 +40,13 @@ def donor_tokenizer(config: ConfigDict, captions: Iterable[str]) -> Tokenizer:
     """
     tokenizer = Workdir(donor_of(config)).tokenizer()
     for caption in captions:
-        tokenizer.encode(caption, 1)
+        try:
+            tokenizer.encode(caption, 1)
+        except TokenizerError as error:
+            raise TokenizerError(
+                f"{donor_of(config)}: {error}. Its words are all that the run can read; change "
+                "such captions, or train without it"
+            ) from None
     return tokenizer
 
 
