@@ -19,6 +19,7 @@ from ssagan_jax.evaluation.painted import caption_batches
 from ssagan_jax.evaluation.passes import Request
 from ssagan_jax.evaluation.scores import Score, described, read_scores, write_scores
 from ssagan_jax.metrics.features import FeatureNetwork
+from ssagan_jax.training.stages import Stages
 from ssagan_jax.training.state import initial_state
 from ssagan_jax.workdir import Workdir
 
@@ -240,3 +241,10 @@ def test_attributes_count_where_captions_name_them_and_rules_can_read_them():
     assert 3 < len(hits["body"]) < len([car for car in cars if car.color not in ("white", "black")])
     assert np.mean(hits["body"]) > 0.9
     assert attribute_hits(images[:, ::2, ::2], records).keys() == {"color", "facing"}
+
+
+@pytest.mark.parametrize(
+    ("damsm", "step", "has"), [(10, 0, False), (10, 10, False), (10, 11, True), (0, 0, True)]
+)
+def test_a_generator_that_came_trained_is_there_from_step_0_on(damsm, step, has):
+    assert Stages(per_epoch=5, damsm=damsm, total=damsm + 20).has_generator(step) is has

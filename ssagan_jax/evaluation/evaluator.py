@@ -46,7 +46,7 @@ class Evaluator:
         request = request or Request()
         pictures = len(self._instruments.pictures[request.split])
         num = request.num or self._instruments.config.eval.num or pictures
-        step, gan = int(state.step), int(state.step) > self.stages.damsm
+        step, gan = int(state.step), self.stages.has_generator(int(state.step))
         request = dataclasses.replace(request, num=num)
         findings = Round(self._instruments, replicated(state), request).findings(gan)
         return [

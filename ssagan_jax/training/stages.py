@@ -20,6 +20,10 @@ class Stages(NamedTuple):
     damsm: int
     total: int
 
+    def has_generator(self, step: int) -> bool:
+        """Whether the generator was trained at a step; a converted one is from step 0 on."""
+        return step > self.damsm or not self.damsm
+
     def epoch(self, step: int) -> float:
         """Epochs of the GAN's training done at a step."""
         return max(step - self.damsm, 0) / self.per_epoch
