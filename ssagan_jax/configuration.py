@@ -95,9 +95,7 @@ def _image_encoder() -> ConfigDict:
     image = ConfigDict()
     image.name = "cnn"  # "cnn" learns from scratch; "inception_v3" needs `weights` (the paper)
     image.channels = 32  # cnn: width of the first layer
-    image.statistics = (
-        "kept"  # inception_v3: of its batch norms; "batch": of each batch (reference)
-    )
+    image.statistics = "kept"  # inception_v3: of its norms; "batch": of each batch (reference)
     image.weights = ""  # inception_v3: torchvision's file (.pth or .safetensors)
     return image
 
@@ -250,13 +248,17 @@ def validate(config: ConfigDict) -> None:
             f"config.text_encoder.pretrained={text.pretrained!r}, whose weights know only their "
             "own vocabulary"
         )
-    donor = config.train.checkpoint or config.damsm.checkpoint
-    if image.name == "inception_v3" and not image.weights and not donor:
+    if image.name == "inception_v3" and not image.weights and not donor_of(config):
         raise ConfigError(
             "config.image_encoder.weights='': must name torchvision's inception_v3 file where "
             "config.image_encoder.name='inception_v3' (download "
             "inception_v3_google-0cc3c7bd.pth), or set config.image_encoder.name='cnn'"
         )
+
+
+def donor_of(config: ConfigDict) -> str:
+    """The work folder that a run takes weights and tokenizer from; empty for none."""
+    return config.train.checkpoint or config.damsm.checkpoint
 
 
 def steps_of(section: ConfigDict, steps_per_epoch: int) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
-from ssagan_jax.configuration import ConfigError, differences, validate
+from ssagan_jax.configuration import ConfigError, differences, donor_of, validate
 from ssagan_jax.data.tokenizer import Tokenizer, TokenizerError
 from ssagan_jax.trained import open_trained
 from ssagan_jax.training.state import TrainState, build_optimizers, new_state, variables_of
@@ -25,11 +25,6 @@ _SIZES = {
 }
 _ENCODERS = ("tokenizer", "text_encoder", "image_encoder")
 _OWN = ("dropout", "bert_dropout")
-
-
-def donor_of(config: ConfigDict) -> str:
-    """The work folder that a run takes weights and tokenizer from; empty for none."""
-    return config.train.checkpoint or config.damsm.checkpoint
 
 
 def donor_tokenizer(config: ConfigDict, captions: Iterable[str]) -> Tokenizer:

@@ -10,12 +10,11 @@ import numpy as np
 from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
-from ssagan_jax.configuration import validate
+from ssagan_jax.configuration import donor_of, validate
 from ssagan_jax.data.pipeline import Pictures, evaluation_batches, training_batches
 from ssagan_jax.data.sources import open_pictures
 from ssagan_jax.data.tokenizer import Tokenizer, learn_tokenizer, pretrained_tokenizer
 from ssagan_jax.donor import (
-    donor_of,
     donor_state,
     donor_tokenizer,
     with_donor_encoders,

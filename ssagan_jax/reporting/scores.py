@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ssagan_jax.evaluation.scores import COMPARABLE
 from ssagan_jax.failures import InputError
 
 
@@ -55,7 +56,6 @@ _FREE = {"checkpoint", "seed", "versions", "closest", "of_real_pictures"}
 # Features of the run's own encoders: another run has other weights, and so has another epoch.
 _OWN = "of the run"
 _VARIANT = "_torchvision"
-_COMPARABLE_PICTURES = 2048
 
 
 def read_scores(file: Path, split: str) -> dict[int, dict[str, Score]]:
@@ -214,9 +214,9 @@ class ScoreTable:
             for side in ("num_real", "num_generated")
             if name.startswith("fid") and side in score.recipe
         ]
-        if counts and min(counts) < _COMPARABLE_PICTURES:
+        if counts and min(counts) < COMPARABLE:
             notes.append(
-                f"FID is made of {min(counts)} pictures on a side: below {_COMPARABLE_PICTURES:,} "
+                f"FID is made of {min(counts)} pictures on a side: below {COMPARABLE:,} "
                 "it is biased and not comparable across papers; read KID first."
             )
         own = dict.fromkeys(

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from ssagan_jax.configuration import steps_of
+from ssagan_jax.configuration import donor_of, steps_of
 
 
 class Stages(NamedTuple):
@@ -32,6 +32,5 @@ class Stages(NamedTuple):
 def stages_of(config: ConfigDict, num_pictures: int) -> Stages:
     """The stages of a run on so many training pictures; trained encoders need no stage 1."""
     per_epoch = num_pictures // config.train.batch_size
-    trained = config.train.checkpoint or config.damsm.checkpoint
-    damsm = 0 if trained else steps_of(config.damsm, per_epoch)
+    damsm = 0 if donor_of(config) else steps_of(config.damsm, per_epoch)
     return Stages(per_epoch, damsm, damsm + steps_of(config.train, per_epoch))
