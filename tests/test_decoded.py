@@ -1,7 +1,6 @@
 """The file of decoded pictures: what it holds, when it is made, and what becomes of a bad one."""
 
 import errno
-import io
 import json
 import os
 import shutil
@@ -9,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+from counted_source import CountedSource, encoded
 from PIL import Image
 
 from ssagan_jax.data import decoded
@@ -24,27 +24,14 @@ def picture(number):
     return np.random.default_rng(number).integers(0, 256, shape, np.uint8)
 
 
-class Source:
-    """A data source that counts what is read from it."""
+def example(number):
+    captions = [f"café {number} \U0001f426", "a second one"]
+    return encoded(number, picture(number), captions, number)
 
+
+class Source(CountedSource):
     def __init__(self, count=COUNT):
-        self.count = count
-        self.read = []
-
-    def __len__(self):
-        return self.count
-
-    def __getitem__(self, index):
-        self.read.append(index)
-        png = io.BytesIO()
-        Image.fromarray(picture(index)).save(png, format="PNG")
-        return {
-            "image": png.getvalue(),
-            "captions": [f"café {index} \U0001f426".encode(), b"a second one"],
-            "class_id": np.int64(index % 3),
-            "name": f"{index:05d}".encode(),
-            "attributes": json.dumps({"number": str(index)}).encode(),
-        }
+        super().__init__(count, example)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import json
 import grain
 import numpy as np
 import pytest
+from counted_source import CountedSource, encoded
 from PIL import Image
 
 from ssagan_jax.data import pipeline
@@ -32,32 +33,14 @@ def picture(number):
     return image
 
 
-def encoded(number):
-    """An example as a TFDS data source gives it."""
-    png = io.BytesIO()
-    Image.fromarray(picture(number)).save(png, format="PNG")
-    return {
-        "image": png.getvalue(),
-        "captions": [caption.encode() for caption in CAPTIONS[3 * number : 3 * number + 3]],
-        "class_id": np.int64(number % 3),
-        "name": f"{COUNT - 1 - number:05d}".encode(),
-        "attributes": json.dumps({"number": str(number)}).encode(),
-    }
+def example(number):
+    captions = CAPTIONS[3 * number : 3 * number + 3]
+    return encoded(number, picture(number), captions, COUNT - 1 - number)
 
 
-class Source:
-    """A data source that counts what is read from it."""
-
+class Source(CountedSource):
     def __init__(self, count=COUNT):
-        self.count = count
-        self.read = []
-
-    def __len__(self):
-        return self.count
-
-    def __getitem__(self, index):
-        self.read.append(index)
-        return encoded(index)
+        super().__init__(count, example)
 
 
 @pytest.fixture(scope="module")
