@@ -35,6 +35,17 @@ def default_config() -> ConfigDict:
     return config.lock()
 
 
+def config_of(values: dict[str, Any]) -> ConfigDict:
+    """The config of nested values, as `to_dict` gave them; those that it lacks have their default.
+
+    Raises:
+      KeyError, TypeError, ValueError, AttributeError: they are not of this version.
+    """
+    config = default_config()
+    config.update(values)
+    return config
+
+
 def use_data(config: ConfigDict, name: str) -> ConfigDict:
     """The config for "toy_cars", "birds" or data that `ssagan_jax.prepare` named: `config.py:name`.
 

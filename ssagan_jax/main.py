@@ -20,6 +20,15 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir", "", "Folder of the run; runs/NAME or runs/NAME-VARIANT where empty."
 )
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed",
+    None,
+    "Train together with the processes that a TPU slice or Kubernetes runs; it is so without this "
+    "flag where Slurm or Open MPI started several, and with the three flags below.",
+)
+_ADDRESS = flags.DEFINE_string("coordinator_address", None, "HOST:PORT of the first process.")
+_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes.", lower_bound=1)
+_PROCESS = flags.DEFINE_integer("process_id", None, "Of this one, from 0.", lower_bound=0)
 
 
 def default_workdir(config_file: str) -> str:
@@ -67,7 +76,12 @@ def main(argv: list[str]) -> None:
 
         tf.config.set_visible_devices([], "GPU")
         from ssagan_jax import train
-
+        from ssagan_jax.training import processes
+    with processes.leaving(), told():
+        named = (_ADDRESS.value, _PROCESSES.value, _PROCESS.value)
+        several = processes.scheduled() or named != (None, None, None)
+        if _DISTRIBUTED.value or (_DISTRIBUTED.value is None and several):
+            processes.begin(*named)
         train.train(_CONFIG.value, _WORKDIR.value or default_workdir(config_file))
 
 

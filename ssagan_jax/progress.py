@@ -7,6 +7,8 @@ from types import FrameType, TracebackType
 import jax
 from tqdm import tqdm
 
+from ssagan_jax.training.processes import is_first
+
 _SHOWN = {
     "damsm/words": "words",
     "damsm/sentences": "sentences",
@@ -37,6 +39,7 @@ class Bar:
             initial=step - first,
             postfix="compiling, which can take a minute",
             dynamic_ncols=True,
+            disable=not is_first(),
             mininterval=_REFRESH_SECONDS,
             bar_format="{desc} {n_fmt}/{total_fmt} {bar:12} {elapsed} left {remaining}{postfix}",
         )
@@ -103,6 +106,17 @@ class StopSignals:
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+    def asked(self, note: jax.Array | None) -> int:
+        """The signal to stop for, 0 for none.
+
+        Args:
+          note: the largest signal that the processes gave the step before, None for no step. Where
+            there are several, it decides, so that all of them take the same steps.
+        """
+        if jax.process_count() == 1:
+            return self.signal
+        return 0 if note is None else int(note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal:  # A second one does not wait.

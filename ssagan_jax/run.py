@@ -1,7 +1,9 @@
 """A run: all that stays the same from its first step to its last, and how it is opened."""
 
 import dataclasses
+import json
 import logging
+import os
 from typing import Any
 
 import grain
@@ -10,10 +12,15 @@ import numpy as np
 from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
-from ssagan_jax.configuration import donor_of, validate
+from ssagan_jax.configuration import config_of, donor_of, validate
 from ssagan_jax.data.pipeline import Pictures, evaluation_batches, training_batches
 from ssagan_jax.data.sources import open_pictures
-from ssagan_jax.data.tokenizer import Tokenizer, learn_tokenizer, pretrained_tokenizer
+from ssagan_jax.data.tokenizer import (
+    Tokenizer,
+    learn_tokenizer,
+    pretrained_tokenizer,
+    tokenizer_of,
+)
 from ssagan_jax.donor import (
     donor_state,
     donor_tokenizer,
@@ -27,6 +34,13 @@ from ssagan_jax.trained import state_shapes
 from ssagan_jax.training.checkpoints import Checkpoints
 from ssagan_jax.training.parallel import check_batch_size
 from ssagan_jax.training.pretrained import with_pretrained_sizes, with_pretrained_weights
+from ssagan_jax.training.processes import (
+    check_same,
+    from_first,
+    is_first,
+    together,
+    told_by_first,
+)
 from ssagan_jax.training.state import (
     Optimizers,
     TrainState,
@@ -44,6 +58,8 @@ class Run:
     Attributes:
       damsm_steps: steps of stage 1.
       total_steps: steps of both stages.
+      batches: this process's rows of them.
+      checkpoints: None in all processes but the first.
       painter: for sheets, on one device.
       evaluator: for scores, on all devices.
       sample: the fixed captions of the sheets: a batch, its noise and its records.
@@ -56,7 +72,7 @@ class Run:
     damsm_steps: int
     total_steps: int
     batches: grain.DatasetIterator
-    checkpoints: Checkpoints
+    checkpoints: Checkpoints | None
     painter: Painter
     evaluator: Evaluator
     sample: tuple[dict[str, np.ndarray], np.ndarray, list[dict[str, Any]]]
@@ -64,12 +80,25 @@ class Run:
     def score(self, state: TrainState) -> list[Score]:
         """Scores of a state, which are lines of eval/metrics.jsonl then."""
         scores = self.evaluator(state)
-        write_scores(self.workdir, scores)
+        if is_first():
+            write_scores(self.workdir, scores)
         return scores
+
+    def save(self, state: TrainState) -> None:
+        """Starts to write a checkpoint."""
+        if self.checkpoints:
+            self.checkpoints.save(state, self.batches)
+
+    def wait(self) -> None:
+        """Waits until the checkpoints are on disk."""
+        if self.checkpoints:
+            self.checkpoints.wait()
 
 
 def open_run(config: ConfigDict, workdir: str) -> tuple[Run, TrainState]:
     """Opens a run where its work folder stands, or a new one, which gets its config and tokenizer.
+
+    Only the first process of several looks into the folder; the others learn from it.
 
     Raises:
       InputError: config, data, devices or folder cannot serve; nothing is written then.
@@ -77,19 +106,31 @@ def open_run(config: ConfigDict, workdir: str) -> tuple[Run, TrainState]:
     validate(config)
     check_batch_size(config.train.batch_size)
     folder = Workdir(workdir)
+    told = told_by_first(lambda: json.dumps(_sized(config, folder).to_dict()))
+    config = config_of(json.loads(told))
+    pictures = together(lambda: open_pictures(config))
+    told = told_by_first(lambda: _tokenizer(config, folder, pictures["train"]).text())
+    tokenizer = tokenizer_of(told)
+    # Nothing is written before all that could be refused was looked at.
+    state = together(lambda: _state(config, folder, tokenizer))
+    run = together(lambda: _prepare(config, folder, pictures, tokenizer))
+    if jax.process_count() > 1:
+        check_same("pictures, captions or Inception weights", run.evaluator.digest())
+    state = from_first(together(lambda: _restored(run) if state is None else state))
+    position = told_by_first(lambda: json.dumps(run.batches.get_state()))
+    if not is_first():
+        run.batches.set_state(json.loads(position))
+    return run, state
+
+
+def _sized(config: ConfigDict, folder: Workdir) -> ConfigDict:
+    """The config with the sizes of the networks that it starts from, if it fits the folder."""
     if config.train.checkpoint:
         config = with_donor_sizes(config, folder if folder.checkpoint_steps() else None)
     else:
         config = with_pretrained_sizes(config)
     folder.check_config(config)
-    pictures = open_pictures(config)
-    tokenizer = _tokenizer(config, folder, pictures["train"])
-    # Nothing is written before all that could be refused was looked at.
-    state = None if folder.checkpoint_steps() else _first_state(config, folder, tokenizer)
-    run = _prepare(config, folder, pictures, tokenizer)
-    if state is None:
-        state = run.checkpoints.restore(state_shapes(config, tokenizer), run.batches)
-    return run, state
+    return config
 
 
 def _tokenizer(config: ConfigDict, folder: Workdir, pictures: Pictures) -> Tokenizer:
@@ -105,6 +146,19 @@ def _tokenizer(config: ConfigDict, folder: Workdir, pictures: Pictures) -> Token
     return learn_tokenizer(config.tokenizer.kind, captions, config.tokenizer.vocab_size)
 
 
+def _state(config: ConfigDict, folder: Workdir, tokenizer: Tokenizer) -> TrainState | None:
+    """The state of a new run, None where the folder has one; in other processes, its form."""
+    if not is_first():
+        return jax.tree.map(
+            lambda leaf: np.zeros(leaf.shape, leaf.dtype), state_shapes(config, tokenizer)
+        )
+    return None if folder.checkpoint_steps() else _first_state(config, folder, tokenizer)
+
+
+def _restored(run: Run) -> TrainState:
+    return run.checkpoints.restore(state_shapes(run.config, run.tokenizer), run.batches)
+
+
 def _prepare(
     config: ConfigDict, folder: Workdir, pictures: dict[str, Pictures], tokenizer: Tokenizer
 ) -> Run:
@@ -118,13 +172,18 @@ def _prepare(
         random_flip=data.random_flip,
         batch_size=config.train.batch_size,
         seed=config.seed,
+        share=(jax.process_index(), jax.process_count()),
     )
     evaluator = Evaluator(config, pictures, tokenizer)
     stages = evaluator.stages
     sample = _sample(config, pictures["validation"], tokenizer)
-    folder.write_config(config)
-    _log_to(folder)
-    folder.write_tokenizer(tokenizer)
+    checkpoints = None
+    if is_first():
+        folder.write_config(config)
+        folder.write_tokenizer(tokenizer)
+        keep = config.log.keep_checkpoints
+        checkpoints = Checkpoints(folder.checkpoints, keep, tokenizer.digest)
+    _log_to(folder.log if is_first() else os.devnull)
     return Run(
         config=config,
         workdir=folder,
@@ -133,7 +192,7 @@ def _prepare(
         damsm_steps=stages.damsm,
         total_steps=stages.total,
         batches=batches,
-        checkpoints=Checkpoints(folder.checkpoints, config.log.keep_checkpoints, tokenizer.digest),
+        checkpoints=checkpoints,
         painter=Painter(build_networks(config, tokenizer.vocabulary)),
         evaluator=evaluator,
         sample=sample,
@@ -171,9 +230,9 @@ def _first_state(config: ConfigDict, folder: Workdir, tokenizer: Tokenizer) -> T
     return state
 
 
-def _log_to(workdir: Workdir) -> None:
-    """The libraries' messages go to the folder's log; the terminal keeps the progress bar."""
-    handler = logging.FileHandler(workdir.log)
+def _log_to(file: str | os.PathLike[str]) -> None:
+    """The libraries' messages go to a file; the terminal keeps the progress bar."""
+    handler = logging.FileHandler(file)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = absl_logging.get_absl_logger()
     logger.handlers = [handler]

@@ -7,13 +7,15 @@ import numpy as np
 from clu import metric_writers, parameter_overview, periodic_actions
 from ml_collections import ConfigDict
 
+from ssagan_jax.bad_steps import BadSteps
 from ssagan_jax.configuration import flat
 from ssagan_jax.evaluation.scores import described, read_scores
 from ssagan_jax.pace import Pace
 from ssagan_jax.painting import grey, sheet
 from ssagan_jax.progress import Bar, StopSignals
 from ssagan_jax.run import Run, open_run
-from ssagan_jax.training.parallel import AXIS, Step, parallel, replicated
+from ssagan_jax.training.parallel import AXIS, ParallelStep, on_one_device, replicated
+from ssagan_jax.training.processes import from_first, is_first, say
 from ssagan_jax.training.state import TrainState, begin_gan_stage, build_networks
 from ssagan_jax.training.steps import Steps
 
@@ -22,7 +24,8 @@ def train(config: ConfigDict, workdir: str) -> None:
     """Trains both stages, from where the work folder stands to the end.
 
     Raises:
-      InputError: config, data, devices or folder cannot serve; before training starts.
+      InputError: config, data, devices or folder cannot serve, before training starts; or its
+        losses are no longer finite.
     """
     run, state = open_run(config, workdir)
     if int(state.step) < run.total_steps:
@@ -32,52 +35,65 @@ def train(config: ConfigDict, workdir: str) -> None:
 
 def _train(run: Run, state: TrainState) -> TrainState:
     """Takes the steps that are left, then leaves a checkpoint, a sheet and scores."""
-    writer = metric_writers.create_default_writer(str(run.workdir.path))
-    for name in ("encoders", "generator", "discriminator"):
-        parameter_overview.log_parameter_overview(getattr(state, name), msg=f"{name}:")
-    writer.write_hparams(flat(run.config))
-    devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
-    writer.write_texts(int(state.step), {"devices": devices})
+    writer = _writer(run, state)
     networks = build_networks(run.config, run.tokenizer.vocabulary, AXIS)
     steps = Steps(run.config, networks, run.optimizers, AXIS)
-    print(
-        f"training in {run.workdir.path}: {run.damsm_steps} encoder steps, then "
-        f"{run.total_steps - run.damsm_steps} GAN steps, on {jax.local_device_count()} "
-        f"{jax.local_devices()[0].platform} device(s); now at step {int(state.step)}",
-        flush=True,
-    )
-    state = replicated(state)
-    with StopSignals() as stop:
-        if int(state.step) < run.damsm_steps:
-            state = _stage(run, state, parallel(steps.encoders), "encoders", writer, stop)
-        if int(state.step) == run.damsm_steps:
-            state = replicated(begin_gan_stage(state, run.optimizers))
-        if not stop.signal:
-            state = _stage(run, state, parallel(steps.gan), "gan", writer, stop)
-    run.checkpoints.save(state, run.batches)
-    run.checkpoints.wait()
-    if stop.signal:
+    state, asked = replicated(state), 0
+    try:
+        with StopSignals() as stop:
+            if int(state.step) < run.damsm_steps:
+                step_fn = ParallelStep(steps.encoders)
+                state, asked = _stage(run, state, step_fn, "encoders", writer, stop)
+            if int(state.step) == run.damsm_steps:
+                state = replicated(begin_gan_stage(on_one_device(state), run.optimizers))
+            if not asked:
+                state, asked = _stage(run, state, ParallelStep(steps.gan), "gan", writer, stop)
+        run.save(state)
+    finally:
+        run.wait()
+    if asked:
         writer.close()
-        print(f"stopped at step {int(state.step)}, saved; the same command goes on from there")
-        sys.exit(128 + stop.signal)
+        say(f"stopped at step {int(state.step)}, saved; the same command goes on from there")
+        sys.exit(128 + asked)
     _write_scores(run, state, writer)
     writer.close()
     return state
 
 
+def _writer(run: Run, state: TrainState) -> metric_writers.MetricWriter:
+    """The writer of scalars and pictures, which tells about the run; empty but in one process."""
+    writer = metric_writers.create_default_writer(
+        str(run.workdir.path), just_logging=not is_first()
+    )
+    for name in ("encoders", "generator", "discriminator"):
+        parameter_overview.log_parameter_overview(getattr(state, name), msg=f"{name}:")
+    writer.write_hparams(flat(run.config))
+    devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
+    writer.write_texts(int(state.step), {"devices": devices})
+    processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    say(
+        f"training in {run.workdir.path}: {run.damsm_steps} encoder steps, then "
+        f"{run.total_steps - run.damsm_steps} GAN steps, on {jax.device_count()} "
+        f"{jax.devices()[0].platform} device(s){processes}; now at step {int(state.step)}"
+    )
+    return writer
+
+
 def _stage(
     run: Run,
     state: TrainState,
-    step_fn: Step,
+    step_fn: ParallelStep,
     name: str,
     writer: metric_writers.MetricWriter,
     stop: StopSignals,
-) -> TrainState:
-    """Takes one stage's steps, until it ends or is asked to stop."""
+) -> tuple[TrainState, int]:
+    """Takes one stage's steps, until it ends or is asked to stop by a signal, which it returns."""
     log, step = run.config.log, int(state.step)
+    asked, note = 0, None
     first, last = (0, run.damsm_steps) if name == "encoders" else (run.damsm_steps, run.total_steps)
     batch_size = run.config.train.batch_size
     pace = Pace(first, batch_size, run.evaluator.stages.per_epoch)
+    bad_steps = BadSteps(run.config.train.max_bad_steps)
     hooks = []
     if log.profile:
         hooks.append(
@@ -86,13 +102,15 @@ def _stage(
             )
         )
     with Bar(name, first, step, last, batch_size) as bar:
-        while step < last and not stop.signal:
-            previous = bar.metrics
-            state, metrics = step_fn(state, next(run.batches))
+        while step < last and not asked:
+            previous, earlier = bar.metrics, note
+            state, metrics, note = step_fn(state, next(run.batches), stop.signal)
             step += 1
             # The step before has ended by now, so reading it does not make the device wait.
+            bad_steps.look(step - 1, previous)
             if (step - 1) % log.scalars_every == 0:
                 pace.write(writer, step - 1, previous)
+            asked = stop.asked(earlier)
             bar.advance(metrics)
             pace.advance(step, metrics)
             for hook in hooks:
@@ -105,9 +123,10 @@ def _stage(
                     _write_scores(run, state, writer)
             if step % log.checkpoint_every == 0 and step < last:
                 with pace.paused():
-                    run.checkpoints.save(state, run.batches)
+                    run.save(state)
+        bad_steps.look(step, bar.metrics)
         pace.write(writer, step, bar.metrics)
-    return state
+    return state, asked or stop.asked(note)
 
 
 def _write_scores(run: Run, state: TrainState, writer: metric_writers.MetricWriter) -> None:
@@ -117,8 +136,10 @@ def _write_scores(run: Run, state: TrainState, writer: metric_writers.MetricWrit
 
 def _write_sheet(run: Run, state: TrainState, writer: metric_writers.MetricWriter) -> None:
     """Caption, real picture, generated picture and last mask, as a PNG and for TensorBoard."""
+    if not is_first():
+        return
     batch, noise, records = run.sample
-    images, masks = run.painter(state, batch["tokens"], batch["mask"], noise)
+    images, masks = run.painter(on_one_device(state), batch["tokens"], batch["mask"], noise)
     captions = [record["captions"][0] for record in records]
     last = [grey(mask) for mask in masks[-1]] if masks else [image * 0 for image in images]
     rows = list(zip(captions, zip(batch["image"], images, last, strict=True), strict=True))
@@ -133,6 +154,8 @@ def _write_sheet(run: Run, state: TrainState, writer: metric_writers.MetricWrite
 
 def _tell_results(run: Run, state: TrainState) -> None:
     """Prints the scores, computed now if an earlier end kept them from it, and the sheet."""
-    scores = read_scores(run.workdir, run.total_steps, "validation") or run.score(state)
-    print(described(scores))
-    print(f"trained {run.total_steps} steps; sample sheet: {run.workdir.sheet(run.total_steps)}")
+    scores = read_scores(run.workdir, run.total_steps, "validation") if is_first() else []
+    if not from_first(np.asarray(bool(scores))):
+        scores = run.score(state)
+    say(described(scores))
+    say(f"trained {run.total_steps} steps; sample sheet: {run.workdir.sheet(run.total_steps)}")

@@ -18,7 +18,7 @@ from pathlib import Path
 import safetensors
 from ml_collections import ConfigDict
 
-from ssagan_jax.configuration import default_config, differences
+from ssagan_jax.configuration import config_of, differences
 from ssagan_jax.data.tokenizer import Tokenizer, load_tokenizer
 from ssagan_jax.failures import InputError
 
@@ -90,9 +90,7 @@ class Workdir:
           WorkdirError: the folder holds no run, or one of another version of the project.
         """
         try:
-            values = json.loads(self._config.read_text(encoding="utf-8"))
-            config = default_config()
-            config.update(values)
+            return config_of(json.loads(self._config.read_text(encoding="utf-8")))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise WorkdirError(
                 f"--workdir={self.path}: no trained model here (config.json is missing); train "
@@ -100,7 +98,6 @@ class Workdir:
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise WorkdirError(f"{self._config}: not a config of this version ({error})") from error
-        return config
 
     def checkpoint_steps(self) -> list[int]:
         """Steps of the checkpoints, in order."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ssagan_jax.training.checkpoints import CheckpointError, Checkpoints
-from ssagan_jax.training.parallel import parallel, replicated
+from ssagan_jax.training.parallel import ParallelStep, replicated
 
 DIGEST = "0123456789abcdef"
 
@@ -220,14 +220,14 @@ def test_steps_that_take_over_the_buffers_do_not_reach_the_file(tmp_path):
     def add_one(state, batch):
         return jax.tree.map(lambda leaf: leaf + jnp.ones_like(leaf), state), {}
 
-    step = parallel(add_one)
+    step = ParallelStep(add_one)
     batch = {"image": np.zeros((8, 1), np.float32)}
-    state, _ = step(replicated(make_state(6, 7)), batch)
+    state, _, _ = step(replicated(make_state(6, 7)), batch)
     wanted = bits(state)
     checkpoints = Checkpoints(tmp_path, 1, DIGEST)
     checkpoints.save(state, make_position())
     for _ in range(3):
-        state, _ = step(state, batch)
+        state, _, _ = step(state, batch)
     jax.block_until_ready(state)
     checkpoints.wait()
     assert bits(checkpoints.restore(shapes(make_state(0)))) == wanted

@@ -119,7 +119,7 @@ def test_scores_do_not_depend_on_batch_size_or_devices(
     devices = jax.local_devices()
     found = []
     for count, size in ((4, 8), (1, 5)):
-        monkeypatch.setattr(jax, "local_devices", lambda count=count: devices[:count])
+        monkeypatch.setattr(jax, "devices", lambda count=count: devices[:count])
         chosen = with_eval(config, inception_weights=colors, batch_size=size)
         found.append(by_name(Evaluator(chosen, pictures, tokenizer)(state)))
     first, second = found

@@ -16,7 +16,7 @@ LAYERS = (
     {"main"},
     {"train", "evaluate", "sample", "convert", "prepare", "report"},
     {"evaluation", "reporting", "run"},
-    {"donor", "pace", "painting", "progress", "pytorch_weights", "trained", "workdir"},
+    {"bad_steps", "donor", "pace", "painting", "progress", "pytorch_weights", "trained", "workdir"},
     {"training", "data", "metrics"},
     {"models"},
 )

@@ -251,7 +251,7 @@ def test_rows_do_not_depend_on_batch_size_or_devices(rng, monkeypatch):
     wanted = np.tanh(images.reshape(11, -1) / 255 @ weights["kernel"])
     devices = jax.local_devices()
     for count in (1, 2, 4):
-        monkeypatch.setattr(jax, "local_devices", lambda count=count: devices[:count])
+        monkeypatch.setattr(jax, "devices", lambda count=count: devices[:count])
         for size in (3, 8):
             run, variables = parallel_rows(look, size), replicated(weights)
             # The last part is smaller than a batch.

@@ -119,19 +119,21 @@ class Run:
         self.devices, self.double = jax.local_devices()[:devices], double
         with self.here():
             self.parallel = {
-                name: parallel.parallel(getattr(self.steps, name)) for name in ("encoders", "gan")
+                name: parallel.ParallelStep(getattr(self.steps, name))
+                for name in ("encoders", "gan")
             }
 
     @contextlib.contextmanager
     def here(self):
         with precision(self.double), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(jax, "local_devices", lambda: self.devices)
+            patch.setattr(jax, "devices", lambda: self.devices)
             yield
 
     def take(self, name, current, batch):
         with self.here():
             current = doubled(current) if self.double else current
-            return jax.device_get(self.parallel[name](parallel.replicated(current), batch))
+            found = self.parallel[name](parallel.replicated(current), batch)
+            return jax.device_get(found[:2])
 
     def train(self, current, batches):
         """A step of stage 1 on each batch, then one of stage 2 on each: state and all metrics."""
@@ -468,9 +470,11 @@ def test_devices_change_nothing(after_training, measured, devices, double, bound
 
 def test_devices_must_share_the_batch_evenly():
     parallel.check_batch_size(8)
-    with pytest.raises(parallel.DeviceError, match="batch_size=6: .* 4 devices here; 4 or 8 would"):
+    with pytest.raises(
+        parallel.DeviceError, match="batch_size=6: .* 4 devices of this run; 4 or 8 would"
+    ):
         parallel.check_batch_size(6)
-    with pytest.raises(parallel.DeviceError, match="batch_size=2: .* 4 devices here; 4 would"):
+    with pytest.raises(parallel.DeviceError, match="batch_size=2: .* 4 devices .*; 4 would"):
         parallel.check_batch_size(2)
 
 

@@ -109,15 +109,20 @@ def training_batches(
     random_flip: bool,
     batch_size: int,
     seed: int,
+    share: tuple[int, int] = (0, 1),
 ) -> grain.DatasetIterator:
     """Endless shuffled batches, whose iterator's position can be saved with a checkpoint.
 
     Each time a picture comes up it is cropped and flipped anew and comes with a random one of its
-    captions. Epochs follow each other without a gap.
+    captions. Epochs follow each other without a gap. The position is the number of batches taken,
+    whatever the share.
+
+    Args:
+      share: (k, n): of every batch the k-th part of n, from 0; n divides the batch size.
 
     Returns:
-      An iterator over dicts: image u8[B, S, S, 3], tokens i32[B, T], mask bool[B, T] and
-      class_id i32[B].
+      An iterator over dicts: image u8[B / n, S, S, 3], tokens i32[B / n, T], mask bool[B / n, T]
+      and class_id i32[B / n].
 
     Raises:
       DataError: there are fewer pictures than a batch takes.
@@ -139,8 +144,9 @@ def training_batches(
         }
 
     dataset = grain.MapDataset.source(pictures).seed(seed).shuffle().repeat()
-    dataset = dataset.random_map(example).batch(batch_size)
-    return iter(dataset.to_iter_dataset(READING))
+    index, count = share
+    parts = dataset.random_map(example).batch(batch_size // count)
+    return iter(parts[index::count].to_iter_dataset(READING))
 
 
 def evaluation_batches(

@@ -117,17 +117,25 @@ class Tokenizer:
     @property
     def digest(self) -> str:
         """SHA-256 of the tokenizer's file."""
-        return hashlib.sha256(self._text().encode()).hexdigest()
+        return hashlib.sha256(self.text().encode()).hexdigest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the tokenizer to a JSON file."""
         with open(path, "w", encoding="utf-8") as file:
-            file.write(self._text())
+            file.write(self.text())
 
-    def _text(self) -> str:
+    def text(self) -> str:
+        """The tokenizer's file."""
         backend = json.loads(self._backend.to_str())
         content = {"kind": self.kind, "learned": self.learned, "tokenizer": backend}
         return json.dumps(content, ensure_ascii=False, sort_keys=True)
+
+
+def tokenizer_of(text: str) -> Tokenizer:
+    """The tokenizer whose file `Tokenizer.text` gave; any exception where it did not."""
+    content = json.loads(text)
+    backend = tokenizers.Tokenizer.from_str(json.dumps(content["tokenizer"]))
+    return Tokenizer(content["kind"], backend, content["learned"])
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
@@ -138,9 +146,7 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     """
     try:
         with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-        backend = tokenizers.Tokenizer.from_str(json.dumps(content["tokenizer"]))
-        return Tokenizer(content["kind"], backend, content["learned"])
+            return tokenizer_of(file.read())
     except FileNotFoundError as error:
         raise TokenizerError(f"{path}: no tokenizer here; train a model first") from error
     except OSError:

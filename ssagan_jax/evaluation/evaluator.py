@@ -1,6 +1,8 @@
 """The one evaluator of a run: a trained state in, scores out, in training as afterwards."""
 
 import dataclasses
+import hashlib
+import json
 
 from ml_collections import ConfigDict
 
@@ -34,6 +36,18 @@ class Evaluator:
         self._instruments = build_instruments(config, pictures, tokenizer)
         self.stages = stages_of(config, len(pictures["train"]))
         self.knows_inception = self._instruments.inception is not None
+
+    def digest(self) -> str:
+        """SHA-256 of what is scored, and with what: texts of all pictures, Inception weights."""
+        digest = hashlib.sha256()
+        for split, pictures in sorted(self._instruments.pictures.items()):
+            digest.update(f"{split} {len(pictures)}".encode())
+            for index in range(len(pictures)):
+                record = pictures.text(index)
+                digest.update(json.dumps([record["name"], record["captions"]]).encode())
+        if self._instruments.inception:
+            digest.update(self._instruments.inception.recipe["weights_sha256"].encode())
+        return digest.hexdigest()
 
     def is_due(self, step: int) -> bool:
         """Whether `config.eval.every_epochs` asks for scores after a step that is not the last."""

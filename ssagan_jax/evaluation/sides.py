@@ -13,6 +13,7 @@ import numpy as np
 from ssagan_jax.metrics.features import Kept
 from ssagan_jax.metrics.frechet import Moments
 from ssagan_jax.metrics.inception_weights import cache_folder
+from ssagan_jax.training.processes import all_have
 
 # Bounds memory (80 MB of 2048 features) and the time of scores that compare all with all.
 KEPT = 10_000
@@ -74,7 +75,8 @@ def cached_side(
     """
     key = hashlib.sha256(json.dumps([recipe, num, KEPT], sort_keys=True).encode()).hexdigest()
     file = cache_folder() / "statistics" / f"{key[:32]}.npz"
-    if file.exists():
+    # The features are computed by all processes together, so by all or by none.
+    if all_have(file.exists()):
         return Side.load(file, num)
     side = Side(num)
     for features in parts():

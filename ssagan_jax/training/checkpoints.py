@@ -27,6 +27,16 @@ def _layout(state: PyTree) -> dict[str, str]:
     }
 
 
+def _alone() -> ocp.options.MultiprocessingOptions:
+    """This process waits for no other: the state is the same in all, and one of them writes it."""
+    if jax.process_count() == 1:
+        return ocp.options.MultiprocessingOptions()
+    index = jax.process_index()
+    return ocp.options.MultiprocessingOptions(
+        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process{index}"
+    )
+
+
 class Checkpoints:
     """The checkpoints of one run, written in the background.
 
@@ -45,11 +55,14 @@ class Checkpoints:
         self._folder = Path(folder).absolute()
         self._tokenizer = tokenizer
         reading = keep is None
+        if not reading:
+            self._folder.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
-            create=not reading,
+            create=False,
             read_only=reading,
             cleanup_tmp_directories=not reading,
+            multiprocessing_options=_alone(),
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 

@@ -1,6 +1,7 @@
 """Data parallelism: the only home of `jax.pmap`.
 
-The state has no device axis: it goes in and comes out replicated, and only the batch is split.
+The state has no device axis: it goes in and comes out replicated, and only the batch is split. With
+several processes each has some of the devices and gives their rows of the batch.
 """
 
 from collections.abc import Callable
@@ -8,13 +9,16 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from ssagan_jax.failures import InputError
 
 # The mapped axis over which the global batch is split.
 AXIS = "batch"
 
-Step = Callable[[Any, dict[str, jax.Array]], tuple[Any, dict[str, jax.Array]]]
+Metrics = dict[str, jax.Array]
+Step = Callable[[Any, dict[str, jax.Array]], tuple[Any, Metrics]]
 Rows = Callable[[Any, dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 
@@ -23,50 +27,105 @@ class DeviceError(InputError):
 
 
 def check_batch_size(batch_size: int) -> None:
-    """Refuses a global batch that this machine's devices cannot share evenly.
+    """Refuses a global batch that all devices cannot share evenly.
 
     Raises:
       DeviceError: with both numbers and the sizes that would do.
     """
-    devices = jax.local_device_count()
+    devices = len(jax.devices())
     if batch_size % devices:
         below = batch_size // devices * devices
         sizes = [size for size in (below, below + devices) if size]
         raise DeviceError(
             f"config.train.batch_size={batch_size}: must be divisible by the {devices} devices "
-            f"here; {' or '.join(map(str, sizes))} would do"
+            f"of this run; {' or '.join(map(str, sizes))} would do"
         )
 
 
+def _sharding(*axes: str) -> NamedSharding:
+    return NamedSharding(jax.sharding.Mesh(jax.devices(), (AXIS,)), PartitionSpec(*axes))
+
+
+def _own_devices() -> int:
+    """How many of the devices are this process's."""
+    return sum(device.process_index == jax.process_index() for device in jax.devices())
+
+
 def replicated(state: Any) -> Any:
-    """The state laid on all devices of this machine, as `parallel` steps return it.
+    """The state laid on all devices, as `parallel` steps return it.
 
-    A step that is given anything else compiles twice: for that, and for what it returned.
+    A step that is given anything else compiles twice: for that, and for what it returned. Every
+    process gives the same.
     """
-    mesh = jax.sharding.Mesh(jax.local_devices(), (AXIS,))
-    return jax.device_put(state, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+    sharding = _sharding()
+    if jax.process_count() == 1:
+        return jax.device_put(state, sharding)
+
+    def lay(leaf: Any) -> jax.Array:
+        host = np.asarray(leaf)
+        # A copy for each device: a step overwrites what it is given.
+        return jax.make_array_from_callback(host.shape, sharding, lambda _: host.copy())
+
+    return jax.tree.map(lay, state)
 
 
-def parallel(step: Step) -> Step:
-    """Runs a step (state, batch) -> (state, metrics) on all devices of this machine.
+def on_one_device(state: Any) -> Any:
+    """A replicated state as this process's first device has it, for computations without others."""
+    return jax.tree.map(
+        lambda leaf: leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf, state
+    )
+
+
+class ParallelStep:
+    """A step (state, batch) -> (state, metrics) on all devices.
 
     The step sees a replicated state and its device's rows of the batch, and must return the same
     state and metrics on every device. The given state is donated.
     """
-    devices = jax.local_devices()
-    mapped = jax.pmap(
-        step,
-        axis_name=AXIS,
-        in_axes=(None, 0),
-        out_axes=(None, None),
-        devices=devices,
-        donate_argnums=(0,),
-    )
 
-    def run(state: Any, batch: dict[str, jax.Array]) -> tuple[Any, dict[str, jax.Array]]:
-        return mapped(state, _split(batch, len(devices)))
+    def __init__(self, step: Step) -> None:
+        def with_note(state: Any, batch: dict[str, jax.Array], note: jax.Array) -> Any:
+            return *step(state, batch), lax.pmax(note, AXIS)
 
-    return run
+        self._devices = _own_devices()
+        self._rows = _sharding(AXIS)
+        self._mapped = jax.pmap(
+            with_note,
+            axis_name=AXIS,
+            in_axes=(None, 0, 0),
+            out_axes=None,
+            devices=jax.devices(),
+            donate_argnums=(0,),
+        )
+        self._compiled: jax.stages.Compiled | None = None
+
+    def compiled(self, state: Any, batch: dict[str, np.ndarray]) -> jax.stages.Compiled:
+        """The step compiled for a state and a batch like these, once."""
+        if self._compiled is None:
+            self._compiled = self._mapped.lower(state, *self._inputs(batch, 0)).compile()
+        return self._compiled
+
+    def __call__(
+        self, state: Any, batch: dict[str, np.ndarray], note: int = 0
+    ) -> tuple[Any, Metrics, jax.Array]:
+        """Takes a step.
+
+        Args:
+          state: replicated.
+          batch: this process's rows of the batch.
+          note: a number of this process.
+
+        Returns:
+          The state after it, its metrics, and the largest note of all processes.
+        """
+        return self.compiled(state, batch)(state, *self._inputs(batch, note))
+
+    def _inputs(self, batch: dict[str, np.ndarray], note: int) -> Any:
+        rows = _split(batch, self._devices), np.full(self._devices, note, np.int32)
+        return jax.tree.map(self._lay, rows)
+
+    def _lay(self, rows: np.ndarray) -> jax.Array:
+        return jax.make_array_from_process_local_data(self._rows, np.asarray(rows))
 
 
 def parallel_rows(
@@ -75,31 +134,34 @@ def parallel_rows(
     """Runs a function of variables and rows, which treats each row alone, on all devices.
 
     Rows go in by `batch_size`, filled up to one size that the devices share evenly, so that it is
-    compiled once. What comes back is on the host and has as many rows as went in.
+    compiled once. What comes back is on the host and has as many rows as went in. Every process
+    gives the same and gets the same; each computes its devices' share.
     """
-    devices = jax.local_devices()
-    size = -(-batch_size // len(devices)) * len(devices)
-    mapped = jax.pmap(function, axis_name=AXIS, in_axes=(None, 0), devices=devices)
+    devices, own = len(jax.devices()), _own_devices()
+    size = -(-batch_size // devices) * devices
+    first = jax.process_index() * own * (size // devices)
+
+    def gathered(variables: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        return lax.all_gather(function(variables, rows), AXIS, tiled=True)
+
+    mapped = jax.pmap(
+        gathered, axis_name=AXIS, in_axes=(None, 0), out_axes=None, devices=jax.devices()
+    )
 
     def run(variables: Any, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         count = len(next(iter(batch.values())))
         parts = []
         for start in range(0, count, size):
             places = np.minimum(np.arange(start, start + size), count - 1)
+            places = places[first : first + size // devices * own]
             filled = {name: np.asarray(rows)[places] for name, rows in batch.items()}
-            found = mapped(variables, _split(filled, len(devices)))
-            parts.append(jax.tree.map(_joined, found))
+            parts.append(jax.tree.map(np.asarray, mapped(variables, _split(filled, own))))
         return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
 
     return run
 
 
-def _joined(rows: jax.Array) -> np.ndarray:
-    """Rows [devices, b, ...] as [devices * b, ...]."""
-    return np.asarray(rows).reshape(-1, *rows.shape[2:])
-
-
-def _split(batch: dict[str, jax.Array], devices: int) -> dict[str, jax.Array]:
+def _split(batch: dict[str, np.ndarray], devices: int) -> dict[str, np.ndarray]:
     """Rows [B, ...] as [devices, B / devices, ...]."""
     return {
         name: rows.reshape(devices, rows.shape[0] // devices, *rows.shape[1:])
