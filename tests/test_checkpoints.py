@@ -1,5 +1,7 @@
 """Checkpoints come back bit for bit, and only where they belong."""
 
+import errno
+import json
 import os
 import re
 import shutil
@@ -11,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssagan_jax.training.checkpoints import CheckpointError, Checkpoints
+from ssagan_jax.training.checkpoints import CheckpointError, Checkpoints, DamagedCheckpoint
 from ssagan_jax.training.parallel import ParallelStep, replicated
 
 DIGEST = "0123456789abcdef"
@@ -249,15 +251,148 @@ def test_what_a_killed_run_left_half_written_is_ignored_and_cleared(folder, tmp_
     assert bits(reading(tmp_path / "run").restore(shapes(make_state(0)))) == bits(make_state(8, 8))
 
 
-@pytest.mark.parametrize("item", ["meta", "state"])
-def test_a_damaged_checkpoint_is_told_with_those_that_could_be_used(folder, tmp_path, item):
-    shutil.copytree(folder, tmp_path / "run")
-    shutil.rmtree(tmp_path / "run/5" / item)
-    (tmp_path / "run/5" / item).mkdir()
-    checkpoints = reading(tmp_path / "run")
-    with pytest.raises(CheckpointError, match=r"run/5: damaged .*\[2, 5\]"):
-        checkpoints.restore(shapes(make_state(0)))
-    assert bits(checkpoints.restore(shapes(make_state(0)), step=2)) == bits(make_state(2, 2))
+@pytest.fixture
+def copy(folder, tmp_path):
+    """A copy of the folder with the steps 2 and 5, to damage."""
+    return shutil.copytree(folder, tmp_path / "checkpoints")
+
+
+def tree(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+def flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1 << (place % 8)
+    path.write_bytes(content)
+
+
+def damages(file):
+    """Spoils a file in turn: bits are flipped, it is cut, it is removed."""
+    whole = file.read_bytes()
+    for place in range(0, len(whole), max(len(whole) // 12, 1)):
+        flip(file, place)
+        yield f"{file.name}: bit of byte {place}"
+        file.write_bytes(whole)
+    for size in (0, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:size])
+        yield f"{file.name}: {size} bytes left"
+    file.unlink()
+    yield f"{file.name}: removed"
+    file.write_bytes(whole)
+
+
+def test_what_is_damaged_is_named_and_stepped_over_or_does_no_harm(copy, capsys):
+    named, harmless = set(), set()
+    for file in sorted(path for path in (copy / "5").rglob("*") if path.is_file()):
+        name = str(file.relative_to(copy / "5"))
+        for damage in damages(file):
+            position = make_position()
+            state = reading(copy).restore(shapes(make_state(0)), position)
+            step = position.get_state()["next_index"]
+            said = capsys.readouterr().err
+            assert (bits(state), step) in ((bits(make_state(n, n)), n) for n in (2, 5)), damage
+            assert "Traceback" not in said, damage
+            is_named = re.search(r"^checkpoint 5 is damaged \(.+\); going on from 2$", said, re.M)
+            assert bool(is_named) == (step == 2), damage
+            (named if is_named else harmless).add(name)
+    assert {"meta/metadata", "state/_METADATA", "state/manifest.ocdbt"} <= named
+    assert any(name.startswith("state/d/") for name in named)
+    assert "_CHECKPOINT_METADATA" in harmless - named
+
+
+def test_tensors_that_read_well_and_are_others_are_named(copy, tmp_path, capsys):
+    # Another run's state beside this one's manifest: every file is in order.
+    write(tmp_path / "other", 4)
+    shutil.rmtree(copy / "5/state")
+    shutil.copytree(tmp_path / "other/4/state", copy / "5/state")
+    assert bits(reading(copy).restore(shapes(make_state(0)))) == bits(make_state(2, 2))
+    assert (
+        "checkpoint 5 is damaged (step was changed); going on from 2\n" in capsys.readouterr().err
+    )
+
+
+def test_a_damaged_checkpoint_that_is_asked_for_is_not_stepped_over(copy):
+    flip(copy / "5/meta/metadata", 40)
+    before = tree(copy.parent)
+    with pytest.raises(DamagedCheckpoint, match=r"damaged: 5 \(.*another one of \[2\]"):
+        reading(copy).restore(shapes(make_state(0)), step=5)
+    assert bits(reading(copy).restore(shapes(make_state(0)), step=2)) == bits(make_state(2, 2))
+    assert tree(copy.parent) == before
+
+
+def test_reading_leaves_damaged_ones_where_they_are(copy):
+    (copy / "5/state/manifest.ocdbt").unlink()
+    before = tree(copy.parent)
+    reading(copy).restore(shapes(make_state(0)))
+    assert tree(copy.parent) == before
+
+
+@pytest.mark.parametrize("kind", ["flipped", "empty"])
+def test_a_run_sets_a_damaged_one_aside_and_saves_its_step_again(copy, kind):
+    if kind == "flipped":
+        flip(copy / "5/meta/metadata", 40)
+    else:
+        shutil.rmtree(copy / "5")
+        (copy / "5").mkdir()
+    spoiled = tree(copy / "5")
+    for aside in ("5", "5.2"):
+        checkpoints = Checkpoints(copy, 3, DIGEST)
+        position = make_position()
+        checkpoints.restore(shapes(make_state(0)), position)
+        assert sorted(os.listdir(copy)) == ["2"]
+        assert tree(copy.with_name("damaged") / aside) == spoiled
+        for _ in range(3):
+            next(position)
+        checkpoints.save(make_state(5, 5), position)
+        checkpoints.close()
+        moved = make_position()
+        assert bits(reading(copy).restore(shapes(make_state(0)), moved)) == bits(make_state(5, 5))
+        np.testing.assert_array_equal(next(moved), next(make_position(taken=5)))
+        shutil.rmtree(copy / "5")
+        shutil.copytree(copy.with_name("damaged") / aside, copy / "5")
+
+
+def test_where_all_are_damaged_each_is_named_and_none_is_moved(copy):
+    flip(copy / "5/meta/metadata", 40)
+    (copy / "2/state/manifest.ocdbt").write_bytes(b"")
+    before = tree(copy.parent)
+    with pytest.raises(DamagedCheckpoint, match=r"5 \(.*; 2 \(state cannot be read: .*train anew"):
+        Checkpoints(copy, 3, DIGEST).restore(shapes(make_state(0)), make_position())
+    assert tree(copy.parent) == before
+
+
+def test_another_model_is_refused_and_not_stepped_over(copy, capsys):
+    write(copy.parent / "other", 9)
+    shutil.copytree(copy.parent / "other/9", copy / "9")
+    with pytest.raises(CheckpointError, match="checkpoints/9: 3 tensors differ") as caught:
+        Checkpoints(copy, 3, DIGEST).restore(shapes(make_state(0, width=6)))
+    assert not isinstance(caught.value, DamagedCheckpoint)
+    assert "damaged" not in capsys.readouterr().err and not copy.with_name("damaged").exists()
+
+
+def test_one_of_an_older_version_is_refused_by_name(copy):
+    meta = copy / "5/meta/metadata"
+    known = json.loads(meta.read_text())
+    meta.write_text(json.dumps({name: known[name] for name in ("layout", "tokenizer")}))
+    with pytest.raises(CheckpointError, match="checkpoints/5: made by an older version") as caught:
+        reading(copy).restore(shapes(make_state(0)))
+    assert not isinstance(caught.value, DamagedCheckpoint)
+
+
+def test_a_full_disk_is_told_as_such_whatever_the_writer_raises(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path, 1, DIGEST)
+
+    def fail():
+        raise ValueError("RESOURCE_EXHAUSTED: Failed to write: No space left on device; in zarr")
+
+    monkeypatch.setattr(checkpoints._manager, "wait_until_finished", fail)
+    with pytest.raises(OSError, match="No space left") as caught:
+        checkpoints.wait()
+    assert caught.value.errno == errno.ENOSPC and caught.value.filename == str(tmp_path)
 
 
 def test_the_state_is_not_changed_by_saving(tmp_path):

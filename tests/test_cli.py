@@ -181,8 +181,7 @@ def steps_of_checkpoints(workdir):
 
 
 def position(workdir, step):
-    (path,) = (workdir / f"checkpoints/{step}/position").glob("*.json")
-    return json.loads(path.read_text())
+    return json.loads((workdir / f"checkpoints/{step}/meta/metadata").read_text())["position"]
 
 
 def pixels(path):

@@ -1,6 +1,13 @@
-"""Checkpoints of state and data position, verified before they are restored."""
+"""Checkpoints of state and data position, verified before they are used."""
 
+import contextlib
+import errno
+import gc
+import itertools
+import logging
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,23 +15,20 @@ import grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
+from jax.experimental import multihost_utils
 
-from ssagan_jax.failures import InputError
+from ssagan_jax.training.manifest import (
+    CheckpointError,
+    Damage,
+    DamagedCheckpoint,
+    check_fit,
+    check_manifest,
+    check_state,
+    manifest,
+)
 
 PyTree = Any
-
-
-class CheckpointError(InputError):
-    """No such checkpoint, or one of another model or tokenizer."""
-
-
-def _layout(state: PyTree) -> dict[str, str]:
-    """Path of every leaf with its shape and type, as text."""
-    leaves = jax.tree_util.tree_leaves_with_path(state)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
-        for path, leaf in leaves
-    }
 
 
 def _alone() -> ocp.options.MultiprocessingOptions:
@@ -40,28 +44,29 @@ def _alone() -> ocp.options.MultiprocessingOptions:
 class Checkpoints:
     """The checkpoints of one run, written in the background.
 
-    A checkpoint holds the state without a device axis, the data iterator's position and the
-    tokenizer's hash.
+    A checkpoint holds the state without a device axis, and a manifest with the data iterator's
+    position, the tokenizer's hash and checksums. In a run of several processes each of them calls
+    every method, with equal states and positions; the first one writes.
     """
 
     def __init__(self, folder: str | os.PathLike[str], keep: int | None, tokenizer: str) -> None:
         """Opens a folder of checkpoints.
 
         Args:
-          folder: made where it is missing, if `keep` is given.
+          folder: made where it is missing, if `keep` is given; one for all processes.
           keep: the last so many are kept; None opens the folder for reading.
           tokenizer: hash of the run's tokenizer.
         """
         self._folder = Path(folder).absolute()
         self._tokenizer = tokenizer
-        reading = keep is None
-        if not reading:
+        self._reading = keep is None
+        if not self._reading:
             self._folder.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             create=False,
-            read_only=reading,
-            cleanup_tmp_directories=not reading,
+            read_only=self._reading,
+            cleanup_tmp_directories=not self._reading,
             multiprocessing_options=_alone(),
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
@@ -74,17 +79,22 @@ class Checkpoints:
         """Starts to write the state under its step; does nothing where that is written already.
 
         `position` is None for weights that were not trained here, from which no run goes on.
+
+        Raises:
+          OSError: the disk is full; may be of the checkpoint before, which is written until now.
         """
         # Copies, since the next step overwrites the state's buffers while these are written.
         host = jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
         step = int(host.step)
         if step in self._manager.all_steps():
             return
-        meta = {"layout": _layout(host), "tokenizer": self._tokenizer}
-        items = {"state": ocp.args.StandardSave(host), "meta": ocp.args.JsonSave(meta)}
-        if position is not None:
-            items["position"] = grain.checkpoint.CheckpointSave(position)
-        self._manager.save(step, args=ocp.args.Composite(**items))
+        place = None if position is None else position.get_state()
+        items = {
+            "state": ocp.args.StandardSave(host),
+            "meta": ocp.args.JsonSave(manifest(host, self._tokenizer, place)),
+        }
+        with self._room():
+            self._manager.save(step, args=ocp.args.Composite(**items))
 
     def restore(
         self,
@@ -94,70 +104,140 @@ class Checkpoints:
     ) -> PyTree:
         """Reads a state, and puts a data iterator back to where it stood.
 
+        Without a `step`, damaged checkpoints are named and stepped over. A folder that is not only
+        read gives them up to the folder "damaged" beside it, so that their steps can be saved anew.
+
         Args:
           like: a state, or its shapes, to restore onto.
           position: the iterator to move, None to leave the data alone.
-          step: the latest where None.
+          step: the newest whole one where None.
 
         Raises:
-          CheckpointError: there is no such checkpoint, it is damaged, or it does not fit `like` or
-            the tokenizer.
+          DamagedCheckpoint: that of the step, or every one, is not as it was written.
+          CheckpointError: there is none, or it does not fit `like` or the tokenizer.
         """
-        step = self._choose(step)
-        self._verify(step, self._read(step, {"meta": ocp.args.JsonRestore()}).meta, like)
-        abstract = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
-        items = {"state": ocp.args.StandardRestore(abstract)}
-        if position is not None:
-            if not (self._folder / str(step) / "position").exists():
-                raise CheckpointError(
-                    f"{self._folder / str(step)}: not of a training run that could go on; choose "
-                    "another --workdir and name this one in config.train.checkpoint"
-                )
-            items["position"] = grain.checkpoint.CheckpointRestore(position)
-        return self._read(step, items).state
+        damaged: dict[int, Damage] = {}
+        for candidate in self._candidates(step):
+            try:
+                state, place = self._whole(candidate, like)
+            except Damage as damage:
+                damaged[candidate] = damage
+                continue
+            if position is not None:
+                if place is None:
+                    raise CheckpointError(
+                        f"{self._folder / str(candidate)}: not of a training run that could go "
+                        "on; choose another --workdir and name this one in config.train.checkpoint"
+                    )
+                position.set_state(place)
+            self._step_over(damaged, candidate)
+            return state
+        raise self._none_whole(damaged)
 
     def wait(self) -> None:
         """Waits until what was saved is on disk; raises what went wrong."""
-        self._manager.wait_until_finished()
+        with self._room():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits and lets go of the folder."""
-        self._manager.close()
+        with self._room():
+            self._manager.close()
 
-    def _read(self, step: int, items: dict[str, Any]) -> ocp.args.Composite:
+    @contextlib.contextmanager
+    def _room(self) -> Iterator[None]:
+        """Makes an OSError of what the writing library says of a full disk."""
         try:
-            return self._manager.restore(step, args=ocp.args.Composite(**items))
-        except (ValueError, KeyError, FileNotFoundError) as error:
-            reason = str(error).partition("\n")[0][:160]
-            raise CheckpointError(
-                f"{self._folder / str(step)}: damaged ({reason}); remove it, or use another one of "
-                f"{sorted(self._manager.all_steps())}"
-            ) from error
+            yield
+        except Exception as error:
+            for number in (errno.ENOSPC, errno.EDQUOT):
+                if os.strerror(number) in str(error):
+                    raise OSError(number, os.strerror(number), str(self._folder)) from error
+            raise
 
-    def _choose(self, step: int | None) -> int:
+    def _candidates(self, step: int | None) -> list[int]:
+        """Steps to try, in order."""
         steps = sorted(self._manager.all_steps())
         if not steps:
             raise CheckpointError(f"{self._folder}: no checkpoint here; train first")
         if step is not None and step not in steps:
             raise CheckpointError(f"{self._folder}: no checkpoint {step}; there are {steps}")
-        return steps[-1] if step is None else step
+        return steps[::-1] if step is None else [step]
 
-    def _verify(self, step: int, meta: dict[str, Any], like: PyTree) -> None:
-        name = f"{self._folder / str(step)}"
-        if meta["tokenizer"] != self._tokenizer:
-            raise CheckpointError(
-                f"{name}: made with the tokenizer {meta['tokenizer'][:12]}, not this folder's "
-                f"{self._tokenizer[:12]}; put its own tokenizer.json back"
-            )
-        saved, wanted = meta["layout"], _layout(like)
-        faults = [
-            f"{path}: saved {saved.get(path, '-')}, the model has {wanted.get(path, '-')}"
-            for path in sorted(saved.keys() | wanted.keys())
-            if saved.get(path) != wanted.get(path)
-        ]
-        if faults:
-            listed = "\n  ".join(faults[:10])
-            raise CheckpointError(
-                f"{name}: {len(faults)} tensors differ from the model's:\n  {listed}\n"
-                "Use the config that the checkpoint was trained with"
-            )
+    def _whole(self, step: int, like: PyTree) -> tuple[PyTree, dict[str, Any] | None]:
+        """State and position as they were written; all processes raise Damage, or none."""
+        found, damage = None, None
+        try:
+            found = self._read(step, like)
+        except Damage as error:
+            damage = error
+        if jax.process_count() > 1:
+            whole = multihost_utils.process_allgather(np.asarray(damage is None))
+            if not whole.all():
+                damage = damage or Damage("another process cannot read it")
+        if damage is not None:
+            raise damage
+        return found
+
+    def _read(self, step: int, like: PyTree) -> tuple[PyTree, dict[str, Any] | None]:
+        folder = epath.Path(self._folder / str(step))
+        like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
+        # By the handlers alone: the manager reads more files, and makes the processes wait for
+        # each other, for ever where one of them cannot read.
+        args = ocp.args.JsonRestore()
+        written = _read_item(ocp.JsonCheckpointHandler(), folder / "meta", args)
+        check_manifest(str(folder), written)
+        check_fit(str(folder), written, self._tokenizer, like)
+        args = ocp.args.StandardRestore(like)
+        state = _read_item(ocp.StandardCheckpointHandler(), folder / "state", args)
+        check_state(state, written)
+        return state, written["position"]
+
+    def _step_over(self, damaged: dict[int, Damage], whole: int) -> None:
+        """Names the damaged, and gives their steps free in a folder that is not only read."""
+        for step, damage in damaged.items() if jax.process_index() == 0 else ():
+            said = f"checkpoint {step} is damaged ({damage}); going on from {whole}"
+            print(said, file=sys.stderr, flush=True)
+            if not self._reading:
+                self._set_aside(step)
+        if damaged and not self._reading:
+            if jax.process_count() > 1:
+                multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+            self._manager.reload()
+
+    def _set_aside(self, step: int) -> None:
+        folder = self._folder.with_name("damaged")
+        folder.mkdir(exist_ok=True)
+        names = itertools.chain([f"{step}"], (f"{step}.{time}" for time in itertools.count(2)))
+        free = next(name for name in names if not (folder / name).exists())
+        (self._folder / f"{step}").rename(folder / free)
+
+    def _none_whole(self, damaged: dict[int, Damage]) -> DamagedCheckpoint:
+        listed = "; ".join(f"{step} ({damage})" for step, damage in damaged.items())
+        others = sorted(set(self._manager.all_steps()) - damaged.keys())
+        advice = f"use another one of {others}" if others else "put a copy back or train anew"
+        return DamagedCheckpoint(f"{self._folder}: damaged: {listed}; {advice}")
+
+
+def _read_item(handler: ocp.CheckpointHandler, folder: epath.Path, args: Any) -> Any:
+    """What a handler reads; whatever it raises is Damage, but for what the files cannot help."""
+    with _quiet():
+        try:
+            return handler.restore(folder, args=args)
+        except (PermissionError, MemoryError):
+            raise
+        except Exception as error:  # Parsers of other libraries raise all kinds.
+            said = str(error).partition("\n")[0][:160] or type(error).__name__
+        gc.collect()
+    raise Damage(f"{folder.name} cannot be read: {said}")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the reads that fail beside the first from printing a traceback each."""
+    logger, hook = logging.getLogger("asyncio"), sys.unraisablehook
+    logger.disabled, sys.unraisablehook = True, lambda _: None
+    try:
+        yield
+    finally:
+        logger.disabled, sys.unraisablehook = False, hook
