@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# bash launch/test.sh [--parity] [PYTEST ARGUMENTS]
-# Sets up and runs the tests; with --parity those that compare with PyTorch, which it installs.
+# bash launch/test.sh [--parity | --faults] [PYTEST ARGUMENTS]
+# Sets up and runs the tests; with --parity those that compare with PyTorch, which it installs, with
+# --faults those that kill runs, fill disks and damage checkpoints, which take minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ "${1:-}" = --parity ]; then
@@ -11,5 +12,9 @@ if [ "${1:-}" = --parity ]; then
   set -- tests/parity "$@"
 else
   . launch/environment.sh test
+  if [ "${1:-}" = --faults ]; then
+    shift
+    set -- tests/faults -s "$@"
+  fi
 fi
 python -m pytest "$@"

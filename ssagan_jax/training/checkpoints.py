@@ -1,7 +1,6 @@
 """Checkpoints of state and data position, verified before they are used."""
 
 import contextlib
-import errno
 import gc
 import itertools
 import logging
@@ -79,9 +78,7 @@ class Checkpoints:
         """Starts to write the state under its step; does nothing where that is written already.
 
         `position` is None for weights that were not trained here, from which no run goes on.
-
-        Raises:
-          OSError: the disk is full; may be of the checkpoint before, which is written until now.
+        Raises what went wrong with the checkpoint before, which was still written.
         """
         # Copies, since the next step overwrites the state's buffers while these are written.
         host = jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
@@ -93,8 +90,7 @@ class Checkpoints:
             "state": ocp.args.StandardSave(host),
             "meta": ocp.args.JsonSave(manifest(host, self._tokenizer, place)),
         }
-        with self._room():
-            self._manager.save(step, args=ocp.args.Composite(**items))
+        self._manager.save(step, args=ocp.args.Composite(**items))
 
     def restore(
         self,
@@ -136,24 +132,11 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Waits until what was saved is on disk; raises what went wrong."""
-        with self._room():
-            self._manager.wait_until_finished()
+        self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits and lets go of the folder."""
-        with self._room():
-            self._manager.close()
-
-    @contextlib.contextmanager
-    def _room(self) -> Iterator[None]:
-        """Makes an OSError of what the writing library says of a full disk."""
-        try:
-            yield
-        except Exception as error:
-            for number in (errno.ENOSPC, errno.EDQUOT):
-                if os.strerror(number) in str(error):
-                    raise OSError(number, os.strerror(number), str(self._folder)) from error
-            raise
+        self._manager.close()
 
     def _candidates(self, step: int | None) -> list[int]:
         """Steps to try, in order."""
