@@ -15,6 +15,14 @@ train() { # I ARGUMENTS
   exec python -m ssagan_jax.main --distributed "--coordinator_address=$address" \
     "--num_processes=$processes" "--process_id=$1" "${@:2}"
 }
+train_here() { # I ARGUMENTS
+  local share=$((gpus / processes))
+  if [ "$share" -gt 0 ]; then
+    CUDA_VISIBLE_DEVICES="$(seq -s, $(($1 * share)) $(($1 * share + share - 1)))"
+    export CUDA_VISIBLE_DEVICES
+  fi
+  train "$@"
+}
 if [ "${1:-}" != --local ]; then
   [[ "${1:-}" = *:* && "${2:-}" =~ ^[1-9][0-9]*$ && "${3:-}" =~ ^[0-9]+$ ]] || usage
   [ "$3" -lt "$2" ] || usage
@@ -39,14 +47,7 @@ fi
 set -m
 pids=()
 for ((i = 0; i < processes; i++)); do
-  (
-    if [ "$gpus" -gt 0 ]; then
-      share=$((gpus / processes))
-      CUDA_VISIBLE_DEVICES="$(seq -s, $((i * share)) $((i * share + share - 1)))"
-      export CUDA_VISIBLE_DEVICES
-    fi
-    train "$i" "$@"
-  ) &
+  train_here "$i" "$@" &
   pids+=($!)
 done
 stopping=""
