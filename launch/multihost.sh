@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# bash launch/multihost.sh HOST:PORT N I --config=configs/bert.py --workdir=DIR [--config.KEY=VALUE ...]
+# bash launch/multihost.sh HOST:PORT N I --config=configs/bert.py [--workdir=DIR] [--config.KEY=VALUE ...]
 # Trains in N processes on any network. Run it on each of N machines with I = 0, ..., N-1; HOST is the
-# machine of process 0, PORT a free one there, DIR a folder that all of them share.
+# machine of process 0, which keeps the work folder, and PORT a free one there.
 #
 # bash launch/multihost.sh --local N --config=configs/bert.py [...]
 # Starts N processes on this machine, which divide its GPUs. If one fails the others are stopped.

@@ -2,7 +2,7 @@
 # bash launch/tpu_vm.sh TPU ZONE --config=configs/bert.py [--workdir=DIR] [--config.KEY=VALUE ...]
 # Trains on all workers of a TPU VM that exists: copies the project to each, installs it there and
 # starts one process on each, which goes on when you log out. Run again it goes on where it was.
-# Several workers need a --workdir that all of them share, such as a Filestore mount.
+# The work folder lies on worker 0, below ssagan_jax/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ $# -lt 3 ]; then
