@@ -4,5 +4,5 @@
 # where its sample sheet lies. Run again it goes on, or shows what is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. launch/environment.sh
-python -m ssagan_jax.main --config=configs/quickstart.py "$@"
+. launch/environment.sh "" # Without an argument it would see those of this script.
+exec python -m ssagan_jax.main --config=configs/quickstart.py "$@"

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# bash launch/local.sh --config=configs/bert.py [--workdir=DIR] [--config.KEY=VALUE ...]
+# Sets up for what this machine has, and trains on all of its GPUs (or its TPU, or its CPU) in one
+# process. Run again it goes on.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. launch/environment.sh auto
+python -c 'import jax; print("devices:", jax.device_count(), "x", jax.devices()[0].device_kind)'
+exec python -m ssagan_jax.main "$@"

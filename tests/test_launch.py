@@ -1,0 +1,331 @@
+"""The scripts in launch/, with stand-ins for the programs that they call."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+import ssagan_jax.main  # noqa: F401  Defines the flags.
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted(path for path in (ROOT / "launch").iterdir() if path.suffix in (".sh", ".sbatch"))
+EXTRA_FLAGS = ("--config=configs/bert.py:my_cars", "--config.data.dir=two words")
+# Notes its arguments. As the training command it runs $TRAINING with its number as `number`.
+PYTHON = f"""#!{sys.executable}
+import json, os, re, signal, sys
+from pathlib import Path
+
+arguments, notes = sys.argv[1:], Path(os.environ["NOTES"])
+command = " ".join(arguments)
+if arguments[0] == "-c":
+    exec(arguments[1] if "jax" not in arguments[1] else "print('devices: 4 x stand-in')")
+elif arguments[:2] == ["-m", "venv"]:
+    Path(arguments[-1], "bin").mkdir(parents=True)
+    Path(arguments[-1], "bin/python").symlink_to(__file__)
+elif arguments[1] == "pip":
+    notes.joinpath("pip").write_text(command)
+else:
+    number = int((re.search("--process_id=([0-9]+)", command) or ["", "0"])[1])
+    notes.joinpath(f"train{{number}}").write_text(
+        json.dumps([arguments, os.environ.get("CUDA_VISIBLE_DEVICES"), os.getpgrp() == os.getpid()])
+    )
+    exec(os.environ.get("TRAINING", ""))
+"""
+# Says that it is there, then waits for a signal, notes it and ends as a stopped run does.
+UNTIL_STOPPED = """
+def stop(number_of_signal, frame):
+    notes.joinpath(f"stopped{number}").write_text(str(number_of_signal))
+    sys.exit(128 + number_of_signal)
+signal.signal(signal.SIGTERM, stop)
+signal.signal(signal.SIGINT, stop)
+notes.joinpath("there").open("w").close()
+signal.pause()
+"""
+# Ends with 3 once the other is there.
+FAILS = """
+notes.joinpath("there").open().close()
+sys.exit(3)
+"""
+
+
+class Machine:
+    """A copy of the project's scripts with stand-ins for the programs that they call."""
+
+    def __init__(self, folder):
+        self.root, self.programs, self.notes = (folder / n for n in ("root", "programs", "notes"))
+        for path in (self.root, self.programs, self.notes):
+            path.mkdir()
+        shutil.copytree(ROOT / "launch", self.root / "launch")
+        for name in ("setup.cfg", "pyproject.toml"):
+            shutil.copy(ROOT / name, self.root)
+        self.program("python3", PYTHON)
+        self.program("nvidia-smi", "#!/bin/sh\nexit 9\n")
+        self.environment = {
+            "PATH": f"{self.programs}:/usr/bin:/bin",
+            "HOME": str(folder),
+            "NOTES": str(self.notes),
+        }
+
+    def program(self, name, content):
+        path = self.programs / name
+        path.write_text(content)
+        path.chmod(0o755)
+
+    def gpus(self, count, driver="580.65.06", capability="9.0"):
+        listed = {f"GPU {number}: x" for number in range(count)}
+        told = [f"{driver}, {capability}"] * count
+        self.program(
+            "nvidia-smi",
+            f"#!/bin/sh\n[ $1 = --list-gpus ] && echo '{chr(10).join(listed)}' || "
+            f"echo '{chr(10).join(told)}'\n",
+        )
+
+    def start(self, *command, **environment):
+        return subprocess.Popen(
+            ["bash", *command],
+            cwd=self.root,
+            env=self.environment | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *command, **environment):
+        process = self.start(*command, **environment)
+        out, err = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    def note(self, name):
+        return (self.notes / name).read_text()
+
+    def training(self, number=0):
+        arguments, gpus, own_group = json.loads(self.note(f"train{number}"))
+        assert arguments[:2] == ["-m", "ssagan_jax.main"]
+        return arguments[2:], gpus, own_group
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return Machine(tmp_path)
+
+
+def usage(script):
+    """The commands in a script's comment on top."""
+    lines = script.read_text().splitlines()
+    top = [line for line in lines[: lines.index("set -euo pipefail")] if line.startswith("# ")]
+    return [line for line in top if line.startswith(("# bash ", "# sbatch "))]
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_is_whole_and_names_flags_and_configs_that_exist(script):
+    checked = subprocess.run(["bash", "-n", script], capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr
+    if script.name == "environment.sh":
+        return
+    commands = usage(script)
+    assert commands and all(f"launch/{script.name}" in command for command in commands)
+    passed = re.findall(r"ssagan_jax\.main(.*?)\n(?! )", script.read_text(), re.DOTALL)
+    named = re.findall(r"--(\w+)\b", " ".join([*commands, *passed]))
+    own = set(re.findall(r'"?\$\{1:-\}"? !?= --(\w+)', script.read_text()))
+    assert set(named) - own <= set(flags.FLAGS)
+    for config in re.findall(r"configs/\w+\.py", " ".join([*commands, *passed])):
+        assert (ROOT / config).is_file()
+
+
+@pytest.mark.parametrize("name", ["quickstart.sh", "local.sh"])
+def test_further_flags_are_handed_on(name, machine):
+    done = machine.run(f"launch/{name}", *EXTRA_FLAGS, TRAINING="sys.exit(75)")
+    assert done.returncode == 75, done.stderr
+    arguments, _, _ = machine.training()
+    assert arguments[-2:] == list(EXTRA_FLAGS)
+
+
+@pytest.mark.parametrize(
+    ("driver", "capability", "extra"),
+    [
+        ("580.65.06", "9.0", "cuda13"),
+        ("581.0", "12.0", "cuda13"),
+        ("570.124.06", "9.0", "cuda12"),
+        ("580.65.06", "7.0", "cuda12"),
+        (None, None, ""),
+    ],
+)
+def test_the_extra_fits_driver_and_gpu(driver, capability, extra, machine):
+    if driver:
+        machine.gpus(2, driver, capability)
+    done = machine.run("launch/local.sh", *EXTRA_FLAGS)
+    assert done.returncode == 0, done.stderr
+    assert machine.note("pip").endswith(f"-e .[{extra}]" if extra else "-e .")
+    assert "devices: 4 x stand-in" in done.stdout
+    # What is there already is not installed again.
+    (machine.notes / "pip").unlink()
+    machine.run("launch/local.sh", *EXTRA_FLAGS)
+    assert not (machine.notes / "pip").exists()
+
+
+def test_a_python_without_ensurepip_serves(machine):
+    # Colab's and Debian's: venv fails unless told to leave pip out, after it made half a folder.
+    machine.program(
+        "python3",
+        PYTHON.replace(
+            'elif arguments[:2] == ["-m", "venv"]:',
+            'elif arguments[:2] == ["-m", "venv"] and "--without-pip" not in arguments:\n'
+            "    sys.exit(1)\nelif arguments[:2] == ['-m', 'venv']:",
+        ).replace('"pip").write_text(command)', '"pip").open("a").write(command + "\\n")'),
+    )
+    done = machine.run("launch/local.sh", *EXTRA_FLAGS)
+    assert done.returncode == 0, done.stderr
+    first, second = machine.note("pip").splitlines()
+    assert first.startswith("-m pip --python .venv/bin/python install") and first.endswith(" pip")
+    assert second.endswith("-e .")
+
+
+def test_one_process_of_many_is_told_its_place(machine):
+    done = machine.run("launch/multihost.sh", "node0:1234", "3", "2", *EXTRA_FLAGS)
+    assert done.returncode == 0, done.stderr
+    assert machine.training(2)[0] == [
+        "--distributed",
+        "--coordinator_address=node0:1234",
+        "--num_processes=3",
+        "--process_id=2",
+        *EXTRA_FLAGS,
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("node0",), ("node0:1", "2"), ("node0:1", "2", "2"), ("--local",), ("--local", "x")],
+)
+def test_multihost_refuses_what_it_does_not_understand(arguments, machine):
+    done = machine.run("launch/multihost.sh", *arguments)
+    assert done.returncode == 2 and not list(machine.notes.iterdir())
+    assert done.stderr.startswith("bash launch/multihost.sh HOST:PORT N I")
+
+
+def test_local_processes_share_an_address_and_divide_the_gpus(machine):
+    machine.gpus(4)
+    done = machine.run("launch/multihost.sh", "--local", "2", *EXTRA_FLAGS)
+    assert done.returncode == 0, done.stderr
+    (first, gpus, alone), (second, other_gpus, _) = map(machine.training, range(2))
+    assert (gpus, other_gpus, alone) == ("0,1", "2,3", True)
+    assert re.fullmatch(r"--coordinator_address=127\.0\.0\.1:\d+", first[1])
+    assert first[1:3] == second[1:3] and first[2] == "--num_processes=2"
+    assert first[4:] == second[4:] == list(EXTRA_FLAGS)
+    done = machine.run("launch/multihost.sh", "--local", "3", *EXTRA_FLAGS)
+    assert done.returncode == 2 and "must divide this machine's 4 GPUs" in done.stderr
+
+
+def test_local_processes_are_stopped_when_one_fails_and_its_code_comes_out(machine):
+    os.mkfifo(machine.notes / "there")
+    training = f"exec({FAILS!r} if number == 1 else {UNTIL_STOPPED!r})"
+    done = machine.run("launch/multihost.sh", "--local", "2", *EXTRA_FLAGS, TRAINING=training)
+    assert done.returncode == 3, done.stderr
+    assert machine.note("stopped0") == str(int(signal.SIGTERM))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_reaches_every_local_process(number, machine):
+    for name in ("there0", "there1"):
+        os.mkfifo(machine.notes / name)
+    training = UNTIL_STOPPED.replace('"there"', 'f"there{number}"')
+    process = machine.start("launch/multihost.sh", "--local", "2", *EXTRA_FLAGS, TRAINING=training)
+    for name in ("there0", "there1"):
+        (machine.notes / name).open().close()
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert [machine.note(f"stopped{process}") for process in range(2)] == [str(int(number))] * 2
+
+
+@pytest.fixture
+def slurm(machine):
+    """Runs the batch script after some seconds, with tasks that end with `code`."""
+    machine.program(
+        "srun",
+        '#!/bin/sh\necho "$JAX_LOCAL_DEVICE_IDS" > "$NOTES/gpus"\n'
+        'while [ "$1" != python ]; do echo "$1" >> "$NOTES/srun"; shift; done\n'
+        'exec "$@"\n',
+    )
+    machine.program("scontrol", '#!/bin/sh\necho "$*" > "$NOTES/scontrol"\n')
+
+    def run(code, seconds):
+        return machine.run(
+            "launch/slurm.sbatch",
+            *EXTRA_FLAGS,
+            TRAINING=f"sys.exit({code})",
+            SECONDS=str(seconds),
+            SLURM_SUBMIT_DIR=str(machine.root),
+            SLURM_JOB_ID="17",
+            SLURM_GPUS_ON_NODE="4",
+            SLURM_CPUS_PER_TASK="16",
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("code", "seconds", "again"),
+    [(0, 5, False), (2, 5000, False), (130, 5000, False), (143, 5, True), (1, 5000, False)]
+    + [(75, 5, False), (75, 5000, True), (134, 5000, True)],
+)
+def test_a_slurm_job_goes_back_to_the_queue_where_that_helps(code, seconds, again, machine, slurm):
+    done = slurm(code, seconds)
+    assert done.returncode == code, done.stderr
+    assert machine.training()[0] == ["--distributed", *EXTRA_FLAGS]
+    assert machine.note("gpus") == "0,1,2,3\n" and "--cpus-per-task=16\n" in machine.note("srun")
+    assert (machine.notes / "scontrol").exists() == again
+    assert not again or machine.note("scontrol") == "requeue 17\n"
+
+
+def test_a_tpu_worker_gets_the_project_and_trains_on_after_the_call(machine):
+    worker = machine.root.parent / "worker"
+    worker.mkdir()
+    machine.program(
+        "gcloud",
+        f"""#!/bin/bash
+echo "$*" | head -n 1 >> "$NOTES/gcloud"
+export HOME={worker}
+cd
+for argument; do
+  case "$argument" in
+    *.tar.gz) [ ! -f "$argument" ] || cp "$argument" . ;;
+    --command=*) bash -c "${{argument#--command=}}" ;;
+  esac
+done
+""",
+    )
+    # uv's installer, and uv that knows a Python.
+    machine.program(
+        "curl",
+        f"""#!/bin/sh
+echo 'cd; mkdir -p .local/bin; cd .local/bin'
+echo 'printf "#!/bin/sh\\necho {machine.programs}/python3\\n" > uv; chmod +x uv'
+""",
+    )
+    os.mkfifo(machine.notes / "there")
+    ran = ("launch/tpu_vm.sh", "my-tpu", "my-zone", *EXTRA_FLAGS)
+    done = machine.run(*ran, TRAINING=UNTIL_STOPPED)
+    assert done.returncode == 0, done.stderr
+    (machine.notes / "there").open().close()
+    assert machine.note("pip").endswith("-e .[tpu]")
+    assert machine.training()[0] == ["--distributed", *EXTRA_FLAGS]
+    assert all(
+        "my-tpu" in call and "--zone=my-zone" in call and "--worker=all" in call
+        for call in machine.note("gcloud").splitlines()
+    )
+    assert "train.out" in done.stdout
+    # While it trains it is not started twice; the command to stop it that was told does.
+    again = machine.run(*ran)
+    assert again.returncode == 2 and "runs here already" in again.stderr
+    (stop,) = re.findall(r"^To stop and save: +gcloud (.*)$", done.stdout, re.MULTILINE)
+    (machine.notes / "stopped0").unlink(missing_ok=True)
+    os.mkfifo(machine.notes / "stopped0")
+    machine.run("-c", f"gcloud {stop}")
+    assert (machine.notes / "stopped0").read_text() == str(int(signal.SIGTERM))

@@ -1,0 +1,179 @@
+"""The Colab notebook, run from its first cell to its last on tiny pictures."""
+
+import asyncio
+import io
+import os
+import re
+import zipfile
+from base64 import b64decode
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import picture_trees
+import pytest
+from nbclient import NotebookClient
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+CURVE = (31, 119, 180)  # Matplotlib's first colour.
+NOTEBOOK = ROOT / "launch" / "colab.ipynb"
+OPTIONS = {
+    "data.image_size": 32,
+    "data.max_words": 6,
+    "text_encoder.embedding_dim": 16,
+    "text_encoder.word_dim": 8,
+    "image_encoder.channels": 4,
+    "generator.noise_dim": 8,
+    "generator.channels": 4,
+    "generator.mask_channels": 4,
+    "discriminator.channels": 4,
+    "generator.ssacn_blocks": 1,
+    "train.ema_decay": 0.0,
+    "train.batch_size": 4,
+    "damsm.steps": 1,
+    "train.steps": 1_000_000,
+    "log.scalars_every": 1,
+    "log.sheet_every": 1,
+    "log.sheet_rows": 2,
+}
+
+
+def read():
+    return nbformat.read(NOTEBOOK, as_version=4)
+
+
+def filled_in(notebook, **fields):
+    """The notebook with other values in its form's fields: lines `NAME = VALUE  # @param ...`."""
+    for name, value in fields.items():
+        field = re.compile(rf"^{name} = .*(?=  # @param)", re.MULTILINE)
+        line = f"{name} = {value!r}"
+        filled = [field.subn(lambda match, line=line: line, cell.source) for cell in notebook.cells]
+        assert sum(count for _, count in filled) == 1, name
+        for cell, (source, _) in zip(notebook.cells, filled, strict=True):
+            cell.source = source
+    return notebook
+
+
+class Reader(NotebookClient):
+    """Executes a notebook, and interrupts the training once some sheets were seen."""
+
+    sheets = 0
+
+    def process_message(self, msg, cell, cell_index):
+        output = super().process_message(msg, cell, cell_index)
+        if cell.id == "train" and "image/png" in msg["content"].get("data", {}):
+            self.sheets += 1
+            if self.sheets == 3:
+                self.interruption = asyncio.ensure_future(self.km.interrupt_kernel())
+        return output
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """Where it ran, and the executed notebook's cells by their names."""
+    folder = tmp_path_factory.mktemp("notebook")
+    picture_trees.sidecar(folder / "pictures", count=12)
+    prepared = folder / "prepared"
+    options = OPTIONS | {"data.prepared_dir": prepared}
+    notebook = filled_in(
+        read(),
+        PICTURES=str(folder / "pictures"),
+        NAME="tiny",
+        MORE=f"--prepared_dir={prepared} --image_size=32",
+        OPTIONS=" ".join(f"--config.{key}={value}" for key, value in options.items()),
+        CAPTION="a red car",
+        NUM=2,
+        ZIP=True,
+    )
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        # One device, as on most of Colab's machines, compiles sooner.
+        "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=4", "device_count=1"),
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    reader = Reader(notebook, timeout=300, kernel_name="python3")
+    reader.resources = {"metadata": {"path": str(folder)}}
+    reader.execute(env=environment)
+    if place := os.environ.get("SSAGAN_EXECUTED_NOTEBOOK"):
+        nbformat.write(notebook, place)
+    return folder, {cell.id: cell for cell in notebook.cells}
+
+
+def pictures(cell):
+    shown = [output.data for output in cell.outputs if "data" in output]
+    shown = [data["image/png"] for data in shown if "image/png" in data]
+    return [np.asarray(Image.open(io.BytesIO(b64decode(data)))) for data in shown]
+
+
+def pages(cell):
+    shown = [output.data for output in cell.outputs if "data" in output]
+    return [data["text/html"] for data in shown if "text/html" in data]
+
+
+def said(cell):
+    return "".join(output.text for output in cell.outputs if output.output_type == "stream")
+
+
+def test_the_notebook_is_stored_without_outputs():
+    notebook = read()
+    nbformat.validate(notebook)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert cells and not any(cell.outputs or cell.execution_count for cell in cells)
+
+
+def test_no_cell_fails(executed):
+    _, cells = executed
+    code = [cell for cell in cells.values() if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code)
+    assert not any(out.output_type == "error" for cell in code for out in cell.outputs)
+    assert "1 x cpu" in said(cells["setup"])
+
+
+def test_the_pictures_to_train_on_are_shown(executed):
+    _, cells = executed
+    (sheet,) = pictures(cells["data"])
+    assert len(np.unique(sheet)) > 100
+    assert re.search(r"pictures to write +12$", said(cells["data"]), re.MULTILINE)
+
+
+def test_training_shows_its_progress_and_newest_sheet_and_saves_when_interrupted(executed):
+    folder, cells = executed
+    (sheet,) = pictures(cells["train"])
+    # Two rows of caption, real picture, generated picture and mask.
+    assert sheet.shape == (24 + 2 * 136 + 8, 220 + 3 * 136 + 8, 3)
+    real, generated = (sheet[28:156, 220 + column * 136 :][:, :128] for column in range(2))
+    assert len(np.unique(real)) > 100 and len(np.unique(generated)) > 10
+    assert any(re.search(r"gan \d+/1000000 ", bar) for bar in pages(cells["train"]))
+    (step,) = re.findall(r"stopped at step (\d+), saved", said(cells["train"]))
+    assert (folder / f"ssagan_runs/quickstart-tiny/checkpoints/{step}").is_dir()
+
+
+def test_the_users_caption_is_painted(executed):
+    _, cells = executed
+    (sheet,) = pictures(cells["paint"])
+    assert sheet.shape == (136 + 8, 220 + 2 * 136 + 8, 3)
+    first, second = (sheet[4:132, 220 + column * 136 :][:, :128] for column in range(2))
+    assert min(len(np.unique(first)), len(np.unique(second))) > 10
+    assert not np.array_equal(first, second)
+
+
+def test_scores_curves_and_report_are_shown(executed):
+    folder, cells = executed
+    assert "r_precision" in said(cells["score"])
+    charts = pictures(cells["report"])
+    assert len(charts) == 4
+    for chart in charts:
+        _, columns = np.nonzero((chart[..., :3] == CURVE).all(-1))
+        assert np.ptp(columns) > chart.shape[1] / 2
+    (link,) = pages(cells["report"])
+    page = b64decode(re.search(r'base64,([^"]+)"', link)[1])
+    assert page == (folder / "ssagan_runs/report/index.html").read_bytes()
+
+
+def test_the_run_can_be_taken_home(executed):
+    folder, _ = executed
+    with zipfile.ZipFile(folder / "ssagan_runs/quickstart-tiny.zip") as archive:
+        names = set(archive.namelist())
+    assert {"config.json", "tokenizer.json", "eval/metrics.jsonl"} <= names
