@@ -15,7 +15,6 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
-from jax.experimental import multihost_utils
 
 from ssagan_jax.training.manifest import (
     CheckpointError,
@@ -44,15 +43,14 @@ class Checkpoints:
     """The checkpoints of one run, written in the background.
 
     A checkpoint holds the state without a device axis, and a manifest with the data iterator's
-    position, the tokenizer's hash and checksums. In a run of several processes each of them calls
-    every method, with equal states and positions; the first one writes.
+    position, the tokenizer's hash and checksums. Of several processes the first one alone has them.
     """
 
     def __init__(self, folder: str | os.PathLike[str], keep: int | None, tokenizer: str) -> None:
         """Opens a folder of checkpoints.
 
         Args:
-          folder: made where it is missing, if `keep` is given; one for all processes.
+          folder: made where it is missing, if `keep` is given.
           keep: the last so many are kept; None opens the folder for reading.
           tokenizer: hash of the run's tokenizer.
         """
@@ -115,7 +113,7 @@ class Checkpoints:
         damaged: dict[int, Damage] = {}
         for candidate in self._candidates(step):
             try:
-                state, place = self._whole(candidate, like)
+                state, place = self._read(candidate, like)
             except Damage as damage:
                 damaged[candidate] = damage
                 continue
@@ -147,45 +145,32 @@ class Checkpoints:
             raise CheckpointError(f"{self._folder}: no checkpoint {step}; there are {steps}")
         return steps[::-1] if step is None else [step]
 
-    def _whole(self, step: int, like: PyTree) -> tuple[PyTree, dict[str, Any] | None]:
-        """State and position as they were written; all processes raise Damage, or none."""
-        found, damage = None, None
-        try:
-            found = self._read(step, like)
-        except Damage as error:
-            damage = error
-        if jax.process_count() > 1:
-            whole = multihost_utils.process_allgather(np.asarray(damage is None))
-            if not whole.all():
-                damage = damage or Damage("another process cannot read it")
-        if damage is not None:
-            raise damage
-        return found
-
     def _read(self, step: int, like: PyTree) -> tuple[PyTree, dict[str, Any] | None]:
+        """State and position as they were written; raises Damage."""
         folder = epath.Path(self._folder / str(step))
         like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
-        # By the handlers alone: the manager reads more files, and makes the processes wait for
-        # each other, for ever where one of them cannot read.
+        # By the handlers alone: the manager reads more files, which may be damaged as well.
         args = ocp.args.JsonRestore()
-        written = _read_item(ocp.JsonCheckpointHandler(), folder / "meta", args)
+        written = _read_item(
+            ocp.JsonCheckpointHandler(multiprocessing_options=_alone()), folder / "meta", args
+        )
         check_manifest(str(folder), written)
         check_fit(str(folder), written, self._tokenizer, like)
         args = ocp.args.StandardRestore(like)
-        state = _read_item(ocp.StandardCheckpointHandler(), folder / "state", args)
+        state = _read_item(
+            ocp.StandardCheckpointHandler(multiprocessing_options=_alone()), folder / "state", args
+        )
         check_state(state, written)
         return state, written["position"]
 
     def _step_over(self, damaged: dict[int, Damage], whole: int) -> None:
         """Names the damaged, and gives their steps free in a folder that is not only read."""
-        for step, damage in damaged.items() if jax.process_index() == 0 else ():
+        for step, damage in damaged.items():
             said = f"checkpoint {step} is damaged ({damage}); going on from {whole}"
             print(said, file=sys.stderr, flush=True)
             if not self._reading:
                 self._set_aside(step)
         if damaged and not self._reading:
-            if jax.process_count() > 1:
-                multihost_utils.sync_global_devices("damaged checkpoints are set aside")
             self._manager.reload()
 
     def _set_aside(self, step: int) -> None:
