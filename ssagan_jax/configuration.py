@@ -169,6 +169,11 @@ def _train() -> ConfigDict:
     train.encoders = "trained"  # "trained" on by DAMSM beside the GAN, or "frozen"
     train.checkpoint = ""  # a work folder whose networks and tokenizer it starts from; no stage 1
     train.ema_decay = 0.0  # if above 0, sheets and samples use averaged generator weights
+    train.max_bad_steps = 10  # steps in a row with NaN or infinity after which the run ends
+    train.remat = False  # blocks are computed again for their gradient: less memory, more time
+    train.compute_dtype = "float32"  # of activations; "bfloat16" halves them (parameters, batch
+    # statistics and losses stay float32)
+    train.accumulate = 1  # parts that each device's rows of a step are worked off in
     return train
 
 
@@ -281,6 +286,10 @@ def steps_of(section: ConfigDict, steps_per_epoch: int) -> int:
 _FREE_KEYS = {
     "train.epochs",
     "train.steps",
+    "train.max_bad_steps",
+    "train.remat",
+    "train.compute_dtype",
+    "train.accumulate",
     "data.dir",
     "data.prepared_dir",
     "data.cache_mb",

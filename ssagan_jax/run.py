@@ -104,7 +104,7 @@ def open_run(config: ConfigDict, workdir: str) -> tuple[Run, TrainState]:
       InputError: config, data, devices or folder cannot serve; nothing is written then.
     """
     validate(config)
-    check_batch_size(config.train.batch_size)
+    check_batch_size(config.train.batch_size, config.train.accumulate)
     folder = Workdir(workdir)
     told = told_by_first(lambda: json.dumps(_sized(config, folder).to_dict()))
     config = config_of(json.loads(told))

@@ -119,6 +119,9 @@ BAD = {
     "train.encoder_learning_rate": [0.0],
     "train.encoders": ["absent"],
     "train.ema_decay": [-0.1, 1.0],
+    "train.max_bad_steps": [0],
+    "train.compute_dtype": ["float16"],
+    "train.accumulate": [0],
     "log.scalars_every": [0],
     "log.sheet_every": [0],
     "log.sheet_rows": [0],
@@ -129,7 +132,7 @@ BAD = {
 UNRULED = {
     *("data.dir", "data.prepared_dir", "data.random_flip", "tokenizer.pretrained"),
     *("text_encoder.pretrained", "image_encoder.weights", "damsm.checkpoint", "log.profile"),
-    *("train.checkpoint", "eval.inception_weights", "eval.nearest"),
+    *("train.checkpoint", "train.remat", "eval.inception_weights", "eval.nearest"),
 }
 
 
@@ -284,7 +287,8 @@ def test_differences_name_key_and_both_values():
 @pytest.mark.parametrize(
     "values",
     [
-        dict(train__epochs=1, train__steps=5),
+        dict(train__epochs=1, train__steps=5, train__max_bad_steps=1),
+        dict(train__remat=True, train__compute_dtype="bfloat16", train__accumulate=2),
         dict(data__dir="elsewhere", data__prepared_dir="elsewhere"),
         dict(data__cache_mb=0, data__cache_disk_mb=0),
         dict(log__scalars_every=1, log__keep_checkpoints=9, log__profile=True),
@@ -296,7 +300,8 @@ def test_how_long_how_often_and_where_from_may_change_between_runs(values):
 
 def test_any_other_key_may_not_change():
     free = re.compile(
-        r"(eval|log)\..*|train\.(epochs|steps)|data\.(dir|prepared_dir|cache_(disk_)?mb)"
+        r"(eval|log)\..*|data\.(dir|prepared_dir|cache_(disk_)?mb)"
+        r"|train\.(epochs|steps|max_bad_steps|remat|compute_dtype|accumulate)"
     )
     for key, value in flat(default_config()).items():
         other = BAD[key][0] if key in BAD else not value if isinstance(value, bool) else "other"

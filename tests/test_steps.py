@@ -18,6 +18,7 @@ import pytest
 
 from ssagan_jax.models import layers
 from ssagan_jax.training import losses, parallel, state, steps
+from ssagan_jax.training.objectives import Objectives
 from ssagan_jax.training.state import Networks
 
 DAMSM_STEPS = 20
@@ -611,13 +612,14 @@ class LinearJudge:
 def test_penalty_of_a_linear_discriminator(trained_config, make_batch, norm, length):
     config = copy.deepcopy(trained_config)
     config.loss.magp_norm, config.loss.magp_power, config.loss.magp_weight = norm, 3.0, 5.0
-    both = steps.Steps(config, Networks(None, None, None, LinearJudge()), None)
+    both = Objectives(config, Networks(None, None, None, LinearJudge()))
     a, b = np.zeros((2, 2, 3), np.float32), np.array([12, 0], np.float32)
     a[0, 1, 0], a[1, 0, 2] = 3, 4
     rng = np.random.default_rng(0)
     images, fakes = rng.normal(size=(2, 8, 2, 2, 3)).astype(np.float32)
     sentence = rng.normal(size=(8, 2)).astype(np.float32)
-    adversarial, weighted, metrics = both._discriminator_losses((a, b), images, fakes, sentence)
+    mismatched = both.mismatched(sentence)
+    adversarial, weighted, metrics = both.judging((a, b), images, fakes, sentence, mismatched)
     assert metrics["discriminator/magp"] == pytest.approx(length**3, rel=1e-5)
     assert weighted == pytest.approx(5 * length**3, rel=1e-5)
 

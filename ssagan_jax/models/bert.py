@@ -15,9 +15,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from ssagan_jax.models import torch_files
-from ssagan_jax.models.layers import Dropout
+from ssagan_jax.models.layers import Dropout, wide
 
 _ACTIVATIONS = {
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
@@ -76,8 +77,9 @@ class BertConfig:
             raise ValueError(f"BertConfig.hidden_act={self.hidden_act!r}; allowed: {allowed}")
 
 
-def _dense(features: int, name: str) -> nn.Dense:
-    return nn.Dense(features, kernel_init=nn.initializers.truncated_normal(0.02), name=name)
+def _dense(features: int, name: str, dtype: DTypeLike | None) -> nn.Dense:
+    init = nn.initializers.truncated_normal(0.02)
+    return nn.Dense(features, kernel_init=init, dtype=dtype, name=name)
 
 
 def _layer_norm(config: BertConfig, name: str) -> nn.LayerNorm:
@@ -86,19 +88,23 @@ def _layer_norm(config: BertConfig, name: str) -> nn.LayerNorm:
 
 
 class _BertLayer(nn.Module):
-    """One post-layer-norm block: self-attention, then the feed-forward part."""
+    """One post-layer-norm block: self-attention, then the feed-forward part.
+
+    `dtype` is that of the matrix products; sums, norms and the softmax are float32 at least.
+    """
 
     config: BertConfig
     axis_name: str | None = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, hidden: jax.Array, mask: jax.Array, train: bool) -> jax.Array:
-        config = self.config
-        attended = _dense(config.hidden_size, "attention_output")(self._attend(hidden, mask, train))
+        config, dense = self.config, functools.partial(_dense, dtype=self.dtype)
+        attended = dense(config.hidden_size, "attention_output")(self._attend(hidden, mask, train))
         attended = Dropout(config.dropout, self.axis_name)(attended, deterministic=not train)
         hidden = _layer_norm(config, "attention_norm")(hidden + attended)
-        inner = _dense(config.intermediate_size, "intermediate")(hidden)
-        inner = _dense(config.hidden_size, "output")(_ACTIVATIONS[config.hidden_act](inner))
+        inner = dense(config.intermediate_size, "intermediate")(hidden)
+        inner = dense(config.hidden_size, "output")(_ACTIVATIONS[config.hidden_act](inner))
         inner = Dropout(config.dropout, self.axis_name)(inner, deterministic=not train)
         return _layer_norm(config, "output_norm")(hidden + inner)
 
@@ -106,13 +112,14 @@ class _BertLayer(nn.Module):
         config = self.config
         heads = (*hidden.shape[:2], config.num_heads, config.hidden_size // config.num_heads)
         query, key, value = (
-            _dense(config.hidden_size, name)(hidden).reshape(heads)
+            _dense(config.hidden_size, name, self.dtype)(hidden).reshape(heads)
             for name in ("query", "key", "value")
         )
-        scores = jnp.einsum("bqnd,bknd->bnqk", query, key) / math.sqrt(heads[-1])
+        scores = wide(jnp.einsum("bqnd,bknd->bnqk", query, key)) / math.sqrt(heads[-1])
         scores = jnp.where(mask[:, None, None, :], scores, jnp.finfo(scores.dtype).min)
         weights = jax.nn.softmax(scores)
         weights = Dropout(config.dropout, self.axis_name)(weights, deterministic=not train)
+        weights = weights.astype(value.dtype)
         return jnp.einsum("bnqk,bknd->bqnd", weights, value).reshape(hidden.shape)
 
 
@@ -122,7 +129,8 @@ class Bert(nn.Module):
     Called with ids int32[B, L] and attention_mask bool[B, L] (True on tokens that may be attended
     to, at least one a row), returns hidden f32[B, L, H] and pooled f32[B, H] in [-1, 1]: the tanh
     layer on the first token, or None with `pooler=False`. `axis_name` is the mapped axis over which
-    the global batch is split, if any. With `train=True` an rng "dropout" is needed.
+    the global batch is split, if any, and `dtype` that of the matrix products (None: as they come).
+    With `train=True` an rng "dropout" is needed.
 
     Raises:
       ValueError: L exceeds `config.max_positions`.
@@ -131,6 +139,7 @@ class Bert(nn.Module):
     config: BertConfig
     pooler: bool = True
     axis_name: str | None = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(
@@ -151,11 +160,11 @@ class Bert(nn.Module):
         hidden = _layer_norm(config, "embedding_norm")(hidden)
         hidden = Dropout(config.dropout, self.axis_name)(hidden, deterministic=not train)
         for i in range(config.num_layers):
-            layer = _BertLayer(config, self.axis_name, name=f"layer_{i}")
+            layer = _BertLayer(config, self.axis_name, self.dtype, name=f"layer_{i}")
             hidden = layer(hidden, attention_mask, train)
         if not self.pooler:
             return hidden, None
-        return hidden, jnp.tanh(_dense(width, "pooler")(hidden[:, 0]))
+        return hidden, jnp.tanh(wide(_dense(width, "pooler", self.dtype)(hidden[:, 0])))
 
 
 class BertTextEncoder(nn.Module):
@@ -175,6 +184,7 @@ class BertTextEncoder(nn.Module):
       pooling: "cls", the sentence is the pooler's tanh output on [CLS], or "mean", the mean of the
         outputs over [CLS], real tokens and [SEP] without pooler (Sentence-BERT, arXiv:1908.10084).
       axis_name: mapped axis over which the global batch is split, None if it is not.
+      dtype: of BERT's matrix products; None: as they come. What it returns is float32 at least.
 
     Raises:
       ValueError: `pooling` is unknown, or T + 2 exceeds `config.max_positions`.
@@ -187,6 +197,7 @@ class BertTextEncoder(nn.Module):
     embedding_dim: int = 256
     pooling: str = "cls"
     axis_name: str | None = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(
@@ -196,7 +207,8 @@ class BertTextEncoder(nn.Module):
         if self.pooling not in ("cls", "mean"):
             raise ValueError(f"pooling={self.pooling!r} is unknown; allowed: 'cls', 'mean'")
         ids, attention_mask = self._with_specials(tokens, mask)
-        bert = Bert(self.config, self.pooling == "cls", self.axis_name, name="bert")
+        how = self.pooling == "cls", self.axis_name, self.dtype
+        bert = Bert(self.config, *how, name="bert")
         hidden, sentence = bert(ids, attention_mask, train)
         if self.pooling == "mean":
             sentence = jnp.mean(hidden, axis=1, where=attention_mask[..., None])

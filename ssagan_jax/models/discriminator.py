@@ -1,8 +1,11 @@
 """The one-way discriminator (paper, section III-E; DF-GAN): picture and sentence to one number."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ssagan_jax.models import layers
 from ssagan_jax.models.generator import num_blocks
@@ -12,19 +15,21 @@ class DownBlock(nn.Module):
     """Halves height and width; the residual branch starts at zero."""
 
     features: int
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """[B, H, W, C] to [B, H / 2, W / 2, features]."""
-        hidden = layers.leaky_relu(layers.HalvingConv(self.features)(inputs))
-        hidden = layers.leaky_relu(layers.conv(self.features, 3, use_bias=False)(hidden))
+        conv = functools.partial(layers.conv, self.features, dtype=self.dtype)
+        hidden = layers.leaky_relu(layers.HalvingConv(self.features, self.dtype)(inputs))
+        hidden = layers.leaky_relu(conv(3, use_bias=False)(hidden))
         gain = self.param("residual_gain", nn.initializers.zeros, (1,))
         # The reference convolves first and pools then; both are linear and commute, and this
         # order is a quarter of the work.
         shortcut = layers.average_pool_2x2(inputs)
         if inputs.shape[-1] != self.features:
-            shortcut = layers.conv(self.features, 1, name="shortcut")(shortcut)
-        return shortcut + gain[0] * hidden
+            shortcut = conv(1, name="shortcut")(shortcut)
+        return shortcut + layers.narrow(gain[0], self.dtype) * hidden
 
 
 class Discriminator(nn.Module):
@@ -36,19 +41,24 @@ class Discriminator(nn.Module):
     Attributes:
       image_size: height and width of the pictures in pixels, 4 times a power of two, at least 8.
       channels: width of the first convolution; the last blocks are 16 times as wide.
+      remat: whether blocks are computed again for their gradient, instead of being kept.
+      dtype: of activations and features; None: as inputs and parameters are. Logits are float32.
     """
 
     image_size: int = 256
     channels: int = 64
+    remat: bool = False
+    dtype: DTypeLike | None = None
 
     def setup(self) -> None:
         """Declares the layers."""
         downs = num_blocks(self.image_size) - 1
-        self.from_rgb = layers.conv(self.channels, 3)
+        self.from_rgb = layers.conv(self.channels, 3, dtype=self.dtype)
+        made = nn.remat(DownBlock) if self.remat else DownBlock
         self.blocks = [
-            DownBlock(self.channels * min(16, 2 ** (index + 1))) for index in range(downs)
+            made(self.channels * min(16, 2 ** (index + 1)), self.dtype) for index in range(downs)
         ]
-        self.joint = layers.conv(2 * self.channels, 3, use_bias=False)
+        self.joint = layers.conv(2 * self.channels, 3, use_bias=False, dtype=self.dtype)
         self.to_logit = nn.Conv(
             1, (4, 4), padding="VALID", use_bias=False, kernel_init=layers.torch_init
         )
@@ -63,10 +73,11 @@ class Discriminator(nn.Module):
     def logits(self, features: jax.Array, sentence: jax.Array) -> jax.Array:
         """Features f32[B, 4, 4, C] and sentences f32[B, E] to logits f32[B]."""
         spread = jnp.broadcast_to(
-            sentence[:, None, None, :], (*features.shape[:3], sentence.shape[-1])
+            layers.narrow(sentence, self.dtype)[:, None, None, :],
+            (*features.shape[:3], sentence.shape[-1]),
         )
         hidden = layers.leaky_relu(self.joint(jnp.concatenate([features, spread], -1)))
-        return self.to_logit(hidden)[:, 0, 0, 0]
+        return self.to_logit(layers.wide(hidden))[:, 0, 0, 0]
 
     def __call__(self, images: jax.Array, sentence: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Pictures and sentences to (logits f32[B], features f32[B, 4, 4, C])."""

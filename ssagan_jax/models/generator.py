@@ -4,11 +4,13 @@ A noise vector becomes a 4 x 4 feature map; every further block doubles it. Each
 sentence into the picture where its mask says so, and predicts the mask of the block above it.
 """
 
+import functools
 import math
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ssagan_jax.models import layers
 
@@ -45,10 +47,12 @@ class SemanticSpatialBatchNorm(nn.Module):
         "paper": m (gamma x + beta), as eq. 3 prints it, with gamma starting at 1 (at 0 the block
         would output zero and never receive a gradient).
       axis_name: mapped axis of the global batch, or None.
+      dtype: of activations; None: as inputs and parameters are.
     """
 
     modulation: str = "reference"
     axis_name: str | None = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(
@@ -56,6 +60,7 @@ class SemanticSpatialBatchNorm(nn.Module):
     ) -> jax.Array:
         """Features [B, H, W, C], sentence [B, E], mask [B, H, W, 1] in (0, 1) to [B, H, W, C]."""
         normalized = layers.BatchNorm(train, False, self.axis_name)(features)
+        mask = layers.narrow(mask, self.dtype)
         gamma = self._affine("gamma", features.shape[-1], sentence)
         beta = self._affine("beta", features.shape[-1], sentence)
         if self.modulation == "paper":
@@ -63,9 +68,10 @@ class SemanticSpatialBatchNorm(nn.Module):
         return (1 + mask * gamma) * normalized + mask * beta
 
     def _affine(self, name: str, features: int, sentence: jax.Array) -> jax.Array:
-        hidden = nn.Dense(256, kernel_init=layers.torch_init, name=f"{name}_hidden")(sentence)
+        dense = functools.partial(nn.Dense, dtype=self.dtype)
+        hidden = dense(256, kernel_init=layers.torch_init, name=f"{name}_hidden")(sentence)
         # Zero at the start, so that training begins from an unconditioned block.
-        out = nn.Dense(features, kernel_init=nn.initializers.zeros, name=f"{name}_out")
+        out = dense(features, kernel_init=nn.initializers.zeros, name=f"{name}_out")
         return out(nn.relu(hidden))[:, None, None, :]
 
 
@@ -74,13 +80,14 @@ class MaskPredictor(nn.Module):
 
     hidden: int = 100
     axis_name: str | None = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, features: jax.Array, train: bool) -> jax.Array:
         """Features [B, H, W, C] to logits [B, H, W, 1]."""
-        hidden = layers.conv(self.hidden, 3, absorbed_bias=True)(features)
+        hidden = layers.conv(self.hidden, 3, absorbed_bias=True, dtype=self.dtype)(features)
         hidden = nn.relu(layers.BatchNorm(train, True, self.axis_name)(hidden))
-        return layers.conv(1, 1)(hidden)
+        return layers.wide(layers.conv(1, 1, dtype=self.dtype)(hidden))
 
 
 class Block(nn.Module):
@@ -94,12 +101,14 @@ class Block(nn.Module):
       feeds_mask: whether a mask is predicted from the output, here or further up; if not, what is
         added to a whole channel of it ends in a batch norm.
       axis_name: mapped axis of the global batch, or None.
+      dtype: of activations; None: as inputs and parameters are.
     """
 
     features: int
     modulation: str = "reference"
     feeds_mask: bool = True
     axis_name: str | None = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(
@@ -110,18 +119,19 @@ class Block(nn.Module):
         def norm(values: jax.Array, index: int) -> jax.Array:
             if mask is None:
                 return layers.BatchNorm(train, True, self.axis_name, name=f"norm{index}")(values)
-            sscbn = SemanticSpatialBatchNorm(self.modulation, self.axis_name, name=f"sscbn{index}")
+            how = self.modulation, self.axis_name, self.dtype
+            sscbn = SemanticSpatialBatchNorm(*how, name=f"sscbn{index}")
             return sscbn(values, sentence, mask, train)
 
         absorbed = not self.feeds_mask
-        hidden = layers.conv(self.features, 3, absorbed_bias=True)(nn.relu(norm(inputs, 0)))
-        hidden = layers.conv(self.features, 3, absorbed_bias=absorbed)(nn.relu(norm(hidden, 1)))
+        conv = functools.partial(layers.conv, self.features, dtype=self.dtype)
+        hidden = conv(3, absorbed_bias=True)(nn.relu(norm(inputs, 0)))
+        hidden = conv(3, absorbed_bias=absorbed)(nn.relu(norm(hidden, 1)))
         gain = self.param("residual_gain", nn.initializers.zeros, (1,))
         shortcut = inputs
         if inputs.shape[-1] != self.features:
-            conv = layers.conv(self.features, 1, absorbed_bias=absorbed, name="shortcut")
-            shortcut = conv(inputs)
-        return shortcut + gain[0] * hidden
+            shortcut = conv(1, absorbed_bias=absorbed, name="shortcut")(inputs)
+        return shortcut + layers.narrow(gain[0], self.dtype) * hidden
 
 
 class Generator(nn.Module):
@@ -136,6 +146,9 @@ class Generator(nn.Module):
       modulation: see SemanticSpatialBatchNorm.
       upsampling: of feature maps, "nearest" (reference) or "bilinear" (paper).
       axis_name: mapped axis of the global batch, or None.
+      remat: whether blocks and mask predictors are computed again for their gradient, instead of
+        being kept.
+      dtype: of activations; None: as inputs and parameters are. Masks and pictures are float32.
     """
 
     image_size: int = 256
@@ -145,6 +158,8 @@ class Generator(nn.Module):
     modulation: str = "reference"
     upsampling: str = "nearest"
     axis_name: str | None = None
+    remat: bool = False
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(
@@ -162,7 +177,8 @@ class Generator(nn.Module):
           in (0, 1) of the semantic-spatial aware blocks.
         """
         widths = block_widths(self.image_size, self.channels)
-        hidden = nn.Dense(4 * 4 * 8 * self.channels, kernel_init=layers.torch_init)(noise)
+        first = nn.Dense(4 * 4 * 8 * self.channels, kernel_init=layers.torch_init, dtype=self.dtype)
+        hidden = first(noise)
         hidden = hidden.reshape(-1, 4, 4, 8 * self.channels)
         masks: list[jax.Array] = []
         logits = None
@@ -178,13 +194,16 @@ class Generator(nn.Module):
                 mask = nn.sigmoid(logits)
                 masks.append(mask)
             feeds_mask = index + 1 < min(self.ssacn_blocks, len(widths))
-            block = Block(width, self.modulation, feeds_mask, self.axis_name, name=f"block{index}")
-            hidden = block(hidden, sentence, mask, train)
+            made = nn.remat(Block, static_argnums=4) if self.remat else Block
+            how = self.modulation, feeds_mask, self.axis_name, self.dtype
+            hidden = made(width, *how, name=f"block{index}")(hidden, sentence, mask, train)
             if feeds_mask:
                 logits = self._predict_mask(index + 1, hidden, train)
         hidden = layers.leaky_relu(layers.BatchNorm(train, True, self.axis_name)(hidden))
-        return jnp.tanh(layers.conv(3, 3, name="to_rgb")(hidden)), masks
+        to_rgb = layers.conv(3, 3, name="to_rgb", dtype=self.dtype)
+        return jnp.tanh(layers.wide(to_rgb(hidden))), masks
 
     def _predict_mask(self, index: int, hidden: jax.Array, train: bool) -> jax.Array:
-        predictor = MaskPredictor(self.mask_channels, self.axis_name, name=f"mask{index}")
+        made = nn.remat(MaskPredictor, static_argnums=2) if self.remat else MaskPredictor
+        predictor = made(self.mask_channels, self.axis_name, self.dtype, name=f"mask{index}")
         return predictor(hidden, train)

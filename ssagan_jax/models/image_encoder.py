@@ -5,6 +5,7 @@ It answers the same contract as `inception.InceptionImageEncoder`: pictures to r
 
 import flax.linen as nn
 import jax
+from jax.typing import DTypeLike
 
 from ssagan_jax.models import layers
 
@@ -15,10 +16,12 @@ class CnnImageEncoder(nn.Module):
     Attributes:
       embedding_dim: size E of region and picture embeddings.
       channels: width of the first layer; each further one is twice as wide, at most 8 times.
+      dtype: of activations; None: as inputs and parameters are. What it returns is float32.
     """
 
     embedding_dim: int = 256
     channels: int = 32
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -31,12 +34,16 @@ class CnnImageEncoder(nn.Module):
         while hidden.shape[1] > grid:
             hidden = self._down(hidden, width)
             width = min(2 * width, 8 * self.channels)
-        regions = layers.conv(self.embedding_dim, 1, use_bias=False, name="regions")(hidden)
-        hidden = self._down(hidden, width).mean((1, 2))
+        to_regions = layers.conv(
+            self.embedding_dim, 1, use_bias=False, dtype=self.dtype, name="regions"
+        )
+        regions = layers.wide(to_regions(hidden))
+        hidden = layers.wide(self._down(hidden, width)).mean((1, 2))
         code = nn.Dense(self.embedding_dim, kernel_init=layers.torch_init, name="code")(hidden)
         return regions.reshape(regions.shape[0], -1, self.embedding_dim), code
 
     def _down(self, hidden: jax.Array, width: int) -> jax.Array:
-        hidden = layers.conv(width, 4, 2, use_bias=False)(hidden)
+        hidden = layers.conv(width, 4, 2, use_bias=False, dtype=self.dtype)(hidden)
         groups = next(groups for groups in (8, 4, 2, 1) if width % groups == 0)
-        return layers.leaky_relu(nn.GroupNorm(groups)(hidden))
+        # Its statistics are float32 in either type.
+        return layers.leaky_relu(nn.GroupNorm(groups, dtype=self.dtype)(hidden))

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from ssagan_jax.models import layers, torch_files
 
@@ -88,6 +89,7 @@ class _Conv(nn.Module):
     stride: int = 1
     padding: str = "SAME"
     axis_name: str | None = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
@@ -100,7 +102,11 @@ class _Conv(nn.Module):
         variance = self.variable("trunk", "variance", jnp.ones, shape[-1:])
         strides, layout = (self.stride, self.stride), ("NHWC", "HWIO", "NHWC")
         hidden = jax.lax.conv_general_dilated(
-            inputs, kernel, strides, self.padding, dimension_numbers=layout
+            layers.narrow(inputs, self.dtype),
+            layers.narrow(kernel, self.dtype),
+            strides,
+            self.padding,
+            dimension_numbers=layout,
         )
         if self.is_mutable_collection("trunk") and not self.is_initializing():
             hidden, found = layers.normalize_by_batch(hidden, _BATCH_NORM_EPSILON, self.axis_name)
@@ -108,7 +114,8 @@ class _Conv(nn.Module):
                 kept.value = 0.9 * kept.value + 0.1 * value
         else:
             hidden = layers.normalize(hidden, mean.value, variance.value, _BATCH_NORM_EPSILON)
-        return nn.relu(hidden * scale[None, None, None] + bias[None, None, None])
+        hidden = hidden * scale[None, None, None] + bias[None, None, None]
+        return nn.relu(layers.narrow(hidden, self.dtype))
 
 
 class _Block(nn.Module):
@@ -127,6 +134,7 @@ class _Block(nn.Module):
     pool: str = "average"
     split: bool = False
     axis_name: str | None = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
@@ -138,16 +146,18 @@ class _Block(nn.Module):
             pooled = nn.max_pool(inputs, (3, 3), padding="SAME")
         else:
             padded = self.pool == "average"
-            pooled = nn.avg_pool(inputs, (3, 3), padding="SAME", count_include_pad=padded)
-        projection = _Conv(self.pool_features, (1, 1), axis_name=self.axis_name, name="branch_pool")
-        outputs.append(projection(pooled))
+            pooled = nn.avg_pool(
+                layers.wide(inputs), (3, 3), padding="SAME", count_include_pad=padded
+            )
+        conv = functools.partial(_Conv, axis_name=self.axis_name, dtype=self.dtype)
+        outputs.append(conv(self.pool_features, (1, 1), name="branch_pool")(pooled))
         return jnp.concatenate(outputs, axis=-1)
 
     def _run(
         self, hidden: jax.Array, name: str, steps: tuple[tuple[int, int, int], ...]
     ) -> list[jax.Array]:
         split = self.split and name != "branch1x1"
-        conv = functools.partial(_Conv, axis_name=self.axis_name)
+        conv = functools.partial(_Conv, axis_name=self.axis_name, dtype=self.dtype)
         for i, (features, height, width) in enumerate(steps, start=1):
             label = f"{name}_{i}" if split or len(steps) > 1 else name
             halves = not self.pool_features and i == len(steps)
@@ -174,6 +184,7 @@ class InceptionV3Features(nn.Module):
         the last block pools by maximum, and the classifier has 1008 classes.
       logits: whether to run the classifier.
       axis_name: mapped axis of the global batch, or None.
+      dtype: of activations; None: as inputs and variables are. What it returns is float32 at least.
 
     Raises:
       ValueError: `variant` is unknown, or the images are not [B, S, S, 3].
@@ -182,6 +193,7 @@ class InceptionV3Features(nn.Module):
     variant: str = "torchvision"
     logits: bool = False
     axis_name: str | None = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array) -> InceptionTaps:
@@ -193,23 +205,23 @@ class InceptionV3Features(nn.Module):
         size = (images.shape[0], _INPUT_SIZE, _INPUT_SIZE, 3)
         hidden = self._stem(jax.image.resize(images, size, "linear", antialias=False))
         pool = "average" if self.variant == "torchvision" else "average_inside"
-        block = functools.partial(_Block, pool=pool, axis_name=self.axis_name)
+        block = functools.partial(_Block, pool=pool, axis_name=self.axis_name, dtype=self.dtype)
         for letter, pool_features in (("b", 32), ("c", 64), ("d", 64)):
             hidden = block(_A, pool_features, name=f"Mixed_5{letter}")(hidden)
         hidden = block(_B, 0, name="Mixed_6a")(hidden)
         for letter, channels in (("b", 128), ("c", 160), ("d", 160), ("e", 192)):
             hidden = block(_c(channels), 192, name=f"Mixed_6{letter}")(hidden)
-        mixed_6e = hidden
+        mixed_6e = layers.wide(hidden)
         hidden = block(_D, 0, name="Mixed_7a")(hidden)
         hidden = block(_E, 192, split=True, name="Mixed_7b")(hidden)
         last_pool = pool if self.variant == "torchvision" else "max"
         hidden = block(_E, 192, pool=last_pool, split=True, name="Mixed_7c")(hidden)
-        pooled = hidden.mean((1, 2))
+        pooled = layers.wide(hidden).mean((1, 2))
         logits = _Classifier(_CLASSES[self.variant], name="fc")(pooled) if self.logits else None
         return InceptionTaps(mixed_6e, pooled, logits)
 
     def _stem(self, images: jax.Array) -> jax.Array:
-        conv = functools.partial(_Conv, axis_name=self.axis_name)
+        conv = functools.partial(_Conv, axis_name=self.axis_name, dtype=self.dtype)
         hidden = conv(32, (3, 3), 2, "VALID", name="Conv2d_1a_3x3")(images)
         hidden = conv(32, (3, 3), padding="VALID", name="Conv2d_2a_3x3")(hidden)
         hidden = conv(64, (3, 3), name="Conv2d_2b_3x3")(hidden)
@@ -238,10 +250,12 @@ class InceptionImageEncoder(nn.Module):
     Attributes:
       embedding_dim: size E of region and picture embeddings.
       axis_name: mapped axis of the global batch, or None.
+      dtype: of the trunk's activations; None: as inputs and variables are.
     """
 
     embedding_dim: int = 256
     axis_name: str | None = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -249,7 +263,8 @@ class InceptionImageEncoder(nn.Module):
 
         The regions are the 17 x 17 grid row by row.
         """
-        taps = InceptionV3Features(axis_name=self.axis_name, name="inception")(images)
+        trunk = InceptionV3Features(axis_name=self.axis_name, dtype=self.dtype, name="inception")
+        taps = trunk(images)
         head = functools.partial(nn.Dense, self.embedding_dim, kernel_init=_head_init)
         regions = head(use_bias=False, name="regions")(taps.mixed_6e)
         code = head(name="code")(taps.pooled)

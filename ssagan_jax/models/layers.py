@@ -6,11 +6,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.typing import ArrayLike
+from jax.typing import ArrayLike, DTypeLike
 
 # PyTorch's default for convolutions and linear layers, which the reference keeps: U(-b, b) with
 # b = 1 / sqrt(fan_in).
 torch_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def narrow(values: jax.Array, dtype: DTypeLike | None) -> jax.Array:
+    """Values in the type of activations; None: as they are."""
+    return values if dtype is None else values.astype(dtype)
+
+
+def wide(values: jax.Array) -> jax.Array:
+    """Values in float32 at least, for sums of many and for what a loss is made of."""
+    return values.astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
 def axis_size(axis_name: str | None) -> int:
@@ -92,12 +102,14 @@ class HalvingConv(nn.Module):
     """
 
     features: int
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """[B, H, W, C] to [B, H / 2, W / 2, features]."""
         shape = (4, 4, inputs.shape[-1], self.features)
-        kernel = self.param("kernel", torch_init, shape)
+        kernel = narrow(self.param("kernel", torch_init, shape), self.dtype)
+        inputs = narrow(inputs, self.dtype)
         if jax.default_backend() == "cpu":
             return halving_product(inputs, kernel)
         return halving_convolution(inputs, kernel)
@@ -127,7 +139,8 @@ def halving_product(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
 class BatchNorm(nn.Module):
     """Batch norm over the global batch, with PyTorch's statistics.
 
-    Unlike flax's it keeps the unbiased variance for evaluation, as PyTorch does.
+    Unlike flax's it keeps the unbiased variance for evaluation, as PyTorch does. Statistics and
+    what is computed with them are float32 at least, whatever the inputs are; outputs are as inputs.
 
     Attributes:
       train: whether it uses, and updates, this batch's statistics instead of the running ones.
@@ -153,16 +166,16 @@ class BatchNorm(nn.Module):
             if not self.is_initializing():
                 mean.value = 0.9 * mean.value + 0.1 * found[0]
                 var.value = 0.9 * var.value + 0.1 * found[1]
-        if not self.affine:
-            return normalized
-        scale = self.param("scale", nn.initializers.ones, shape)
-        bias = self.param("bias", nn.initializers.zeros, shape)
-        return normalized * scale[None, None, None] + bias[None, None, None]
+        if self.affine:
+            scale = self.param("scale", nn.initializers.ones, shape)
+            bias = self.param("bias", nn.initializers.zeros, shape)
+            normalized = normalized * scale[None, None, None] + bias[None, None, None]
+        return normalized.astype(inputs.dtype)
 
 
 def normalize(inputs: jax.Array, mean: jax.Array, var: jax.Array, epsilon: float) -> jax.Array:
-    """Inputs [B, H, W, C] by the means [C] and variances [C] of their channels."""
-    return (inputs - mean[None, None, None]) * lax.rsqrt(var + epsilon)[None, None, None]
+    """Inputs [B, H, W, C] by means [C] and variances [C] of their channels, in float32 at least."""
+    return (wide(inputs) - mean[None, None, None]) * lax.rsqrt(var + epsilon)[None, None, None]
 
 
 def normalize_by_batch(
@@ -175,11 +188,11 @@ def normalize_by_batch(
     """
 
     def over_batch(values: jax.Array) -> jax.Array:
-        local = values.mean((0, 1, 2))
+        local = wide(values).mean((0, 1, 2))
         return local if axis_name is None else lax.pmean(local, axis_name)
 
     mean = over_batch(inputs)
-    var = over_batch((inputs - mean[None, None, None]) ** 2)
+    var = over_batch((wide(inputs) - mean[None, None, None]) ** 2)
     count = inputs.size // inputs.shape[-1] * axis_size(axis_name)
     return normalize(inputs, mean, var, epsilon), (mean, var * count / (count - 1))
 

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from ssagan_jax.models import layers
 
@@ -18,6 +19,7 @@ class LstmTextEncoder(nn.Module):
       word_dim: size of the input word vectors.
       dropout: share of the input word vectors' entries dropped in training.
       axis_name: mapped axis of the global batch, or None.
+      dtype: of what the matrix products take; None: as it comes. States and gates are float32.
     """
 
     vocab_size: int
@@ -25,6 +27,7 @@ class LstmTextEncoder(nn.Module):
     word_dim: int = 300
     dropout: float = 0.5
     axis_name: str | None = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(
@@ -79,7 +82,7 @@ class LstmTextEncoder(nn.Module):
         ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
             hidden, memory = carry
             projected, valid = inputs
-            gates = projected + hidden @ kernel_hidden + bias_hidden[None]
+            gates = projected + self._product(hidden, kernel_hidden) + bias_hidden[None]
             gate_in, forget, candidate, gate_out = jnp.split(gates, 4, -1)
             new_memory = nn.sigmoid(forget) * memory + nn.sigmoid(gate_in) * jnp.tanh(candidate)
             new_hidden = nn.sigmoid(gate_out) * jnp.tanh(new_memory)
@@ -87,7 +90,11 @@ class LstmTextEncoder(nn.Module):
             memory = jnp.where(valid[:, None], new_memory, memory)
             return (hidden, memory), hidden
 
-        projected = jnp.swapaxes(vectors @ kernel_in + bias_in[None, None], 0, 1)
+        projected = jnp.swapaxes(self._product(vectors, kernel_in) + bias_in[None, None], 0, 1)
         zero = jnp.zeros((vectors.shape[0], size), projected.dtype)
         (last, _), outputs = jax.lax.scan(cell, (zero, zero), (projected, mask.T))
         return jnp.swapaxes(outputs, 0, 1), last
+
+    def _product(self, inputs: jax.Array, kernel: jax.Array) -> jax.Array:
+        product = layers.narrow(inputs, self.dtype) @ layers.narrow(kernel, self.dtype)
+        return layers.wide(product)

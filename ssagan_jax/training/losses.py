@@ -15,7 +15,8 @@ EPSILON = 1e-8
 def _safe_norm(values: jax.Array, axis: int) -> jax.Array:
     """Euclidean norm whose gradient is zero, not NaN, at zero."""
     squares = (values**2).sum(axis)
-    positive = squares > 0
+    # Not > 0, which would hide NaN.
+    positive = squares != 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), 0)
 
 

@@ -26,19 +26,25 @@ class DeviceError(InputError):
     """A batch that the devices cannot share evenly."""
 
 
-def check_batch_size(batch_size: int) -> None:
+def check_batch_size(batch_size: int, accumulate: int = 1) -> None:
     """Refuses a global batch that all devices cannot share evenly.
 
+    Args:
+      batch_size: pictures a step over all devices.
+      accumulate: parts that each device works its pictures off in.
+
     Raises:
-      DeviceError: with both numbers and the sizes that would do.
+      DeviceError: with the numbers and the sizes that would do.
     """
     devices = len(jax.devices())
-    if batch_size % devices:
-        below = batch_size // devices * devices
-        sizes = [size for size in (below, below + devices) if size]
+    shares = devices * accumulate
+    if batch_size % shares:
+        below = batch_size // shares * shares
+        sizes = [size for size in (below, below + shares) if size]
+        parts = f" times config.train.accumulate={accumulate}" if accumulate > 1 else ""
         raise DeviceError(
             f"config.train.batch_size={batch_size}: must be divisible by the {devices} devices "
-            f"of this run; {' or '.join(map(str, sizes))} would do"
+            f"of this run{parts}; {' or '.join(map(str, sizes))} would do"
         )
 
 

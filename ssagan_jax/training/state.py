@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 from ssagan_jax.configuration import ConfigError
@@ -76,10 +77,15 @@ class TrainState:
 def build_networks(
     config: ConfigDict, vocabulary: Vocabulary, axis_name: str | None = None
 ) -> Networks:
-    """The networks that a config describes; `axis_name` is the mapped axis of the global batch."""
+    """The networks that a config describes; `axis_name` is the mapped axis of the global batch.
+
+    Those without an axis are there to paint and to score, and compute in float32 always.
+    """
+    narrow = axis_name is not None and config.train.compute_dtype == "bfloat16"
+    dtype = jnp.bfloat16 if narrow else None
     return Networks(
-        text_encoder=_text_encoder(config, vocabulary, axis_name),
-        image_encoder=_image_encoder(config, axis_name),
+        text_encoder=_text_encoder(config, vocabulary, axis_name, dtype),
+        image_encoder=_image_encoder(config, axis_name, dtype),
         generator=Generator(
             image_size=config.data.image_size,
             channels=config.generator.channels,
@@ -88,16 +94,22 @@ def build_networks(
             modulation=config.generator.modulation,
             upsampling=config.generator.upsampling,
             axis_name=axis_name,
+            remat=config.train.remat,
+            dtype=dtype,
         ),
-        discriminator=Discriminator(config.data.image_size, config.discriminator.channels),
+        discriminator=Discriminator(
+            config.data.image_size, config.discriminator.channels, config.train.remat, dtype
+        ),
     )
 
 
-def _text_encoder(config: ConfigDict, vocabulary: Vocabulary, axis_name: str | None) -> nn.Module:
+def _text_encoder(
+    config: ConfigDict, vocabulary: Vocabulary, axis_name: str | None, dtype: DTypeLike | None
+) -> nn.Module:
     text = config.text_encoder
     if text.name == "lstm":
         return LstmTextEncoder(
-            vocabulary.size, text.embedding_dim, text.word_dim, text.dropout, axis_name
+            vocabulary.size, text.embedding_dim, text.word_dim, text.dropout, axis_name, dtype
         )
     if text.vocab_size and text.vocab_size < vocabulary.size:
         raise ConfigError(
@@ -124,13 +136,14 @@ def _text_encoder(config: ConfigDict, vocabulary: Vocabulary, axis_name: str | N
         embedding_dim=text.embedding_dim,
         pooling=text.pooling,
         axis_name=axis_name,
+        dtype=dtype,
     )
 
 
-def _image_encoder(config: ConfigDict, axis_name: str | None) -> nn.Module:
+def _image_encoder(config: ConfigDict, axis_name: str | None, dtype: DTypeLike | None) -> nn.Module:
     if config.image_encoder.name == "inception_v3":
-        return InceptionImageEncoder(config.text_encoder.embedding_dim, axis_name)
-    return CnnImageEncoder(config.text_encoder.embedding_dim, config.image_encoder.channels)
+        return InceptionImageEncoder(config.text_encoder.embedding_dim, axis_name, dtype)
+    return CnnImageEncoder(config.text_encoder.embedding_dim, config.image_encoder.channels, dtype)
 
 
 def build_optimizers(config: ConfigDict, damsm_steps: int) -> Optimizers:

@@ -29,6 +29,7 @@ from ssagan_jax.configuration import default_config
 from ssagan_jax.models import pytorch_names
 from ssagan_jax.models.vocabulary import Vocabulary
 from ssagan_jax.training import losses, steps
+from ssagan_jax.training.objectives import Objectives
 from ssagan_jax.training.state import Networks, TrainState, build_networks, build_optimizers
 
 AGAINST = "SSA-GAN reference"
@@ -192,10 +193,11 @@ def test_matching_aware_penalty(config, networks, variables, given, goldens, mea
     _, sentence = networks.text_encoder.apply(
         variables["text_encoder"], given["tokens"].astype(np.int32), mask, False
     )
-    step = steps.Steps(config, networks, None)
+    terms = Objectives(config, networks)
 
     def penalty(params):
-        return step._discriminator_losses(params, pixels, pixels, sentence)[1]
+        mismatched = terms.mismatched(sentence)
+        return terms.judging(params, pixels, pixels, sentence, mismatched)[1]
 
     value, gradient = jax.jit(jax.value_and_grad(penalty))(variables["netD"]["params"])
     measured("MA-GP, value", AGAINST, distance(value, goldens["magp/weighted"]), 1e-3)

@@ -1,0 +1,130 @@
+"""Memory of a compiled GAN step on each device, by XLA's analysis: a Markdown table.
+
+    python benchmarks/memory.py --config=configs/lstm.py
+    python benchmarks/memory.py --config=configs/bert.py --dtypes bfloat16 --remat on
+
+Nothing is trained: the step is compiled from shapes alone, on virtual CPU devices, and XLA
+says what it would hold. What stands for the discriminator's strided convolutions is what accelerators run, a
+convolution; `--cpu_product` measures the matrix product that takes its place on CPUs, which gathers
+more. Scratch space inside of a library's kernels is in no such analysis.
+"""
+
+import argparse
+import copy
+import itertools
+import os
+import runpy
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import jax
+    from ml_collections import ConfigDict
+
+HEADER = (
+    ("config", "pixels", "batch", "devices", "dtype", "remat", "accumulate")
+    + ("arguments MiB", "outputs MiB", "aliased MiB", "temporary MiB", "total MiB")
+    + ("TFLOP", "compiled in s")
+)
+VOCABULARY = 5000
+_MIB = 2**20
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", type=Path, default=Path("configs/lstm.py"))
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
+    parser.add_argument("--remat", nargs="+", default=["off", "on"], choices=["off", "on"])
+    parser.add_argument("--accumulate", nargs="+", type=int, default=[1])
+    parser.add_argument("--batch_size", type=int, default=16, help="over all devices")
+    parser.add_argument("--devices", type=int, default=4)
+    parser.add_argument("--image_size", type=int, default=256)
+    parser.add_argument("--channels", type=int, help="of all networks; the config's if left out")
+    parser.add_argument("--cpu_product", action="store_true")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Prints a row for each combination as soon as it is compiled."""
+    arguments = _arguments()
+    # Read when jax is imported. The other schedule keeps more buffers alive for the CPU's threads.
+    os.environ["XLA_FLAGS"] = (
+        f"{os.environ.get('XLA_FLAGS', '')} "
+        f"--xla_force_host_platform_device_count={arguments.devices} "
+        "--xla_cpu_enable_concurrency_optimized_scheduler=false"
+    )
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    print(f"| {' | '.join(HEADER)} |\n|{' --- |' * len(HEADER)}", flush=True)
+    for row in _rows(arguments):
+        print(f"| {' | '.join(map(str, row))} |", flush=True)
+
+
+def _rows(arguments: argparse.Namespace) -> Iterator[tuple[object, ...]]:
+    from ssagan_jax.models import layers
+
+    if not arguments.cpu_product:
+        layers.halving_product = layers.halving_convolution
+    given = runpy.run_path(str(arguments.config))["get_config"]()
+    given.data.image_size = arguments.image_size
+    given.train.batch_size = arguments.batch_size
+    if arguments.channels:
+        given.generator.channels = given.discriminator.channels = arguments.channels
+        given.image_encoder.channels = arguments.channels
+    for dtype, remat, accumulate in itertools.product(
+        arguments.dtypes, arguments.remat, arguments.accumulate
+    ):
+        config = copy.deepcopy(given)
+        config.train.compute_dtype, config.train.remat = dtype, remat == "on"
+        config.train.accumulate = accumulate
+        how = (arguments.config.stem, arguments.image_size, arguments.batch_size)
+        yield (*how, arguments.devices, dtype, remat, accumulate, *_figures(config))
+
+
+def _figures(config: "ConfigDict") -> list[str]:
+    """Compiles the GAN step of a config; its memory in MiB, its TFLOP and the seconds it took."""
+    from ssagan_jax.training.memory import memory_of
+
+    began = time.perf_counter()
+    compiled = _compiled(config)
+    seconds = time.perf_counter() - began
+    memory = [f"{size / _MIB:.0f}" for size in memory_of(compiled).values()]
+    return [*memory, f"{compiled.cost_analysis()['flops'] / 1e12:.2f}", f"{seconds:.0f}"]
+
+
+def _compiled(config: "ConfigDict") -> "jax.stages.Compiled":
+    import jax
+    import numpy as np
+
+    from ssagan_jax.models.vocabulary import Vocabulary
+    from ssagan_jax.training.parallel import AXIS, parallel
+    from ssagan_jax.training.state import (
+        begin_gan_stage,
+        build_networks,
+        build_optimizers,
+        initial_state,
+    )
+    from ssagan_jax.training.steps import Steps
+
+    vocabulary, optimizers = Vocabulary(VOCABULARY), build_optimizers(config, 1)
+    state = jax.eval_shape(lambda: begin_gan_stage(initial_state(config, vocabulary), optimizers))
+    mesh = jax.sharding.Mesh(jax.local_devices(), (AXIS,))
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    state = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), state
+    )
+    rows, words, size = config.train.batch_size, config.data.max_words, config.data.image_size
+    batch = {
+        "image": jax.ShapeDtypeStruct((rows, size, size, 3), np.uint8),
+        "tokens": jax.ShapeDtypeStruct((rows, words), np.int32),
+        "mask": jax.ShapeDtypeStruct((rows, words), bool),
+        "class_id": jax.ShapeDtypeStruct((rows,), np.int32),
+    }
+    step = Steps(config, build_networks(config, vocabulary, AXIS), optimizers, AXIS).gan
+    return jax.jit(parallel(step), donate_argnums=0).lower(state, batch).compile()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

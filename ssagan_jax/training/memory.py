@@ -1,0 +1,37 @@
+"""What a compiled step holds in the memory of each device, by XLA's own analysis."""
+
+import jax
+
+_GIB = 2**30
+
+
+def memory_of(compiled: jax.stages.Compiled) -> dict[str, int] | None:
+    """Bytes on each device while a compiled function runs; None where the backend does not tell.
+
+    Returns:
+      "arguments" and "outputs"; "aliased", the outputs that take the place of donated arguments;
+      "temporary", what is held on the way; and "total", their sum with the aliased counted once.
+    """
+    found = compiled.memory_analysis()
+    if found is None:
+        return None
+    sizes = {
+        "arguments": found.argument_size_in_bytes,
+        "outputs": found.output_size_in_bytes,
+        "aliased": found.alias_size_in_bytes,
+        "temporary": found.temp_size_in_bytes,
+    }
+    total = sizes["arguments"] + sizes["outputs"] - sizes["aliased"] + sizes["temporary"]
+    return sizes | {"total": total}
+
+
+def described(compiled: jax.stages.Compiled) -> str:
+    """One line for the terminal: what a compiled step takes on each device, in GiB."""
+    sizes = memory_of(compiled)
+    if sizes is None:
+        return "a step's memory is not known: this backend has no analysis of it"
+    total, given = sizes["total"] / _GIB, sizes["arguments"] / _GIB
+    return (
+        f"a step takes {total:.1f} GiB on each device ({given:.1f} state and batch, "
+        f"{total - given:.1f} working memory)"
+    )

@@ -1,0 +1,93 @@
+"""Blocks that are computed again for their gradient: the same networks, for less memory."""
+
+import copy
+
+import jax
+import numpy as np
+import pytest
+
+from ssagan_jax.training import memory, parallel, state
+from ssagan_jax.training.steps import Steps
+
+
+def remat(config):
+    config = copy.deepcopy(config)
+    config.train.remat = True
+    return config
+
+
+def test_the_initial_weights_are_the_same_bit_for_bit(tiny_config, vocabulary):
+    def initial(config):
+        networks = state.build_networks(config, vocabulary)
+        return jax.device_get(jax.jit(lambda: state.initial_variables(config, networks))())
+
+    jax.tree.map(np.testing.assert_array_equal, initial(remat(tiny_config)), initial(tiny_config))
+
+
+@pytest.fixture(scope="module")
+def compiled(tiny_config, vocabulary, make_batch):
+    """(config) to the start of stage 2, a batch and the compiled GAN step, on one device."""
+    batch = make_batch(tiny_config)
+
+    def compile_step(config):
+        optimizers = state.build_optimizers(config, 1)
+        begin = jax.jit(
+            lambda: state.begin_gan_stage(state.initial_state(config, vocabulary), optimizers)
+        )
+        current = jax.device_get(begin())
+        step = Steps(config, state.build_networks(config, vocabulary), optimizers)
+        return current, batch, jax.jit(step.gan).lower(current, batch).compile()
+
+    return compile_step
+
+
+def awake(tree):
+    """Residual gains begin at zero, where a block has no gradient but its gain's."""
+    return jax.tree.map(lambda leaf: np.where(leaf == 0, 0.3, leaf).astype(leaf.dtype), tree)
+
+
+def test_a_step_is_the_same_to_rounding_and_holds_less(compiled, tiny_config):
+    found = []
+    for config in (tiny_config, remat(tiny_config)):
+        current, batch, step = compiled(config)
+        current = current.replace(
+            generator=awake(current.generator), discriminator=awake(current.discriminator)
+        )
+        after, metrics = jax.device_get(step(current, batch))
+        moments = [getattr(after, f"{net}_opt")[0].mu for net in ("generator", "discriminator")]
+        found.append((metrics, moments, after.batch_stats, memory.memory_of(step)["temporary"]))
+    plain, again = found
+    assert plain[0]["discriminator/magp"] > 1e-6
+    for part in range(3):
+        for one, other in zip(
+            jax.tree.leaves(again[part]), jax.tree.leaves(plain[part]), strict=True
+        ):
+            far = np.linalg.norm(one - other)
+            assert far <= 1e-4 * np.linalg.norm(other) + 1e-7
+    assert again[3] < 0.9 * plain[3]
+
+
+def test_what_a_step_holds_is_told_in_a_line(compiled, tiny_config):
+    current, batch, step = compiled(tiny_config)
+    sizes = memory.memory_of(step)
+    state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves((current, batch)))
+    # Of every tensor no more than some bytes of alignment beside it.
+    assert sizes["arguments"] == pytest.approx(state_bytes, rel=0.01)
+    assert sizes["total"] == (
+        sizes["arguments"] + sizes["outputs"] - sizes["aliased"] + sizes["temporary"]
+    )
+    assert memory.described(step).startswith("a step takes 0.0 GiB on each device (0.0 state")
+
+
+def test_a_donated_state_is_counted_once(tiny_config, vocabulary, make_batch):
+    """What `parallel` runs can be compiled from shapes alone, and its state is given away."""
+    config = copy.deepcopy(tiny_config)
+    config.data.image_size = 32
+    mapped = parallel.parallel(lambda kept, batch: (kept + batch["image"].sum(), {}))
+    batch = {"image": jax.ShapeDtypeStruct((4, 1000), np.float32)}
+    kept = parallel.replicated(np.zeros(3000, np.float32))
+    kept = jax.ShapeDtypeStruct(kept.shape, kept.dtype, sharding=kept.sharding)
+    compiled = jax.jit(mapped, donate_argnums=0).lower(kept, batch).compile()
+    sizes = memory.memory_of(compiled)
+    assert sizes["aliased"] == 4 * 3000
+    assert 4 * 4000 <= sizes["arguments"] <= sizes["total"] < 1.5 * 4 * 4000
