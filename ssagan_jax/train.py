@@ -14,6 +14,7 @@ from ssagan_jax.pace import Pace
 from ssagan_jax.painting import grey, sheet
 from ssagan_jax.progress import Bar, StopSignals
 from ssagan_jax.run import Run, open_run
+from ssagan_jax.training.memory import described as described_memory
 from ssagan_jax.training.parallel import AXIS, ParallelStep, on_one_device, replicated
 from ssagan_jax.training.processes import from_first, is_first, say
 from ssagan_jax.training.state import TrainState, begin_gan_stage, build_networks
@@ -103,8 +104,10 @@ def _stage(
         )
     with Bar(name, first, step, last, batch_size) as bar:
         while step < last and not asked:
-            previous, earlier = bar.metrics, note
-            state, metrics, note = step_fn(state, next(run.batches), stop.signal)
+            previous, earlier, batch = bar.metrics, note, next(run.batches)
+            if previous is None:
+                bar.say(described_memory(step_fn.compiled(state, batch)))
+            state, metrics, note = step_fn(state, batch, stop.signal)
             step += 1
             # The step before has ended by now, so reading it does not make the device wait.
             bad_steps.look(step - 1, previous)
