@@ -192,15 +192,16 @@ def _read_item(handler: ocp.CheckpointHandler, folder: epath.Path, args: Any) ->
     logger = logging.getLogger("asyncio")
     logger.disabled = True  # It prints a traceback for each read that fails beside the first.
     try:
-        return handler.restore(folder, args=args)
-    except (PermissionError, MemoryError):
-        raise
-    except Exception as error:  # Parsers of other libraries raise all kinds.
-        said = str(error).partition("\n")[0][:160] or type(error).__name__
+        try:
+            return handler.restore(folder, args=args)
+        except (PermissionError, MemoryError):
+            raise
+        except Exception as error:  # Parsers of other libraries raise all kinds.
+            said = str(error).partition("\n")[0][:160] or type(error).__name__
+        gc.collect()  # The other reads, while nobody listens.
+        raise Damage(f"{folder.name} cannot be read: {said}")
     finally:
-        gc.collect()
         logger.disabled = False
-    raise Damage(f"{folder.name} cannot be read: {said}")
 
 
 @functools.cache  # Once a process.
