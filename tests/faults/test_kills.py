@@ -62,11 +62,13 @@ class Chain:
             "saving": lambda: any(Workdir(workdir).checkpoints.glob("*tmp*")),
             "ending": lambda: STEPS in steps_in(workdir),
         }[moment]
+        # Not longer than what is left to do, or most runs would end before they are killed.
+        training = (self.all - self.started) * (1 - max([0, *steps_in(workdir)]) / (STEPS + 2))
         longest = {
-            "any": self.all,
-            "training": self.all - self.started,
+            "any": self.started + training,
+            "training": training,
             "saving": 0.15,
-            "ending": 2.0,
+            "ending": 1.0,
         }[moment]
         skipped = self.random.randrange(3) if moment == "saving" else 0
         for _ in range(skipped):
