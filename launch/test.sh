@@ -14,7 +14,7 @@ else
   . launch/environment.sh test
   if [ "${1:-}" = --faults ]; then
     shift
-    set -- tests/faults -s "$@"
+    set -- tests/faults "$@"
   fi
 fi
 python -m pytest "$@"

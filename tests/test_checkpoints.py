@@ -272,7 +272,7 @@ def flip(path, place):
 def damages(file):
     """Spoils a file in turn: bits are flipped, it is cut, it is removed."""
     whole = file.read_bytes()
-    for place in range(0, len(whole), max(len(whole) // 12, 1)):
+    for place in range(0, len(whole), max(len(whole) // 5, 1)):
         flip(file, place)
         yield f"{file.name}: bit of byte {place}"
         file.write_bytes(whole)

@@ -1,12 +1,11 @@
 """Checkpoints of state and data position, verified before they are used."""
 
-import contextlib
+import functools
 import gc
 import itertools
 import logging
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -189,23 +188,29 @@ class Checkpoints:
 
 def _read_item(handler: ocp.CheckpointHandler, folder: epath.Path, args: Any) -> Any:
     """What a handler reads; whatever it raises is Damage, but for what the files cannot help."""
-    with _quiet():
+    _quieten_late_reads()
+    logger = logging.getLogger("asyncio")
+    logger.disabled = True  # It prints a traceback for each read that fails beside the first.
+    try:
         try:
             return handler.restore(folder, args=args)
         except (PermissionError, MemoryError):
             raise
         except Exception as error:  # Parsers of other libraries raise all kinds.
             said = str(error).partition("\n")[0][:160] or type(error).__name__
-        gc.collect()
-    raise Damage(f"{folder.name} cannot be read: {said}")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the reads that fail beside the first from printing a traceback each."""
-    logger, hook = logging.getLogger("asyncio"), sys.unraisablehook
-    logger.disabled, sys.unraisablehook = True, lambda _: None
-    try:
-        yield
+        gc.collect()  # The other reads, while nobody listens.
+        raise Damage(f"{folder.name} cannot be read: {said}")
     finally:
-        logger.disabled, sys.unraisablehook = False, hook
+        logger.disabled = False
+
+
+@functools.cache  # Once a process.
+def _quieten_late_reads() -> None:
+    """Keeps reads that end after the first has failed from printing a traceback each."""
+    hook = sys.unraisablehook
+
+    def tell(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    sys.unraisablehook = tell

@@ -1,0 +1,158 @@
+"""The training command at tiny size, and what its runs leave."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from ssagan_jax.trained import state_shapes
+from ssagan_jax.training.checkpoints import Checkpoints
+from ssagan_jax.workdir import Workdir
+
+ROOT = Path(__file__).parents[2]
+TINY = {
+    "data.image_size": 32,
+    "data.max_words": 6,
+    "text_encoder.embedding_dim": 16,
+    "text_encoder.word_dim": 8,
+    "image_encoder.channels": 4,
+    "generator.noise_dim": 8,
+    "generator.channels": 4,
+    "generator.mask_channels": 4,
+    "discriminator.channels": 4,
+    "train.batch_size": 8,
+    "damsm.steps": 5,
+    "train.steps": 7,
+    "eval.num": 16,
+    "eval.nearest": False,
+    "log.scalars_every": 1,
+    "log.checkpoint_every": 2,
+    "log.keep_checkpoints": 20,
+    "log.sheet_every": 3,
+    "log.sheet_rows": 2,
+}
+CHECKPOINTS = [2, 4, 6, 8, 10, 12]
+STEPS = 12
+
+
+class Runs:
+    """Starts the command; all runs share the prepared data and what was compiled."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def start(self, workdir, program=None, devices=1, limit=None, **options):
+        """The process, which writes what it says to `said(workdir)`.
+
+        `program` stands in for the module; `limit` is the most memory that it may ask for, in MiB.
+        """
+        values = TINY | {"data.prepared_dir": self.place / "prepared"} | options
+        command = [sys.executable, *(("-c", program) if program else ("-m", "ssagan_jax.main"))]
+        command += ["--config=configs/quickstart.py", f"--workdir={workdir}"]
+        command += [f"--config.{key}={value}" for key, value in values.items()]
+        if limit:
+            command = ["bash", "-c", f'ulimit -v {limit * 1024}; exec "$@"', "bash", *command]
+        with open(f"{self.place / Path(workdir).name}.said", "wb") as said:
+            return subprocess.Popen(
+                command, stdout=said, stderr=said, cwd=ROOT, env=self._environment(devices)
+            )
+
+    def said(self, workdir):
+        """What the last run of a work folder said so far."""
+        return (self.place / f"{Path(workdir).name}.said").read_text(errors="replace")
+
+    def finish(self, workdir, *arguments, **options):
+        """Exit code and words of a whole run."""
+        code = self.start(workdir, *arguments, **options).wait(timeout=400)
+        return code, self.said(workdir)
+
+    def finish_well(self, workdir, **options):
+        """Words of a whole run, which ended well."""
+        code, said = self.finish(workdir, **options)
+        assert code == 0 and "Traceback" not in said, said
+        return said
+
+    def _environment(self, devices):
+        flags = (
+            f"--xla_force_host_platform_device_count={devices}",
+            # Both spare compilation, of which there is far more here than there is to compute.
+            "--xla_backend_optimization_level=0",
+            *(f for f in os.environ["XLA_FLAGS"].split() if "fusion_emitters" in f),
+        )
+        return os.environ | {
+            "PYTHONPATH": str(ROOT),
+            "XLA_FLAGS": " ".join(flags),
+            "JAX_COMPILATION_CACHE_DIR": str(self.place / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        }
+
+
+def wait_for(process, happened):
+    """Waits until something happened or the process ended; returns whether it happened."""
+    while process.poll() is None:
+        if happened():
+            return True
+        time.sleep(0.002)
+    return False
+
+
+def steps_in(workdir):
+    """Steps of the checkpoints that are there by name."""
+    return Workdir(workdir).checkpoint_steps()
+
+
+@functools.cache
+def state_of(workdir, step):
+    """Arrays by path of a finished run's checkpoint."""
+    return read_state(workdir, step)
+
+
+def read_state(workdir, step=None):
+    """Arrays by path of a checkpoint, the newest whole one where None, and its data position."""
+    folder = Workdir(workdir)
+    tokenizer = folder.tokenizer()
+    checkpoints = Checkpoints(folder.checkpoints, None, tokenizer.digest)
+    state = checkpoints.restore(state_shapes(folder.config(), tokenizer), step=step)
+    checkpoints.close()
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    found = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+    manifest = (folder.checkpoints / f"{int(state.step)}/meta/metadata").read_text()
+    return found, json.loads(manifest)["position"]
+
+
+def assert_same_checkpoint(workdir, other, step):
+    """All tensors (parameters, optimizers, key, step) bit for bit, and the place in the data."""
+    (ours, place), (theirs, their_place) = read_state(workdir, step), state_of(other, step)
+    assert ours.keys() == theirs.keys() and place == their_place == {"next_index": step}
+    assert int(ours[".step"]) == step
+    for name, leaf in ours.items():
+        assert leaf.dtype == theirs[name].dtype and leaf.tobytes() == theirs[name].tobytes(), name
+
+
+def rows_of(workdir):
+    """The scores, the last of each name and step."""
+    rows = map(json.loads, Workdir(workdir).metrics.read_text().splitlines())
+    return {(row["step"], row["split"], row["name"]): row for row in rows}
+
+
+def sheets_of(workdir):
+    return {file.name: file.read_bytes() for file in Workdir(workdir).samples.iterdir()}
+
+
+def assert_same_end(workdir, other, steps=CHECKPOINTS):
+    """Both ended with the same bits: checkpoints, sheets, scores and tokenizer."""
+    for step in steps:
+        assert_same_checkpoint(workdir, other, step)
+    assert rows_of(workdir) == rows_of(other)
+    sheets = [
+        {f.name: f.read_bytes() for f in Workdir(w).samples.iterdir()} for w in (workdir, other)
+    ]
+    assert sheets[0] == sheets[1] and len(sheets[0]) == 3
+    assert (workdir / "tokenizer.json").read_bytes() == (other / "tokenizer.json").read_bytes()

@@ -1,0 +1,114 @@
+"""A run that is killed at any moment goes on to the bits of one that was not."""
+
+import collections
+import os
+import random
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from runs import STEPS, assert_same_checkpoint, assert_same_end, steps_in, wait_for
+
+from ssagan_jax.workdir import Workdir
+
+KILLS = int(os.environ.get("SSAGAN_KILLS", "20"))
+CHAINS = 2  # Side by side.
+# When to kill: after so long, so long after the training began, or while a checkpoint is written.
+MOMENTS = ("any", "training", "saving", "any", "training", "saving", "any", "ending")
+
+
+class Chain:
+    """Runs of one work folder after another, each killed until enough were."""
+
+    def __init__(self, runs, whole, seconds, number):
+        self.runs, self.whole, self.number = runs, whole, number
+        self.started, self.all = seconds
+        self.random = random.Random(number)
+        self.phases = []
+        self.folders = 0
+        self.compared = 0
+
+    def go(self, kills, lock):
+        workdir = self._folder()
+        while len(self.phases) < kills:
+            moment = MOMENTS[len(self.phases) % len(MOMENTS)]
+            process = self.runs.start(workdir)
+            self._wait(process, workdir, moment)
+            process.send_signal(signal.SIGKILL)
+            if process.wait() == -signal.SIGKILL:
+                self.phases.append(self._phase(workdir))
+                with lock:
+                    self._check(workdir)
+            else:  # It had ended.
+                assert process.returncode == 0, self.runs.said(workdir)
+                with lock:
+                    assert_same_end(workdir, self.whole)
+                workdir = self._folder()
+        self.runs.finish_well(workdir)
+        with lock:
+            assert_same_end(workdir, self.whole)
+        return self
+
+    def _folder(self):
+        self.folders += 1
+        return self.runs.place / f"killed-{self.number}-{self.folders}"
+
+    def _wait(self, process, workdir, moment):
+        """Waits for a random moment of a kind, or for the run's end."""
+        happened = {
+            "any": lambda: True,
+            "training": lambda: "training in" in self.runs.said(workdir),
+            "saving": lambda: any(Workdir(workdir).checkpoints.glob("*tmp*")),
+            "ending": lambda: STEPS in steps_in(workdir),
+        }[moment]
+        # Not longer than what is left to do, or most runs would end before they are killed.
+        training = (self.all - self.started) * (1 - max([0, *steps_in(workdir)]) / (STEPS + 2))
+        longest = {
+            "any": self.started + training,
+            "training": training,
+            "saving": 0.15,
+            "ending": 1.0,
+        }[moment]
+        skipped = self.random.randrange(3) if moment == "saving" else 0
+        for _ in range(skipped):
+            wait_for(process, happened)
+            wait_for(process, lambda: not happened())
+        wait_for(process, happened)
+        until = time.monotonic() + self.random.uniform(0, longest)
+        wait_for(process, lambda: time.monotonic() > until)
+
+    def _phase(self, workdir):
+        """Where a killed run stood, by what it said and left."""
+        said = self.runs.said(workdir)
+        if any(Workdir(workdir).checkpoints.glob("*tmp*")):
+            return "saving"
+        if STEPS in steps_in(workdir):
+            return "scoring"
+        if "training in" not in said:
+            return "start"
+        return "gan stage" if "gan " in said else "encoder stage"
+
+    def _check(self, workdir):
+        for step in steps_in(workdir):
+            assert_same_checkpoint(workdir, self.whole, step)
+            self.compared += 1
+
+
+def test_runs_killed_at_random_moments_go_on_to_the_same_bits(runs, whole, seconds, happened):
+    assert_same_end(runs.place / "again", whole)  # As two runs do that nothing happens to.
+    lock = threading.Lock()
+    chains = [Chain(runs, whole, seconds, number) for number in range(CHAINS)]
+    with ThreadPoolExecutor(CHAINS) as pool:
+        done = list(pool.map(lambda chain: chain.go(KILLS // CHAINS, lock), chains))
+    phases = collections.Counter(phase for chain in done for phase in chain.phases)
+    kills = phases.total()
+    where = ", ".join(f"{count} in {phase}" for phase, count in sorted(phases.items()))
+    compared = sum(chain.compared for chain in done)
+    happened(
+        f"{kills} kills with SIGKILL",
+        f"{kills} of {KILLS} went on to the same bits ({where}; {compared} checkpoints that they "
+        "left were compared)",
+    )
+    assert kills == KILLS
+    assert {"start", "saving"} <= phases.keys() and {"gan stage", "encoder stage"} & phases.keys()

@@ -1,0 +1,40 @@
+"""A photo that cannot be read while a run prepares its data."""
+
+import re
+import signal
+
+import pytest
+from runs import wait_for
+from test_birds import write_birds
+
+BAD = "CUB_200_2011/images/007.Wren/grey.jpg"
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of photos, of which one in the middle is cut off."""
+    source = write_birds(tmp_path / "birds")
+    whole = (source / BAD).read_bytes()
+    (source / BAD).write_bytes(whole[: len(whole) // 2])
+    return source
+
+
+def started(runs, name, photos, policy):
+    """A run on the photos, up to its first step or its end; what it said and how it ended."""
+    workdir = runs.place / name
+    options = {"data.bad_images": policy, "data.dir": photos, "data.name": "birds"}
+    process = runs.start(workdir, **options, **{"train.batch_size": 2, "log.sheet_rows": 1})
+    wait_for(process, lambda: "training in" in runs.said(workdir))
+    process.send_signal(signal.SIGKILL)
+    return process.wait(), runs.said(workdir), workdir
+
+
+def test_a_bad_photo_stops_the_run_by_name_or_is_skipped_and_counted(runs, photos, happened):
+    code, said, workdir = started(runs, "stopped", photos, "error")
+    assert (code, "Traceback" in said) == (2, False), said
+    assert re.search("error: 007.Wren/grey: .*config.data.bad_images='skip'", said)
+    assert not workdir.exists()
+    code, said, _ = started(runs, "skipped", photos, "skip")
+    assert code == -signal.SIGKILL and "training in" in said, said
+    assert "skipped" in said and "3 train" in said
+    happened("a photo cut in half", "error: exit code 2 with its name; skip: counted and left out")

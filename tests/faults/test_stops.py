@@ -1,0 +1,115 @@
+"""Runs that are asked to stop, run out of disk or memory, or lose a device."""
+
+import os
+import shutil
+import signal
+import subprocess
+
+import pytest
+from runs import (
+    CHECKPOINTS,
+    STEPS,
+    assert_same_checkpoint,
+    assert_same_end,
+    steps_in,
+    wait_for,
+)
+
+# No CPU is lost like this: the error is made, where a step's metrics are first looked at.
+LOSES_ITS_DEVICE = """
+import jax
+from ssagan_jax import main, progress
+
+advance, left = progress.Bar.advance, 7
+
+def advance_or_fail(bar, metrics):
+    global left
+    advance(bar, metrics)
+    left -= 1
+    if left == 0:
+        raise jax.errors.JaxRuntimeError(
+            "INTERNAL: CUDA error: Could not synchronize CUDA stream: "
+            "CUDA_ERROR_ECC_UNCORRECTABLE: uncorrectable ECC error encountered\\n more of it"
+        )
+
+progress.Bar.advance = advance_or_fail
+main.run()
+"""
+
+
+def test_sigterm_saves_the_step_under_way(runs, whole, happened):
+    workdir = runs.place / "terminated"
+    process = runs.start(workdir)
+    assert wait_for(process, lambda: 2 in steps_in(workdir))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) == 143
+    last, said = steps_in(workdir)[-1], runs.said(workdir)
+    assert f"stopped at step {last}, saved" in said and "Traceback" not in said
+    assert 2 <= last < STEPS
+    assert f"now at step {last}" in runs.finish_well(workdir)
+    assert_same_end(workdir, whole)
+    happened("SIGTERM", f"exit code 143, saved at step {last}, went on to the same bits")
+
+
+@pytest.fixture
+def small_disk(runs):
+    """A disk of 256 MiB."""
+    folder = runs.place / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", str(folder)]
+    if not shutil.which("mount"):
+        pytest.skip("there is no mount command")
+    mounted = subprocess.run(command, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_disk_that_fills_up_is_told_and_room_is_all_it_takes(small_disk, runs, whole, happened):
+    workdir = small_disk / "filled"
+    process = runs.start(workdir)
+    assert wait_for(process, lambda: 4 in steps_in(workdir))
+    with pytest.raises(OSError, match="No space left"), open(small_disk / "other", "wb") as other:
+        while True:
+            other.write(bytes(2**16))
+            other.flush()
+    code, said = process.wait(timeout=120), runs.said(workdir)
+    assert (code, "Traceback" in said) == (2, False), said
+    assert "No space left" in said and "free some space" in said
+    left = steps_in(workdir)
+    assert left and left[-1] < STEPS
+    for step in left:
+        assert_same_checkpoint(workdir, whole, step)
+    (small_disk / "other").unlink()
+    assert f"now at step {left[-1]}" in runs.finish_well(workdir)
+    assert_same_end(workdir, whole)
+    happened("a disk of 256 MiB fills up", f"exit code 2, {left} whole, went on to the same bits")
+
+
+def test_a_lost_device_is_told_and_the_same_command_goes_on(runs, whole, happened):
+    workdir = runs.place / "lost"
+    code, said = runs.finish(workdir, LOSES_ITS_DEVICE)
+    assert code == os.EX_TEMPFAIL and "Traceback" not in said, said
+    (line,) = [line for line in said.splitlines() if "error: a device or a machine failed" in line]
+    assert "CUDA_ERROR_ECC_UNCORRECTABLE" in line and "goes on from the last checkpoint" in line
+    left = steps_in(workdir)
+    assert left and set(left) <= set(CHECKPOINTS)
+    runs.finish_well(workdir)
+    assert_same_end(workdir, whole)
+    happened("a lost device (the error is made)", f"exit code 75 after {left}, then the same bits")
+
+
+def test_out_of_memory_is_answered_with_what_to_set(runs, whole, happened):
+    # All pictures at once ask for 18 GB, and the process may have less: a real refusal.
+    options = {"train.batch_size": 640, "damsm.steps": 0, "damsm.epochs": 0}
+    sizes = {"generator.channels": 128, "discriminator.channels": 64}
+    workdir = runs.place / "large"
+    code, said = runs.finish(workdir, limit=12_000, **options, **sizes)
+    assert (code, "Traceback" in said) == (2, False), said
+    (line,) = [line for line in said.splitlines() if "error: out of memory" in line]
+    assert "RESOURCE_EXHAUSTED: Out of memory allocating" in line
+    for key in ("batch_size", "accumulate", "remat", "compute_dtype"):
+        assert f"config.train.{key}" in line
+    assert "XLA_PYTHON_CLIENT_PREALLOCATE" in line
+    happened("out of memory", "exit code 2, what to set in order")
