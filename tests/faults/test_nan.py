@@ -1,0 +1,66 @@
+"""Losses that are not finite: planted in pictures, and of a rate that is too high."""
+
+from runs import STEPS, assert_same_checkpoint, read_state, steps_in
+
+# Pictures travel as bytes, which hold no NaN; these come as floats, and from one batch on one is.
+PLANTS_NAN = """
+import numpy as np
+from ssagan_jax import main, run
+
+batches = run.training_batches
+
+class Planted:
+    def __init__(self, inner):
+        self.inner, self.get_state, self.set_state = inner, inner.get_state, inner.set_state
+
+    def __next__(self):
+        batch = next(self.inner)
+        batch["image"] = batch["image"].astype(np.float32)
+        if self.get_state()["next_index"] in {bad}:
+            batch["image"][0, 0, 0, 0] = np.nan
+        return batch
+
+run.training_batches = lambda *args, **kwargs: Planted(batches(*args, **kwargs))
+main.run()
+"""
+
+
+def test_nan_in_a_picture_does_not_reach_the_weights(runs, happened):
+    workdir = runs.place / "planted"
+    code, said = runs.finish(workdir, PLANTS_NAN.replace("{bad}", "{4, 9}"))
+    assert code == 0 and "Traceback" not in said, said
+    assert "step 4: damsm/words is nan" in said and "no update of encoders (1 in a row" in said
+    (line,) = [line for line in said.splitlines() if line.startswith("step 9:")]
+    assert "discriminator/magp is nan" in line and "no update of encoders, discriminator" in line
+    for step in steps_in(workdir):
+        state, _ = read_state(workdir, step)
+        assert all((leaf == leaf).all() for leaf in state.values())
+    assert steps_in(workdir)[-1] == STEPS
+    happened("NaN in a picture at 2 steps", "told with step and term, no tensor holds NaN")
+
+
+def test_too_many_in_a_row_leave_the_last_good_checkpoint(runs, whole, happened):
+    workdir = runs.place / "diverged"
+    bad = set(range(7, STEPS + 1))
+    code, said = runs.finish(
+        workdir, PLANTS_NAN.replace("{bad}", str(bad)), **{"train.max_bad_steps": 3}
+    )
+    assert (code, "Traceback" in said) == (2, False), said
+    assert "error: step 9: " in said and "(3 in a row" in said
+    left = steps_in(workdir)
+    assert left[:3] == [2, 4, 6] and left[-1] <= 10
+    for step in (2, 4, 6):
+        assert_same_checkpoint(workdir, whole, step)
+    happened("NaN in 3 steps in a row", f"exit code 2, checkpoints {left} whole")
+
+
+def test_a_rate_that_is_too_high_is_told(runs, happened):
+    workdir = runs.place / "rate"
+    options = {"discriminator.learning_rate": 1e30, "train.max_bad_steps": 2}
+    code, said = runs.finish(workdir, **options)
+    assert (code, "Traceback" in said) == (2, False), said
+    assert "in a row, config.train.max_bad_steps=2" in said and "lower learning rates" in said
+    for step in steps_in(workdir):
+        state, _ = read_state(workdir, step)
+        assert all((leaf == leaf).all() for leaf in state.values())
+    happened("a learning rate of 1e30", "exit code 2 after 2 bad steps, no tensor holds NaN")
