@@ -30,7 +30,5 @@ def test_too_many_in_a_row_end_the_run():
     for step, metrics in enumerate((BAD, GOOD, BAD, GOOD)):
         bad_steps.look(step, metrics)
     bad_steps.look(4, BAD)
-    with pytest.raises(
-        TrainingError, match=r"step 5: .* \(2 in a row.*checkpoint is whole"
-    ):
+    with pytest.raises(TrainingError, match=r"step 5: .* \(2 in a row.*checkpoint is whole"):
         bad_steps.look(5, BAD)

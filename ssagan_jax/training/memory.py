@@ -2,8 +2,6 @@
 
 import jax
 
-_GIB = 2**30
-
 
 def memory_of(compiled: jax.stages.Compiled) -> dict[str, int] | None:
     """Bytes on each device while a compiled function runs; None where the backend does not tell.
@@ -30,8 +28,9 @@ def described(compiled: jax.stages.Compiled) -> str:
     sizes = memory_of(compiled)
     if sizes is None:
         return "a step's memory is not known: this backend has no analysis of it"
-    total, given = sizes["total"] / _GIB, sizes["arguments"] / _GIB
+    total, given = sizes["total"], sizes["arguments"]
+    unit, name = (2**30, "GiB") if total >= 2**30 else (2**20, "MiB")
     return (
-        f"a step takes {total:.1f} GiB on each device ({given:.1f} state and batch, "
-        f"{total - given:.1f} working memory)"
+        f"a step takes {total / unit:.1f} {name} on each device ({given / unit:.1f} state and "
+        f"batch, {(total - given) / unit:.1f} working memory)"
     )
