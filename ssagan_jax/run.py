@@ -232,6 +232,7 @@ def _first_state(config: ConfigDict, folder: Workdir, tokenizer: Tokenizer) -> T
 
 def _log_to(file: str | os.PathLike[str]) -> None:
     """The libraries' messages go to a file; the terminal keeps the progress bar."""
+    logging.raiseExceptions = False  # A log that finds no room is no reason for tracebacks.
     handler = logging.FileHandler(file)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = absl_logging.get_absl_logger()

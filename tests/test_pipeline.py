@@ -217,6 +217,43 @@ def test_the_cache_reads_once_what_fits_its_budget():
     assert source.read == [0, 1, 2, 1, 2]
 
 
+class Rotten(Source):
+    """Of which the second picture is cut short, and the third cannot be read at all."""
+
+    def __getitem__(self, index):
+        example = super().__getitem__(index)
+        if index == 2:
+            raise RuntimeError("the file is damaged")
+        return example | {"image": example["image"][:60]} if index == 1 else example
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_picture_that_cannot_be_read_is_named_or_skipped(tmp_path, capsys, tokenizer, on_disk):
+    (tmp_path / "dataset_info.json").touch()
+    disk = {"file": tmp_path / "decoded.u8", "disk_mb": 1} if on_disk else {}
+    with pytest.raises(DataError, match=r"picture [12] of 10 cannot be read .*bad_images='skip'"):
+        list(Pictures(Rotten(), **disk))
+    pictures = Pictures(Rotten(), bad_images="skip", **disk)
+    records, taken = list(pictures), [0, 3, 3, 3, 4, 5, 6, 7, 8, 9]
+    assert [record["image"][0, 0, 0] for record in records] == taken
+    assert [record["name"] for record in records] == [f"{COUNT - 1 - n:05d}" for n in taken]
+    said = capsys.readouterr().out
+    assert said.count("picture 1 of 10 cannot be read") == 1
+    assert said.count("picture 2 of 10 cannot be read (the file is damaged)") == 1
+    assert "(2 skipped so far)" in said
+    seen = take(batches(pictures, tokenizer, batch_size=5), 2)
+    assert sorted(sum(map(numbers, seen), [])) == taken
+
+
+def test_no_picture_that_can_be_read_is_an_error():
+    class Empty(Source):
+        def __getitem__(self, index):
+            raise RuntimeError("no disk")
+
+    with pytest.raises(DataError, match="none of 10 pictures can be read"):
+        Pictures(Empty(), bad_images="skip")[0]
+
+
 def test_a_picture_out_of_range_ends_an_iteration(pictures):
     assert len(list(pictures)) == len(pictures) == COUNT
     for index in (COUNT, -1):

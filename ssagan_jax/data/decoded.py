@@ -1,11 +1,12 @@
 """Pictures decoded once: a split's pixels and texts in one memory-mapped file."""
 
+import contextlib
 import fcntl
 import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -55,10 +56,11 @@ def decoded_bytes(source: Sequence[Record], load_size: int | None = None) -> int
     places = sorted({place * count // _SAMPLED for place in range(_SAMPLED)})
     sizes = []
     for place in places:
-        width, height = Image.open(io.BytesIO(source[place]["image"])).size
-        scale = min(1.0, load_size / min(width, height)) if load_size else 1.0
-        sizes.append(3 * width * height * scale**2)
-    return int(np.mean(sizes) * count)
+        with contextlib.suppress(Exception):  # Who decodes it tells of one that cannot be read.
+            width, height = Image.open(io.BytesIO(source[place]["image"])).size
+            scale = min(1.0, load_size / min(width, height)) if load_size else 1.0
+            sizes.append(3 * width * height * scale**2)
+    return int(np.mean(sizes or [0]) * count)
 
 
 class DecodedFile(Sequence[Record]):
@@ -102,7 +104,7 @@ class DecodedFile(Sequence[Record]):
 
 
 def open_decoded(
-    path: Path, source: Sequence[Record], load_size: int | None, needed: int
+    path: Path, count: int, read: Callable[[int], Record], needed: int
 ) -> DecodedFile | None:
     """The decoded file of a source, written now where it is not there yet or older than the set.
 
@@ -111,27 +113,27 @@ def open_decoded(
 
     Args:
       path: the file; the folder is that of the prepared set.
-      source: encoded examples.
-      load_size: as for `decode`.
+      count: how many records.
+      read: gives the decoded record of a number.
       needed: about how many bytes the file takes.
     """
     try:
-        if file := _opened(path, len(source)):
+        if file := _opened(path, count):
             return file
         with open(path.with_suffix(".lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if file := _opened(path, len(source)):
+            if file := _opened(path, count):
                 return file
             path.unlink(missing_ok=True)
             free = shutil.disk_usage(path.parent).free
             if 2 * needed > free:
                 raise OSError(f"of {free >> 20} MiB free, {needed >> 20} MiB would be used")
             print(
-                f"decoding {len(source)} pictures once, {max(needed >> 20, 1)} MiB -> {path}",
+                f"decoding {count} pictures once, {max(needed >> 20, 1)} MiB -> {path}",
                 flush=True,
             )
-            _write(path, source, load_size)
-            return DecodedFile(path, len(source))
+            _write(path, count, read)
+            return DecodedFile(path, count)
     except OSError as error:
         print(f"{path}: not written ({error}); pictures are decoded each time", flush=True)
         return None
@@ -147,13 +149,13 @@ def _opened(path: Path, count: int) -> DecodedFile | None:
         return None
 
 
-def _write(path: Path, source: Sequence[Record], load_size: int | None) -> None:
+def _write(path: Path, count: int, read: Callable[[int], Record]) -> None:
     """Writes all records in their order; the file gets its name when it is whole."""
     part = path.with_suffix(".part")
-    records = grain.MapDataset.source(source).map(lambda example: decode(example, load_size))
+    records = grain.MapDataset.range(count).map(read)
     try:
         with open(part, "wb") as file:
-            _write_records(file, records.to_iter_dataset(READING), len(source))
+            _write_records(file, records.to_iter_dataset(READING), count)
             os.fsync(file.fileno())
         os.replace(part, path)
     finally:

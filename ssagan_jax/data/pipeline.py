@@ -5,11 +5,12 @@ threads or devices.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import grain
 import numpy as np
+from tqdm import tqdm
 
 from ssagan_jax.data.decoded import (
     READING,
@@ -40,6 +41,7 @@ class Pictures(Sequence[Record]):
         load_size: int | None = None,
         file: Path | None = None,
         disk_mb: int = 0,
+        bad_images: str = "error",
     ) -> None:
         """Wraps a TFDS data source of encoded images.
 
@@ -49,17 +51,21 @@ class Pictures(Sequence[Record]):
           load_size: pictures with a larger smaller edge are scaled down to it.
           file: where all pictures are kept decoded, memory-mapped, if memory has no room for all.
           disk_mb: most MiB that `file` may take.
+          bad_images: where an example cannot be read, "error" raises DataError, and "skip" takes
+            the next one in its place and counts it.
         """
         self._source = source
         self._load_size = load_size
         self._room = cache_mb * 2**20
         self._cache: dict[int, Record] = {}
         self._lock = threading.Lock()
+        self._bad_images = bad_images
+        self._bad: set[int] = set()
         self._file: DecodedFile | None = None
         if file is not None and disk_mb:
             needed = decoded_bytes(source, load_size)
             if self._room < needed <= disk_mb * 2**20:
-                self._file = open_decoded(file, source, load_size, needed)
+                self._file = open_decoded(file, len(source), self._decoded, needed)
 
     def __len__(self) -> int:
         return len(self._source)
@@ -71,7 +77,7 @@ class Pictures(Sequence[Record]):
             return self._file[index]
         record = self._cache.get(index)
         if record is None:
-            record = decode(self._source[index], self._load_size)
+            record = self._decoded(index)
             with self._lock:
                 size = record["image"].nbytes
                 if index not in self._cache and size <= self._room:
@@ -83,7 +89,35 @@ class Pictures(Sequence[Record]):
         """A record of which the image may be missing: no picture is decoded for it."""
         if self._file is not None:
             return self._file.text(index)
-        return self._cache.get(index) or record_text(self._source[index])
+        return self._cache.get(index) or self._read(index, record_text)
+
+    def _decoded(self, index: int) -> Record:
+        return self._read(index, lambda example: decode(example, self._load_size))
+
+    def _read(self, index: int, read: Callable[[Record], Record]) -> Record:
+        """What `read` makes of an example, or of the next one that can be read."""
+        for place in range(index, index + len(self)):
+            place %= len(self)
+            try:
+                return read(self._source[place])
+            except MemoryError:
+                raise
+            except Exception as error:  # Readers and decoders let many kinds out.
+                self._note(place, error)
+        raise DataError(f"none of {len(self)} pictures can be read; prepare the data anew")
+
+    def _note(self, place: int, error: Exception) -> None:
+        """Counts an example that cannot be read, or raises DataError for it."""
+        fault = f"picture {place} of {len(self)} cannot be read ({error or type(error).__name__})"
+        if self._bad_images == "error":
+            raise DataError(
+                f"{fault}; prepare the data anew, or set config.data.bad_images='skip'"
+            ) from error
+        with self._lock:
+            new = place not in self._bad
+            self._bad.add(place)
+        if new:
+            tqdm.write(f"{fault}; the next one takes its place ({len(self._bad)} skipped so far)")
 
 
 def random_crop(image: np.ndarray, size: int, flip: bool, rng: np.random.Generator) -> np.ndarray:

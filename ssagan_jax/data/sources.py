@@ -47,6 +47,7 @@ def open_pictures(config: ConfigDict, splits: Iterable[str] = SPLITS) -> dict[st
             load_size=load_size,
             file=Path(builder.data_dir, f"decoded-{split}-{load_size}px.u8"),
             disk_mb=data.cache_disk_mb,
+            bad_images=data.bad_images,
         )
         for split in splits
     }
