@@ -3,10 +3,10 @@
     python benchmarks/memory.py --config=configs/lstm.py
     python benchmarks/memory.py --config=configs/bert.py --dtypes bfloat16 --remat on
 
-Nothing is trained: the step is compiled from shapes alone, on virtual CPU devices, and XLA
-says what it would hold. What stands for the discriminator's strided convolutions is what accelerators run, a
-convolution; `--cpu_product` measures the matrix product that takes its place on CPUs, which gathers
-more. Scratch space inside of a library's kernels is in no such analysis.
+Nothing is trained: the step is compiled from shapes alone, on virtual CPU devices, and XLA says
+what it would hold. What stands for the discriminator's strided convolutions is what accelerators
+run, a convolution; `--cpu_product` measures the matrix product that takes its place on CPUs, which
+gathers more. Scratch space inside of a library's kernels is in no such analysis.
 """
 
 import argparse

@@ -79,10 +79,8 @@ def test_what_a_step_holds_is_told_in_a_line(compiled, tiny_config):
     assert memory.described(step).startswith("a step takes 0.0 GiB on each device (0.0 state")
 
 
-def test_a_donated_state_is_counted_once(tiny_config, vocabulary, make_batch):
+def test_a_donated_state_is_counted_once():
     """What `parallel` runs can be compiled from shapes alone, and its state is given away."""
-    config = copy.deepcopy(tiny_config)
-    config.data.image_size = 32
     mapped = parallel.parallel(lambda kept, batch: (kept + batch["image"].sum(), {}))
     batch = {"image": jax.ShapeDtypeStruct((4, 1000), np.float32)}
     kept = parallel.replicated(np.zeros(3000, np.float32))
