@@ -46,7 +46,7 @@ def awake(tree):
     return jax.tree.map(lambda leaf: np.where(leaf == 0, 0.3, leaf).astype(leaf.dtype), tree)
 
 
-def test_a_step_is_the_same_to_rounding_and_holds_less(compiled, tiny_config):
+def test_a_step_is_the_same_to_rounding(compiled, tiny_config):
     found = []
     for config in (tiny_config, remat(tiny_config)):
         current, batch, step = compiled(config)
@@ -55,16 +55,42 @@ def test_a_step_is_the_same_to_rounding_and_holds_less(compiled, tiny_config):
         )
         after, metrics = jax.device_get(step(current, batch))
         moments = [getattr(after, f"{net}_opt")[0].mu for net in ("generator", "discriminator")]
-        found.append((metrics, moments, after.batch_stats, memory.memory_of(step)["temporary"]))
+        found.append((metrics, moments, after.batch_stats))
     plain, again = found
     assert plain[0]["discriminator/magp"] > 1e-6
-    for part in range(3):
-        for one, other in zip(
-            jax.tree.leaves(again[part]), jax.tree.leaves(plain[part]), strict=True
-        ):
-            far = np.linalg.norm(one - other)
-            assert far <= 1e-4 * np.linalg.norm(other) + 1e-7
-    assert again[3] < 0.9 * plain[3]
+    for one, other in zip(jax.tree.leaves(again), jax.tree.leaves(plain), strict=True):
+        assert np.linalg.norm(one - other) <= 1e-4 * np.linalg.norm(other) + 1e-7
+
+
+def test_less_is_kept_for_the_gradient(tiny_config, vocabulary):
+    """Counted before XLA, which on CPUs merges at will what is computed twice."""
+
+    def kept(config):
+        networks = state.build_networks(config, vocabulary)
+        variables = jax.eval_shape(lambda: state.initial_variables(config, networks))
+        painter, judge = variables["generator"], variables["discriminator"]
+        noise, sentence, size = np.ones((8, 8)), np.ones((8, 16)), config.data.image_size
+        images = np.ones((8, size, size, 3))
+
+        def paint(params, batch_stats):
+            given = {"params": params, "batch_stats": batch_stats}
+            return networks.generator.apply(given, noise, sentence, True, mutable=["batch_stats"])[
+                0
+            ][0]
+
+        def logits(params):
+            return networks.discriminator.apply({"params": params}, images, sentence)[0]
+
+        def residuals(function, *given):
+            pullback = jax.eval_shape(lambda *given: jax.vjp(function, *given)[1], *given)
+            return sum(leaf.size for leaf in jax.tree.leaves(pullback))
+
+        return residuals(paint, painter["params"], painter["batch_stats"]), residuals(
+            logits, judge["params"]
+        )
+
+    for again, plain in zip(kept(remat(tiny_config)), kept(tiny_config), strict=True):
+        assert again < 0.6 * plain
 
 
 def test_what_a_step_holds_is_told_in_a_line(compiled, tiny_config):
