@@ -99,7 +99,7 @@ def _compiled(config: "ConfigDict") -> "jax.stages.Compiled":
     import numpy as np
 
     from ssagan_jax.models.vocabulary import Vocabulary
-    from ssagan_jax.training.parallel import AXIS, parallel
+    from ssagan_jax.training.parallel import AXIS, ParallelStep
     from ssagan_jax.training.state import (
         begin_gan_stage,
         build_networks,
@@ -117,13 +117,13 @@ def _compiled(config: "ConfigDict") -> "jax.stages.Compiled":
     )
     rows, words, size = config.train.batch_size, config.data.max_words, config.data.image_size
     batch = {
-        "image": jax.ShapeDtypeStruct((rows, size, size, 3), np.uint8),
-        "tokens": jax.ShapeDtypeStruct((rows, words), np.int32),
-        "mask": jax.ShapeDtypeStruct((rows, words), bool),
-        "class_id": jax.ShapeDtypeStruct((rows,), np.int32),
+        "image": np.zeros((rows, size, size, 3), np.uint8),
+        "tokens": np.zeros((rows, words), np.int32),
+        "mask": np.zeros((rows, words), bool),
+        "class_id": np.zeros(rows, np.int32),
     }
     step = Steps(config, build_networks(config, vocabulary, AXIS), optimizers, AXIS).gan
-    return jax.jit(parallel(step), donate_argnums=0).lower(state, batch).compile()
+    return ParallelStep(step).compiled(state, batch)
 
 
 if __name__ == "__main__":

@@ -171,8 +171,8 @@ def _train() -> ConfigDict:
     train.ema_decay = 0.0  # if above 0, sheets and samples use averaged generator weights
     train.max_bad_steps = 10  # steps in a row with NaN or infinity after which the run ends
     train.remat = False  # blocks are computed again for their gradient: less memory, more time
-    train.compute_dtype = "float32"  # of activations; "bfloat16" halves them (parameters, batch
-    # statistics and losses stay float32)
+    train.compute_dtype = "float32"  # of activations, or "bfloat16" (parameters, batch statistics
+    # and losses stay float32)
     train.accumulate = 1  # parts that each device's rows of a step are worked off in
     return train
 

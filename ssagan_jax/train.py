@@ -113,7 +113,6 @@ def _stage(
             bad_steps.look(step - 1, previous)
             if (step - 1) % log.scalars_every == 0:
                 pace.write(writer, step - 1, previous)
-            asked = stop.asked(earlier)
             bar.advance(metrics)
             pace.advance(step, metrics)
             for hook in hooks:
@@ -127,6 +126,7 @@ def _stage(
             if step % log.checkpoint_every == 0 and step < last:
                 with pace.paused():
                     run.save(state)
+            asked = stop.asked(earlier)
         bad_steps.look(step, bar.metrics)
         pace.write(writer, step, bar.metrics)
     return state, asked or stop.asked(note)

@@ -129,6 +129,6 @@ def test_devices_and_parts_must_share_the_batch_evenly():
     parallel.check_batch_size(16, accumulate=2)
     with pytest.raises(
         parallel.DeviceError,
-        match=r"batch_size=12: .* 4 devices here times config.train.accumulate=2; 8 or 16 would",
+        match=r"batch_size=12: .* 4 devices .* times config.train.accumulate=2; 8 or 16 would",
     ):
         parallel.check_batch_size(12, accumulate=2)

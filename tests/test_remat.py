@@ -102,16 +102,18 @@ def test_what_a_step_holds_is_told_in_a_line(compiled, tiny_config):
     assert sizes["total"] == (
         sizes["arguments"] + sizes["outputs"] - sizes["aliased"] + sizes["temporary"]
     )
-    assert memory.described(step).startswith("a step takes 0.0 GiB on each device (0.0 state")
+    total, given = sizes["total"] / 2**20, sizes["arguments"] / 2**20
+    assert memory.described(step) == (
+        f"a step takes {total:.1f} MiB on each device ({given:.1f} state and batch, "
+        f"{total - given:.1f} working memory)"
+    )
 
 
 def test_a_donated_state_is_counted_once():
-    """What `parallel` runs can be compiled from shapes alone, and its state is given away."""
-    mapped = parallel.parallel(lambda kept, batch: (kept + batch["image"].sum(), {}))
-    batch = {"image": jax.ShapeDtypeStruct((4, 1000), np.float32)}
+    """A step can be compiled from a state's shapes alone, and the state is given away."""
+    step = parallel.ParallelStep(lambda kept, batch: (kept + batch["image"].sum(), {}))
     kept = parallel.replicated(np.zeros(3000, np.float32))
     kept = jax.ShapeDtypeStruct(kept.shape, kept.dtype, sharding=kept.sharding)
-    compiled = jax.jit(mapped, donate_argnums=0).lower(kept, batch).compile()
-    sizes = memory.memory_of(compiled)
+    sizes = memory.memory_of(step.compiled(kept, {"image": np.zeros((4, 1000), np.float32)}))
     assert sizes["aliased"] == 4 * 3000
     assert 4 * 4000 <= sizes["arguments"] <= sizes["total"] < 1.5 * 4 * 4000
