@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import tiny
 from PIL import Image
 
 from ssagan_jax import evaluate, sample
@@ -23,16 +24,7 @@ from ssagan_jax.trained import open_trained
 from ssagan_jax.workdir import Workdir
 
 ROOT = Path(__file__).parents[1]
-TINY = {
-    "data.image_size": 32,
-    "data.max_words": 6,
-    "text_encoder.embedding_dim": 16,
-    "text_encoder.word_dim": 8,
-    "image_encoder.channels": 4,
-    "generator.noise_dim": 8,
-    "generator.channels": 4,
-    "generator.mask_channels": 4,
-    "discriminator.channels": 4,
+TINY = tiny.SIZES | {
     "train.batch_size": 8,
     "damsm.steps": 4,
     "train.steps": 4,

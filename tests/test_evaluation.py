@@ -214,6 +214,17 @@ def test_rows_are_read_back_the_last_of_each_name(tmp_path):
     assert list(rows[1]) == ["step", "epoch", "stage", "split", "name", "value", "std", "recipe"]
 
 
+def test_a_score_that_is_taken_again_is_one_line_and_the_last(tmp_path):
+    workdir = Workdir(tmp_path)
+    first, other = score("fid", 3.0), score("fid", 2.0)
+    for scores in ([first, score("kid")], [other], [first]):
+        write_scores(workdir, scores)
+    assert read_scores(workdir, 8, "validation") == [score("kid"), first]
+    rows = map(json.loads, workdir.metrics.read_text().splitlines())
+    assert [(row["name"], row["value"]) for row in rows] == [("kid", 1), ("fid", 2), ("fid", 3)]
+    assert [file.name for file in workdir.metrics.parent.iterdir()] == ["metrics.jsonl"]
+
+
 def test_few_pictures_lead_with_kid_and_a_warning():
     scores = [score("inception_score", 5, 0.1), score("fid", 40), score("kid", 0.01, 0.002)]
     lines = described(scores).splitlines()

@@ -12,22 +12,14 @@ import nbformat
 import numpy as np
 import picture_trees
 import pytest
+import tiny
 from nbclient import NotebookClient
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 CURVE = (31, 119, 180)  # Matplotlib's first colour.
 NOTEBOOK = ROOT / "launch" / "colab.ipynb"
-OPTIONS = {
-    "data.image_size": 32,
-    "data.max_words": 6,
-    "text_encoder.embedding_dim": 16,
-    "text_encoder.word_dim": 8,
-    "image_encoder.channels": 4,
-    "generator.noise_dim": 8,
-    "generator.channels": 4,
-    "generator.mask_channels": 4,
-    "discriminator.channels": 4,
+OPTIONS = tiny.SIZES | {
     "generator.ssacn_blocks": 1,
     "train.ema_decay": 0.0,
     "train.batch_size": 4,

@@ -9,11 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_cli import TINY
+import tiny
 
 ROOT = Path(__file__).parents[1]
 # At power 6 the penalty of so small a network is too flat to be seen.
-VALUES = TINY | {"loss.magp_power": 2.0, "train.ema_decay": 0.99, "generator.ssacn_blocks": 2}
+VALUES = tiny.SIZES | {
+    "generator.ssacn_blocks": 2,
+    "loss.magp_power": 2.0,
+    "train.ema_decay": 0.99,
+    "train.batch_size": 8,
+    "damsm.steps": 4,
+    "train.steps": 4,
+    "log.sheet_rows": 4,
+}
 
 
 def free_port():

@@ -38,19 +38,15 @@ class Score:
 
 
 def write_scores(workdir: Workdir, scores: Sequence[Score]) -> None:
-    """Adds a line for each score to the folder's eval/metrics.jsonl, unless it is there already."""
+    """Puts a line for each score at the end of eval/metrics.jsonl; none stands there twice."""
     file = workdir.metrics
     file.parent.mkdir(exist_ok=True)
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    known = set(lines)
-    lines += [line for score in scores if (line := _line(score)) not in known]
+    before = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    lines = [json.dumps(dataclasses.asdict(score)) for score in scores]
+    lines = [line for line in before if line not in lines] + lines
     partial = file.with_suffix(".part")
     partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     partial.replace(file)
-
-
-def _line(score: Score) -> str:
-    return json.dumps(dataclasses.asdict(score))
 
 
 def read_scores(workdir: Workdir, step: int, split: str) -> list[Score]:

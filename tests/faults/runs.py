@@ -10,22 +10,14 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import tiny
 
 from ssagan_jax.trained import state_shapes
 from ssagan_jax.training.checkpoints import Checkpoints
 from ssagan_jax.workdir import Workdir
 
 ROOT = Path(__file__).parents[2]
-TINY = {
-    "data.image_size": 32,
-    "data.max_words": 6,
-    "text_encoder.embedding_dim": 16,
-    "text_encoder.word_dim": 8,
-    "image_encoder.channels": 4,
-    "generator.noise_dim": 8,
-    "generator.channels": 4,
-    "generator.mask_channels": 4,
-    "discriminator.channels": 4,
+TINY = tiny.SIZES | {
     # The paper's. At quickstart's, round-off grows tenfold: Adam's first steps are as large as
     # its rate, however small the gradient.
     "generator.learning_rate": 1e-4,
