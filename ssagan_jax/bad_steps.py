@@ -2,10 +2,9 @@
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from ssagan_jax.failures import TrainingError
-from ssagan_jax.training.processes import is_first
+from ssagan_jax.training.processes import say
 
 _MARK = "bad/"
 
@@ -42,5 +41,4 @@ class BadSteps:
                 f"{fault}. The last checkpoint is whole. In another --workdir, start from it with "
                 "config.train.checkpoint and lower learning rates"
             )
-        if is_first():
-            tqdm.write(fault)
+        say(fault)

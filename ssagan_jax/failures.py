@@ -59,7 +59,7 @@ def told() -> Iterator[None]:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr, flush=True)
         # Not sys.exit: a compilation that still runs in a thread crashes the interpreter's end.
-        _leave(130)
+        leave(130)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -82,7 +82,7 @@ def told() -> Iterator[None]:
                 flush=True,
             )
             # Not sys.exit, which waits for the device, and for the other machines.
-            _leave(75)
+            leave(75)
         raise
 
 
@@ -115,6 +115,8 @@ def _reason(error: BaseException) -> str:
     return str(error).partition("\n")[0][:300] or type(error).__name__
 
 
-def _leave(code: int) -> None:
+def leave(code: int) -> None:
+    """Ends the process at once: no thread, device or other process is waited for."""
     sys.stdout.flush()
+    sys.stderr.flush()
     os._exit(code)

@@ -1,7 +1,6 @@
 """The progress bar, and signals that ask a run to stop."""
 
 import signal
-import sys
 import time
 from types import FrameType, TracebackType
 
@@ -69,11 +68,6 @@ class Bar:
             # The first step compiles; the rate is that of those behind it.
             jax.block_until_ready(metrics)
             self._started = time.monotonic()
-
-    def say(self, text: str) -> None:
-        """Prints a line above the bar."""
-        if not self._bar.disable:
-            self._bar.write(text, file=sys.stderr)
 
     def _show(self) -> None:
         self._shown = time.monotonic()

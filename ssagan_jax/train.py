@@ -106,7 +106,7 @@ def _stage(
         while step < last and not asked:
             previous, earlier, batch = bar.metrics, note, next(run.batches)
             if previous is None:
-                bar.say(described_memory(step_fn.compiled(state, batch)))
+                say(described_memory(step_fn.compiled(state, batch)))
             state, metrics, note = step_fn(state, batch, stop.signal)
             step += 1
             # The step before has ended by now, so reading it does not make the device wait.

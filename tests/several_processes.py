@@ -9,6 +9,7 @@ import sys
 
 import jax
 import numpy as np
+from trees import awake, doubled
 
 from ssagan_jax.configuration import default_config
 from ssagan_jax.run import open_run
@@ -17,26 +18,13 @@ from ssagan_jax.training.parallel import AXIS, ParallelStep, replicated
 from ssagan_jax.training.state import build_networks
 
 
-def awake(tree, seed=0):
-    """Noise where zeros would hide a gradient, so that no parameter moves by rounding alone."""
-    rng = np.random.default_rng(seed)
-
-    def wake(leaf):
-        leaf = np.asarray(leaf)
-        return np.where(leaf == 0, rng.normal(0, 0.3, leaf.shape).astype(leaf.dtype), leaf)
-
-    return jax.tree.map(wake, tree)
-
-
 def trained(run, state):
     """State, metrics and note after two steps of each stage in float64, by their paths."""
     with jax.enable_x64(True):
         steps.to_unit_range = lambda pixels: pixels.astype(float) / 127.5 - 1
-        kind = {np.dtype(np.float32): np.float64}
-        state = jax.tree.map(lambda leaf: leaf.astype(kind.get(leaf.dtype, leaf.dtype)), state)
         networks = build_networks(run.config, run.tokenizer.vocabulary, AXIS)
         both = steps.Steps(run.config, networks, run.optimizers, AXIS)
-        state = replicated(state)
+        state = replicated(doubled(state))
         for step in (both.encoders, both.gan):
             step_fn = ParallelStep(step)
             for _ in range(2):

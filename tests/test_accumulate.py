@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_steps import assert_all_close, assert_close, awake, doubled, moments, precision
+from test_steps import assert_all_close, assert_close, moments, precision
+from trees import awake, doubled
 
 from ssagan_jax.training import parallel, state
 from ssagan_jax.training.parts import in_parts

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_steps import Run, awake, distances
+from test_steps import Run, distances
+from trees import awake
 
 from ssagan_jax.models import layers
 from ssagan_jax.training import parallel, state

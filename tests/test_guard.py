@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_steps import Averager, Run, assert_equal, awake, differs
+from test_steps import Averager, Run, assert_equal, differs
+from trees import awake
 
 from ssagan_jax.training import parallel, state
 from ssagan_jax.training.updates import all_finite, replace_if_finite

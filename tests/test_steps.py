@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from trees import awake, doubled
 
 from ssagan_jax.models import layers
 from ssagan_jax.training import losses, parallel, state, steps
@@ -57,13 +58,6 @@ def batches(trained_config, make_batch):
     return [make_batch(trained_config, seed) for seed in range(3)]
 
 
-def awake(tree, seed):
-    """A tree with noise where zeros would hide a gradient: gains and text weights begin there."""
-    rng, (leaves, structure) = np.random.default_rng(seed), jax.tree.flatten(tree)
-    noisy = [np.where(x == 0, rng.normal(0, 0.3, x.shape).astype(x.dtype), x) for x in leaves]
-    return jax.tree.unflatten(structure, noisy)
-
-
 @pytest.fixture(scope="module")
 def create(trained_config, vocabulary):
     """(seed) to the state before the first step, in numpy."""
@@ -102,10 +96,6 @@ def precision(double):
     with pytest.MonkeyPatch.context() as patch, jax.enable_x64(True):
         patch.setattr(steps, "to_unit_range", lambda pixels: pixels.astype(float) / 127.5 - 1)
         yield
-
-
-def doubled(tree):
-    return jax.tree.map(lambda x: x.astype(np.float64) if x.dtype == np.float32 else x, tree)
 
 
 class Run:

@@ -58,7 +58,7 @@ def _own_devices() -> int:
 
 
 def replicated(state: Any) -> Any:
-    """The state laid on all devices, as `parallel` steps return it.
+    """The state laid on all devices, as a `ParallelStep` returns it.
 
     A step that is given anything else compiles twice: for that, and for what it returned. Every
     process gives the same.
@@ -68,6 +68,8 @@ def replicated(state: Any) -> Any:
         return jax.device_put(state, sharding)
 
     def lay(leaf: Any) -> jax.Array:
+        if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
+            return leaf
         host = np.asarray(leaf)
         # A copy for each device: a step overwrites what it is given.
         return jax.make_array_from_callback(host.shape, sharding, lambda _: host.copy())

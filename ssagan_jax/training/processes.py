@@ -6,7 +6,6 @@ writes the work folder, and tells the others what they need of it, so that no fo
 
 import contextlib
 import os
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -14,8 +13,9 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from tqdm import tqdm
 
-from ssagan_jax.failures import InputError
+from ssagan_jax.failures import InputError, leave
 
 T = TypeVar("T")
 PyTree = Any
@@ -68,9 +68,10 @@ def is_first() -> bool:
 
 
 def say(text: str) -> None:
-    """Prints a line once for all processes."""
+    """Prints a line once for all processes, above a progress bar if there is one."""
     if is_first():
-        print(text, flush=True)
+        with tqdm.external_write_mode():
+            print(text, flush=True)
 
 
 def from_first(tree: PyTree) -> PyTree:
@@ -161,6 +162,4 @@ def leaving() -> Iterator[None]:
         code = 1
     else:
         return
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    leave(code)
