@@ -40,11 +40,11 @@ from reference_loader import run_epoch
 
 from ssagan_jax.data.birds import Birds
 from ssagan_jax.data.builder import prepare
-from ssagan_jax.data.decoded import READING
-from ssagan_jax.data.pickles import load_pickle
-from ssagan_jax.data.pipeline import Pictures, training_batches
+from ssagan_jax.data.memory_mapped_cache import READ_OPTIONS
+from ssagan_jax.data.pipeline import CaptionedImages, training_batches
+from ssagan_jax.data.safe_pickle import load_pickle
 from ssagan_jax.data.tokenizer import Tokenizer, learn_tokenizer
-from ssagan_jax.failures import told
+from ssagan_jax.exit_codes import exit_on_user_error
 
 WORDS = 18
 _SETTLING = 0.3  # Seconds in which the last reader's prefetching ends.
@@ -74,12 +74,12 @@ class Ours:
         """All pictures once: seconds, and seconds of waiting."""
         if self._batches is not None and not step_ms:
             # What was prefetched while others had their turn would come for nothing.
-            for _ in range(READING.prefetch_buffer_size):
+            for _ in range(READ_OPTIONS.prefetch_buffer_size):
                 next(self._batches)
         begin = time.perf_counter()
         if self._batches is None:
             self._batches = training_batches(
-                Pictures(self._source, file=self._file, **READERS[self._reader]),
+                CaptionedImages(self._source, file=self._file, **READERS[self._reader]),
                 self._tokenizer,
                 image_size=self._size,
                 max_words=WORDS,
@@ -204,7 +204,7 @@ def _benchmark(size: int, folder: str, flags: argparse.Namespace) -> tuple[str, 
     took = time.perf_counter() - begin
     count = sum(split.num_examples for split in builder.info.splits.values())
     source = builder.as_data_source("train", decoders={"image": tfds.decode.SkipDecoding()})
-    texts = map(Pictures(source).text, range(len(source)))
+    texts = map(CaptionedImages(source).text, range(len(source)))
     captions = (caption for text in texts for caption in text["captions"])
     tokenizer = learn_tokenizer("words", captions, 30_000)
     file = Path(builder.data_dir, "decoded-train.u8")
@@ -238,7 +238,7 @@ def main() -> None:
     flags = parser.parse_args()
     if flags.epochs < 2 or flags.repeats < 1:
         parser.error("--epochs must be 2 or more, --repeats 1 or more")
-    with told(), tempfile.TemporaryDirectory() as folder:
+    with exit_on_user_error(), tempfile.TemporaryDirectory() as folder:
         benchmarked = [_benchmark(size, folder, flags) for size in flags.sizes]
     for said, _ in benchmarked:
         print(said)

@@ -63,10 +63,10 @@ def main() -> None:
 
 
 def _rows(arguments: argparse.Namespace) -> Iterator[tuple[object, ...]]:
-    from ssagan_jax.models import layers
+    from ssagan_jax.models import resampling
 
     if not arguments.cpu_product:
-        layers.halving_product = layers.halving_convolution
+        resampling.downsample_matmul = resampling.downsample_conv
     given = runpy.run_path(str(arguments.config))["get_config"]()
     given.data.image_size = arguments.image_size
     given.train.batch_size = arguments.batch_size
@@ -78,19 +78,19 @@ def _rows(arguments: argparse.Namespace) -> Iterator[tuple[object, ...]]:
     ):
         config = copy.deepcopy(given)
         config.train.compute_dtype, config.train.remat = dtype, remat == "on"
-        config.train.accumulate = accumulate
+        config.train.grad_accumulation_steps = accumulate
         how = (arguments.config.stem, arguments.image_size, arguments.batch_size)
         yield (*how, arguments.devices, dtype, remat, accumulate, *_figures(config))
 
 
 def _figures(config: "ConfigDict") -> list[str]:
     """Compiles the GAN step of a config; its memory in MiB, its TFLOP and the seconds it took."""
-    from ssagan_jax.training.memory import memory_of
+    from ssagan_jax.steps.memory import step_memory
 
     began = time.perf_counter()
     compiled = _compiled(config)
     seconds = time.perf_counter() - began
-    memory = [f"{size / _MIB:.0f}" for size in memory_of(compiled).values()]
+    memory = [f"{size / _MIB:.0f}" for size in step_memory(compiled).values()]
     return [*memory, f"{compiled.cost_analysis()['flops'] / 1e12:.2f}", f"{seconds:.0f}"]
 
 
@@ -99,18 +99,15 @@ def _compiled(config: "ConfigDict") -> "jax.stages.Compiled":
     import numpy as np
 
     from ssagan_jax.models.vocabulary import Vocabulary
-    from ssagan_jax.training.parallel import AXIS, ParallelStep
-    from ssagan_jax.training.state import (
-        begin_gan_stage,
-        build_networks,
-        build_optimizers,
-        initial_state,
-    )
-    from ssagan_jax.training.steps import Steps
+    from ssagan_jax.steps.networks import build_networks
+    from ssagan_jax.steps.optimizers import build_optimizers
+    from ssagan_jax.steps.pmap import BATCH_AXIS, PmapStep
+    from ssagan_jax.steps.state import begin_gan_stage, initial_state
+    from ssagan_jax.steps.train_steps import TrainSteps
 
     vocabulary, optimizers = Vocabulary(VOCABULARY), build_optimizers(config, 1)
     state = jax.eval_shape(lambda: begin_gan_stage(initial_state(config, vocabulary), optimizers))
-    mesh = jax.sharding.Mesh(jax.local_devices(), (AXIS,))
+    mesh = jax.sharding.Mesh(jax.local_devices(), (BATCH_AXIS,))
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     state = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), state
@@ -122,8 +119,10 @@ def _compiled(config: "ConfigDict") -> "jax.stages.Compiled":
         "mask": np.zeros((rows, words), bool),
         "class_id": np.zeros(rows, np.int32),
     }
-    step = Steps(config, build_networks(config, vocabulary, AXIS), optimizers, AXIS).gan
-    return ParallelStep(step).compiled(state, batch)
+    step = TrainSteps(
+        config, build_networks(config, vocabulary, BATCH_AXIS), optimizers, BATCH_AXIS
+    ).gan
+    return PmapStep(step).compiled(state, batch)
 
 
 if __name__ == "__main__":

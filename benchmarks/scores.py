@@ -41,24 +41,27 @@ def batches(pixels: np.ndarray) -> Iterator[np.ndarray]:
 
 def ours(generated: np.ndarray, real: np.ndarray, weights: Path) -> dict[str, float]:
     """The project's scores."""
-    from ssagan_jax.evaluation.sides import Side
-    from ssagan_jax.metrics.frechet import frechet_distance
+    from ssagan_jax.evaluation.feature_statistics import FeatureStats
+    from ssagan_jax.metrics.fid import frechet_distance
     from ssagan_jax.metrics.inception_features import inception_features
     from ssagan_jax.metrics.inception_score import InceptionScore
-    from ssagan_jax.metrics.kernel import kernel_distance
+    from ssagan_jax.metrics.kid import kernel_inception_distance
     from ssagan_jax.metrics.precision_recall import precision_recall
-    from ssagan_jax.training.parallel import parallel_rows, replicated
+    from ssagan_jax.steps.pmap import pmap_batched, replicate
 
     network = inception_features(weights)
-    look, variables = parallel_rows(network.rows, BATCH), replicated(network.variables)
-    sides, predictions = (Side(len(generated)), Side(len(real))), InceptionScore(len(generated))
+    look, variables = pmap_batched(network.rows, BATCH), replicate(network.variables)
+    sides, predictions = (
+        (FeatureStats(len(generated)), FeatureStats(len(real))),
+        InceptionScore(len(generated)),
+    )
     for side, pixels in zip(sides, (generated, real), strict=True):
         for images in batches(pixels):
             found = look(variables, {"image": images})
             side.add(found["pooled"])
             if side is sides[0]:
                 predictions.add(found["logits"])
-    kid = kernel_distance(sides[0].features, sides[1].features)
+    kid = kernel_inception_distance(sides[0].features, sides[1].features)
     precision, recall = precision_recall(sides[0].features, sides[1].features)
     return {
         "inception_score": predictions.result()[0],
@@ -84,7 +87,7 @@ def theirs(generated: np.ndarray, real: np.ndarray, weights: Path) -> dict[str, 
     """torch-fidelity's scores: its network, then its functions from features to numbers."""
     import torch
 
-    from ssagan_jax.metrics.kernel import subset_size
+    from ssagan_jax.metrics.kid import subset_size
 
     network = fidelity("feature_extractor_inceptionv3").FeatureExtractorInceptionV3(
         "inception-v3-compat", ["2048", "logits_unbiased"], str(weights)

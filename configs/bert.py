@@ -7,11 +7,11 @@ python -m ssagan_jax.main --config=configs/bert.py:NAME, as ssagan_jax.prepare n
 
 from ml_collections import ConfigDict
 
-from ssagan_jax.configuration import default_config, use_data
+from ssagan_jax.config import default_config, set_dataset
 
 
 def get_config(variant: str = "toy_cars") -> ConfigDict:
-    config = use_data(default_config(), variant)
+    config = set_dataset(default_config(), variant)
     config.text_encoder.name = "bert"
     config.tokenizer.kind = "wordpiece"
     config.damsm.learning_rate = 1e-4  # a transformer does not stand the LSTM's 2e-3

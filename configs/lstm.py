@@ -7,8 +7,8 @@ python -m ssagan_jax.main --config=configs/lstm.py:NAME, as ssagan_jax.prepare n
 
 from ml_collections import ConfigDict
 
-from ssagan_jax.configuration import default_config, use_data
+from ssagan_jax.config import default_config, set_dataset
 
 
 def get_config(variant: str = "toy_cars") -> ConfigDict:
-    return use_data(default_config(), variant)
+    return set_dataset(default_config(), variant)

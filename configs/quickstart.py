@@ -5,11 +5,11 @@ python -m ssagan_jax.main --config=configs/quickstart.py
 
 from ml_collections import ConfigDict
 
-from ssagan_jax.configuration import default_config, use_data
+from ssagan_jax.config import default_config, set_dataset
 
 
 def get_config(variant: str = "toy_cars") -> ConfigDict:
-    config = use_data(default_config(), variant)
+    config = set_dataset(default_config(), variant)
     config.data.image_size = 64
     config.image_encoder.channels = 16
     config.generator.channels = 16
@@ -22,6 +22,6 @@ def get_config(variant: str = "toy_cars") -> ConfigDict:
     config.train.ema_decay = 0.99
     config.damsm.steps = 400
     config.train.steps = 900
-    config.log.sheet_every = 100
+    config.log.sample_grid_every = 100
     config.log.checkpoint_every = 200
     return config

@@ -14,16 +14,17 @@ from pathlib import Path
 import safetensors.numpy
 from absl import logging
 
-from ssagan_jax.data.captions_pickle import load_words, save_words
-from ssagan_jax.data.tokenizer import listed_tokenizer
-from ssagan_jax.failures import InputError, told
+from ssagan_jax.checkpointing.checkpoints import Checkpoints
+from ssagan_jax.data.tokenizer import fixed_vocab_tokenizer
+from ssagan_jax.errors import InputError
+from ssagan_jax.exit_codes import exit_on_user_error
+from ssagan_jax.inference.model import TrainedModel, load_model
 from ssagan_jax.models.generator import num_blocks
-from ssagan_jax.models.pytorch_names import PYTORCH_NETWORKS, to_pytorch
-from ssagan_jax.models.torch_writer import write_tensors
-from ssagan_jax.pytorch_weights import config_of, converted_state, read_source
-from ssagan_jax.trained import Trained, open_trained
-from ssagan_jax.training.checkpoints import Checkpoints
-from ssagan_jax.training.state import painting_variables, variables_of
+from ssagan_jax.pytorch.captions_pickle import load_words, save_words
+from ssagan_jax.pytorch.conversion import config_from_weights, converted_state, read_weight_source
+from ssagan_jax.pytorch.pth_writer import write_pth
+from ssagan_jax.pytorch.weight_names import PYTORCH_NETWORKS, to_pytorch
+from ssagan_jax.steps.state import network_variables, sampling_variables
 from ssagan_jax.workdir import Workdir
 
 # DataParallel's, around the two networks that the reference trains and loads with it.
@@ -45,15 +46,17 @@ def read_folder(flags: argparse.Namespace) -> None:
     target = _check_new("--workdir", flags.workdir)
     words = load_words(flags.captions)
     given = {network: getattr(flags, network) for network in PYTORCH_NETWORKS}
-    sources = {network: read_source(network, path) for network, path in given.items() if path}
+    sources = {
+        network: read_weight_source(network, path) for network, path in given.items() if path
+    }
     rows = sources["text_encoder"].sizes["vocab_size"]
     if rows != len(words):
         raise InputError(
             f"--captions={flags.captions}: has {len(words)} words, and {rows} have an embedding in "
             f"{sources['text_encoder'].flag}; give the captions.pickle it was trained with"
         )
-    config = config_of(sources, flags.data, flags.data_dir)
-    tokenizer = listed_tokenizer(words)
+    config = config_from_weights(sources, flags.data, flags.data_dir)
+    tokenizer = fixed_vocab_tokenizer(words)
     state, extras = converted_state(sources, config, tokenizer)
     with _new_folder(target) as part:
         workdir = Workdir(part)
@@ -69,7 +72,7 @@ def read_folder(flags: argparse.Namespace) -> None:
     print(f"wrote {target}: {config.data.image_size} pixels, {len(words)} words")
 
 
-def write_files(trained: Trained, output: str, raw: bool) -> None:
+def write_files(trained: TrainedModel, output: str, raw: bool) -> None:
     """Writes a trained model's networks as PyTorch files, or leaves nothing.
 
     Args:
@@ -83,9 +86,9 @@ def write_files(trained: Trained, output: str, raw: bool) -> None:
     target = _check_new("--output", output)
     converted = trained.workdir.converted()
     extras = safetensors.numpy.load_file(trained.workdir.pytorch_extras) if converted else {}
-    variables = variables_of(trained.state)
+    variables = network_variables(trained.state)
     if not raw:
-        variables["generator"] = painting_variables(trained.state)
+        variables["generator"] = sampling_variables(trained.state)
     left_out = _without_counterpart(trained)
     step = int(trained.state.step)
     with _new_folder(target) as part:
@@ -97,7 +100,7 @@ def write_files(trained: Trained, output: str, raw: bool) -> None:
             prefix = (_PREFIXES | converted)[network]
             tensors = to_pytorch(network, variables[network], spare if converted else None)
             tensors = {f"{prefix}{key}": tensor for key, tensor in tensors.items()}
-            write_tensors(part / f"{name}_{step:03d}.pth", tensors)
+            write_pth(part / f"{name}_{step:03d}.pth", tensors)
         if "text_encoder" not in left_out:
             save_words(part / "captions.pickle", trained.tokenizer.entries())
     for network, reason in left_out.items():
@@ -105,7 +108,7 @@ def write_files(trained: Trained, output: str, raw: bool) -> None:
     print(f"wrote {target}: {', '.join(sorted(path.name for path in target.iterdir()))}")
 
 
-def _without_counterpart(trained: Trained) -> dict[str, str]:
+def _without_counterpart(trained: TrainedModel) -> dict[str, str]:
     """Networks that SSA-GAN's code could not run, each with the reason."""
     config, reasons = trained.config, {}
     generator = config.generator
@@ -169,11 +172,11 @@ def main() -> None:
     add("--raw", action="store_true", help="with --output: last weights, not their average")
     flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
-    with told():
+    with exit_on_user_error():
         if flags.output and any(vars(flags)[name] for name in (*PYTORCH_NETWORKS, "captions")):
             raise InputError("--output: writes files, so it does not go with files to read")
         if flags.output:
-            write_files(open_trained(flags.workdir, flags.checkpoint), flags.output, flags.raw)
+            write_files(load_model(flags.workdir, flags.checkpoint), flags.output, flags.raw)
         else:
             read_folder(flags)
 

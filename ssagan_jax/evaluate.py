@@ -13,19 +13,22 @@ from pathlib import Path
 from absl import logging
 from ml_collections import ConfigDict
 
-from ssagan_jax.configuration import check_value
-from ssagan_jax.data.preparation import import_tensorflow
-from ssagan_jax.data.sources import open_pictures
+from ssagan_jax.config_validation import check_seed, check_value
+from ssagan_jax.data.datasets import open_datasets
+from ssagan_jax.data.tensorflow_import import import_tensorflow
+from ssagan_jax.errors import InputError
 from ssagan_jax.evaluation.evaluator import Evaluator
-from ssagan_jax.evaluation.passes import Request
-from ssagan_jax.evaluation.scores import Score, described, write_scores
-from ssagan_jax.failures import InputError, told
+from ssagan_jax.evaluation.feature_passes import EvalRequest
+from ssagan_jax.evaluation.scores import Score, format_scores, write_scores
+from ssagan_jax.exit_codes import exit_on_user_error
+from ssagan_jax.inference.model import load_model
 from ssagan_jax.metrics.inception_weights import how_to_fetch
-from ssagan_jax.trained import check_seed, open_trained
 from ssagan_jax.workdir import Workdir
 
 
-def evaluate(workdir: Workdir, config: ConfigDict, steps: Sequence[int], request: Request) -> None:
+def evaluate(
+    workdir: Workdir, config: ConfigDict, steps: Sequence[int], request: EvalRequest
+) -> None:
     """Scores checkpoints, writes the scores into the work folder and prints them.
 
     Args:
@@ -37,18 +40,18 @@ def evaluate(workdir: Workdir, config: ConfigDict, steps: Sequence[int], request
     Raises:
       InputError: weights, data or checkpoints are missing.
     """
-    evaluator = Evaluator(config, open_pictures(config), workdir.tokenizer())
+    evaluator = Evaluator(config, open_datasets(config), workdir.tokenizer())
     if not evaluator.knows_inception:
         print(
             f"no Inception v3 weights, so no IS, FID, KID, precision and recall: {how_to_fetch()}"
         )
     found = []
     for step in steps:
-        trained = open_trained(str(workdir.path), step)
+        trained = load_model(str(workdir.path), step)
         folder = request.folder and request.folder / f"step_{step:07d}"
         scores = evaluator(trained.state, dataclasses.replace(request, folder=folder))
         write_scores(workdir, scores)
-        print(f"step {step}, {request.split}:\n{described(scores)}", flush=True)
+        print(f"step {step}, {request.split}:\n{format_scores(scores)}", flush=True)
         found += scores
     _write_scalars(workdir, found)
 
@@ -90,7 +93,7 @@ def main() -> None:
     parser.add_argument("--save_pictures", help="folder for the generated pictures; default: none")
     flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
-    with told():
+    with exit_on_user_error():
         check_seed(flags.seed)
         if flags.num < 0:
             raise InputError(f"--num={flags.num}: must be 0 or more")
@@ -102,7 +105,7 @@ def main() -> None:
                 config.eval[key] = getattr(flags, key)
                 check_value(f"eval.{key}", config.eval[key])
         folder = Path(flags.save_pictures) if flags.save_pictures else None
-        request = Request(flags.split, flags.num, flags.seed, folder)
+        request = EvalRequest(flags.split, flags.num, flags.seed, folder)
         evaluate(workdir, config, _steps(workdir, flags.checkpoint), request)
 
 

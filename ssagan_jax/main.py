@@ -11,8 +11,9 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from ssagan_jax.configuration import check_key, validate
-from ssagan_jax.failures import InputError, told
+from ssagan_jax.config_validation import check_key, validate
+from ssagan_jax.errors import InputError
+from ssagan_jax.exit_codes import exit_on_user_error
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The run: configs/NAME.py or configs/NAME.py:VARIANT.", lock_config=True
@@ -39,7 +40,7 @@ def default_workdir(config_file: str) -> str:
 
 def parsed(argv: list[str]) -> list[str]:
     """Reads the flags, with one message for whatever is wrong with them."""
-    with told():
+    with exit_on_user_error():
         for argument in argv[1:]:
             name, _, _ = argument.lstrip("-").partition("=")
             if argument.startswith("-") and name.startswith("config."):
@@ -71,18 +72,18 @@ def main(argv: list[str]) -> None:
     """Hands config and work folder to the training job."""
     logging.set_verbosity(logging.WARNING)
     config_file = flags.FLAGS["config"].config_filename
-    with told():  # The imports take seconds, in which Ctrl-C may come.
+    with exit_on_user_error():  # The imports take seconds, in which Ctrl-C may come.
         import tensorflow as tf
 
         tf.config.set_visible_devices([], "GPU")
-        from ssagan_jax import train
-        from ssagan_jax.training import processes
-    with processes.leaving(), told():
+        from ssagan_jax import distributed
+        from ssagan_jax.training import loop
+    with distributed.exit_without_barrier(), exit_on_user_error():
         named = (_ADDRESS.value, _PROCESSES.value, _PROCESS.value)
-        several = processes.scheduled() or named != (None, None, None)
+        several = distributed.launched_by_scheduler() or named != (None, None, None)
         if _DISTRIBUTED.value or (_DISTRIBUTED.value is None and several):
-            processes.begin(*named)
-        train.train(_CONFIG.value, _WORKDIR.value or default_workdir(config_file))
+            distributed.initialize(*named)
+        loop.train(_CONFIG.value, _WORKDIR.value or default_workdir(config_file))
 
 
 def run() -> None:

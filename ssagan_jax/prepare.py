@@ -18,29 +18,33 @@ from absl import logging
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from ssagan_jax.configuration import default_config
-from ssagan_jax.data import captions, prepared_writer
+from ssagan_jax.config import default_config
+from ssagan_jax.config_validation import CONSTRAINTS
+from ssagan_jax.data import captions
+from ssagan_jax.data.datasets import SOURCES
 from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.formats.registry import FORMATS, STANFORD_CARS, format_of
-from ssagan_jax.data.formats.stanford_cars import write_paper_layout
-from ssagan_jax.data.formats.tfds_sets import read_templates
-from ssagan_jax.data.images import DataError
-from ssagan_jax.data.looks import fitted, opened
-from ssagan_jax.data.prepared import set_names, sets_folder
-from ssagan_jax.data.prepared_writer import Request
-from ssagan_jax.data.sources import SOURCES
-from ssagan_jax.data.splits import split
-from ssagan_jax.data.survey import survey
-from ssagan_jax.data.survey_report import Report
-from ssagan_jax.failures import InputError, told
-from ssagan_jax.painting import sheet
-from ssagan_jax.rules import RULES
+from ssagan_jax.data.formats.tfds_dataset import read_templates
+from ssagan_jax.data.image_loading import DataError
+from ssagan_jax.data.ingest import prepared_set_writer
+from ssagan_jax.data.ingest.inspect_image import crop_and_resize, load_item
+from ssagan_jax.data.ingest.prepared_set_writer import PrepareRequest
+from ssagan_jax.data.ingest.scan import scan_dataset
+from ssagan_jax.data.ingest.scan_report import ScanReport
+from ssagan_jax.data.ingest.train_validation_split import split
+from ssagan_jax.data.prepared_sets import set_names, sets_folder
+from ssagan_jax.data.stanford_cars.paper_layout import write_paper_layout
+from ssagan_jax.errors import InputError
+from ssagan_jax.exit_codes import exit_on_user_error
+from ssagan_jax.inference.image_grid import draw_image_grid
 
 _THUMBNAIL = 128
 _COLUMNS = 3
 
 
-def prepare(request: Request, *, skip_bad: bool, dry_run: bool, report_dir: str) -> Report:
+def prepare(
+    request: PrepareRequest, *, skip_bad: bool, dry_run: bool, report_dir: str
+) -> ScanReport:
     """Surveys a source and, unless that shows a fault or is all, writes it as a prepared set.
 
     Args:
@@ -66,25 +70,27 @@ def prepare(request: Request, *, skip_bad: bool, dry_run: bool, report_dir: str)
         )
     if no_split:
         raise no_split
-    prepared_writer.write(request, report.survey.entries, report.sides, files)
+    prepared_set_writer.write(request, report.survey.entries, report.sides, files)
     return report
 
 
-def _surveyed(request: Request) -> tuple[Report, DataError | None]:
+def _surveyed(request: PrepareRequest) -> tuple[ScanReport, DataError | None]:
     """The report on a source, and why it cannot be split, if so."""
     items = tqdm(request.items(), "looking at", unit=" pictures", dynamic_ncols=True)
     max_words = default_config().data.max_words
-    found = survey(items, load_size=request.load_size, max_words=max_words)
+    found = scan_dataset(items, load_size=request.load_size, max_words=max_words)
     no_split = None
     try:
         sides = split(found.entries, request.val, request.seed)
     except DataError as error:
         sides, no_split = ["train"] * len(found.entries), error
     title = f"{request.name}: {request.source} ({request.layout})"
-    return Report(title, found, sides, training_command(request, sides.count("train"))), no_split
+    return ScanReport(
+        title, found, sides, training_command(request, sides.count("train"))
+    ), no_split
 
 
-def training_command(request: Request, pictures: int) -> str:
+def training_command(request: PrepareRequest, pictures: int) -> str:
     """The command that trains the paper's BERT model on a prepared set of so many pictures."""
     config = default_config()
     words = ["python", "-m", "ssagan_jax.main", f"--config=configs/bert.py:{request.name}"]
@@ -101,19 +107,19 @@ def contact_sheet(items: Sequence[Item]) -> Image.Image:
     """Pictures, cut out around their boxes, with their names and first sentences."""
     rows = []
     for item in items:
-        picture = fitted(opened(item), item.box, _THUMBNAIL)
+        picture = crop_and_resize(load_item(item), item.box, _THUMBNAIL)
         picture = ImageOps.pad(picture, (_THUMBNAIL, _THUMBNAIL), color="white")
         text = " / ".join(captions.usable(item.captions)[:2])
         rows.append((f"{Path(item.name).name}: {text}", [np.asarray(picture)]))
     height = -(-len(rows) // _COLUMNS)
-    parts = [sheet(rows[at : at + height], ()) for at in range(0, len(rows), height)]
+    parts = [draw_image_grid(rows[at : at + height], ()) for at in range(0, len(rows), height)]
     canvas = Image.new("RGB", (sum(part.width for part in parts), parts[0].height), "white")
     for column, part in enumerate(parts):
         canvas.paste(part, (column * parts[0].width, 0))
     return canvas
 
 
-def _files(report: Report) -> dict[str, str | Image.Image]:
+def _files(report: ScanReport) -> dict[str, str | Image.Image]:
     files: dict[str, str | Image.Image] = {
         "report.md": report.markdown(),
         "report.json": json.dumps(report.json(), indent=1, ensure_ascii=False) + "\n",
@@ -125,14 +131,14 @@ def _files(report: Report) -> dict[str, str | Image.Image]:
 
 def _save(files: dict[str, str | Image.Image], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    prepared_writer.write_files(files, folder)
+    prepared_set_writer.write_files(files, folder)
     print(f"report: {', '.join(str(folder / name) for name in files)}")
 
 
 def _check(flags: argparse.Namespace) -> None:
     """Refuses what no request can have; raises InputError."""
     for flag, key in (("name", "data.name"), ("image_size", "data.image_size"), ("seed", "seed")):
-        holds, allowed = RULES[key]
+        holds, allowed = CONSTRAINTS[key]
         if not holds(getattr(flags, flag)):
             raise InputError(f"--{flag}={getattr(flags, flag)}: must be {allowed}")
     if flags.name in SOURCES:
@@ -141,7 +147,7 @@ def _check(flags: argparse.Namespace) -> None:
         raise InputError(f"--val={flags.val}: must be above 0 and below 1, a share of the pictures")
 
 
-def _requested(flags: argparse.Namespace, source: str, layout: str) -> Request:
+def _requested(flags: argparse.Namespace, source: str, layout: str) -> PrepareRequest:
     """The request behind the command line."""
     place = os.path.abspath(os.path.expanduser(flags.prepared_dir)) if flags.prepared_dir else ""
     words = ["python", "-m", "ssagan_jax.prepare", f"--source={source}", f"--name={flags.name}"]
@@ -149,7 +155,7 @@ def _requested(flags: argparse.Namespace, source: str, layout: str) -> Request:
     words += [f"--seed={flags.seed}", *(["--skip_bad"] if flags.skip_bad else [])]
     words += [f"--prepared_dir={place}"] if place else []
     words += [f"--templates={flags.templates}"] if flags.templates else []
-    return Request(
+    return PrepareRequest(
         name=flags.name,
         source=source,
         layout=layout,
@@ -218,7 +224,7 @@ def main() -> None:
     flags = _parser().parse_args()
     logging.set_verbosity(logging.ERROR)
     warnings.filterwarnings("ignore", module="PIL")  # What Pillow finds odd the report tells.
-    with told(), tempfile.TemporaryDirectory() as scratch:
+    with exit_on_user_error(), tempfile.TemporaryDirectory() as scratch:
         _check(flags)
         folder = sets_folder(flags.prepared_dir) / flags.name
         there = flags.name in set_names(flags.prepared_dir)

@@ -17,24 +17,25 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 from absl import logging
 
-from ssagan_jax.failures import InputError, told
+from ssagan_jax.config_validation import check_seed
+from ssagan_jax.errors import InputError
+from ssagan_jax.exit_codes import exit_on_user_error
 from ssagan_jax.reporting import page
 from ssagan_jax.reporting.charts import CHARTS, draw
-from ssagan_jax.reporting.facts import config_differences, training_facts
-from ssagan_jax.reporting.output import PAGE, check_output, write_output
-from ssagan_jax.reporting.pictures import Gallery, Panel
-from ssagan_jax.reporting.runs import Run, open_runs
-from ssagan_jax.reporting.scores import Row, ScoreTable
-from ssagan_jax.reporting.selection import choose, pictured, read_epochs
+from ssagan_jax.reporting.epoch_selection import choose_steps, read_epochs, steps_with_images
+from ssagan_jax.reporting.figures import Gallery, Panel
+from ssagan_jax.reporting.output_folder import PAGE, check_output, write_output
+from ssagan_jax.reporting.run_stats import differing_keys, training_stats
+from ssagan_jax.reporting.runs import ReportedRun, open_reported_runs
+from ssagan_jax.reporting.score_table import Row, ScoreTable
 from ssagan_jax.sample import read_captions
-from ssagan_jax.trained import check_seed
 
 # Captions whose masks are shown.
 _MASKED = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class ReportRequest:
     """What to report.
 
     Attributes:
@@ -51,12 +52,12 @@ class Request:
 class Report:
     """The page's sections, and the files beside it, of some runs."""
 
-    def __init__(self, runs: Sequence[Run], request: Request) -> None:
+    def __init__(self, runs: Sequence[ReportedRun], request: ReportRequest) -> None:
         self.files: dict[str, bytes] = {}
         self._runs = runs
         self._request = request
         self._galleries = [Gallery(run) for run in runs]
-        self._steps = choose(runs, request.epochs)
+        self._steps = choose_steps(runs, request.epochs)
 
     def html(self) -> str:
         """The page; `files` are complete once it is made."""
@@ -93,7 +94,7 @@ class Report:
     def _compared(self) -> list[tuple[str, str]]:
         """Fig. 5 to 8: a section for every epoch, with the runs that share captions together."""
         together: dict[tuple[float, tuple[str, ...]], list[Panel]] = {}
-        shown = pictured(self._runs, self._steps, bool(self._request.epochs))
+        shown = steps_with_images(self._runs, self._steps, bool(self._request.epochs))
         for run, gallery, steps in zip(self._runs, self._galleries, shown, strict=True):
             for step in steps:
                 print(f"{run.method}: pictures of epoch {run.epoch(step):.1f}", flush=True)
@@ -138,7 +139,7 @@ class Report:
         legend = page.note("White: where the caption changes the features; coarse to fine.")
         return [("Mask maps, stage by stage", legend + "".join(parts))] if parts else []
 
-    def _painters(self) -> list[tuple[Run, Gallery, int]]:
+    def _painters(self) -> list[tuple[ReportedRun, Gallery, int]]:
         """Runs with the last of their chosen checkpoints, or else their last one."""
         return [
             (run, gallery, ([s for s in steps if s in run.checkpoints] or run.checkpoints)[-1])
@@ -153,11 +154,11 @@ class Report:
             "GPUs: 140 seconds an epoch with the LSTM, 112 with BERT."
         )
         heads = ["", *(run.method for run in self._runs)]
-        facts = training_facts(self._runs)
+        facts = training_stats(self._runs)
         return page.table(heads, ([name, *values] for name, values in facts)) + page.note(legend)
 
     def _config(self) -> str:
-        columns, lines = config_differences(self._runs)
+        columns, lines = differing_keys(self._runs)
         if not lines:
             return page.note("The configs are the same.")
         legend = "Keys in which the runs differ." if len(self._runs) > 1 else "Changed defaults."
@@ -186,7 +187,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of their noise")
     flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
-    with told():
+    with exit_on_user_error():
         if flags.num < 1:
             raise InputError(f"--num={flags.num}: must be 1 or more")
         check_seed(flags.seed)
@@ -194,8 +195,8 @@ def main() -> None:
         captions = read_captions(flags.caption, flags.captions_file) if given else []
         output = Path(flags.output).expanduser().absolute()
         check_output(output)
-        request = Request(read_epochs(flags.epochs), captions, flags.num, flags.seed)
-        report = Report(open_runs(flags.workdir, flags.split), request)
+        request = ReportRequest(read_epochs(flags.epochs), captions, flags.num, flags.seed)
+        report = Report(open_reported_runs(flags.workdir, flags.split), request)
         html = report.html()
         write_output(output, {PAGE: html.encode()} | report.files)
     print(f"report of {len(flags.workdir)} run(s): {output / PAGE}")

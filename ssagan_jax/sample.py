@@ -13,15 +13,17 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
-from ssagan_jax.failures import InputError, told
-from ssagan_jax.painting import sheet
-from ssagan_jax.trained import Trained, check_seed, open_trained
+from ssagan_jax.config_validation import check_seed
+from ssagan_jax.errors import InputError
+from ssagan_jax.exit_codes import exit_on_user_error
+from ssagan_jax.inference.image_grid import draw_image_grid
+from ssagan_jax.inference.model import TrainedModel, load_model
 
 _BATCH = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class SampleRequest:
     """What to paint: `num` pictures of each caption, with noise from `seed`."""
 
     captions: list[str]
@@ -56,7 +58,7 @@ def read_captions(captions: list[str], file: str | None) -> list[str]:
     return captions
 
 
-def paint(trained: Trained, request: Request) -> np.ndarray:
+def paint(trained: TrainedModel, request: SampleRequest) -> np.ndarray:
     """Pictures u8[captions, num, S, S, 3]."""
     noise = request.noise(trained.config.generator.noise_dim)
     captions = [caption for caption in request.captions for _ in noise]
@@ -73,7 +75,7 @@ def paint(trained: Trained, request: Request) -> np.ndarray:
     return images.reshape(len(request.captions), request.num, *images.shape[1:])
 
 
-def save(images: np.ndarray, request: Request, folder: Path) -> Path:
+def save(images: np.ndarray, request: SampleRequest, folder: Path) -> Path:
     """Writes single PNGs and a sheet of u8[captions, num, S, S, 3]; returns the sheet's path."""
     folder.mkdir(parents=True, exist_ok=True)
     for index, (caption, row) in enumerate(zip(request.captions, images, strict=True)):
@@ -81,7 +83,7 @@ def save(images: np.ndarray, request: Request, folder: Path) -> Path:
         for number, image in enumerate(row):
             Image.fromarray(image).save(folder / f"{index:03d}_{words}_{number:03d}.png")
     path = folder / "sheet.png"
-    sheet(list(zip(request.captions, images, strict=True)), ()).save(path)
+    draw_image_grid(list(zip(request.captions, images, strict=True)), ()).save(path)
     return path
 
 
@@ -97,12 +99,14 @@ def main() -> None:
     parser.add_argument("--output", help="folder; default: WORKDIR/painted/STEP_SEED")
     flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
-    with told():
+    with exit_on_user_error():
         if flags.num < 1:
             raise InputError(f"--num={flags.num}: must be 1 or more")
         check_seed(flags.seed)
-        request = Request(read_captions(flags.caption, flags.captions_file), flags.num, flags.seed)
-        trained = open_trained(flags.workdir, flags.checkpoint)
+        request = SampleRequest(
+            read_captions(flags.caption, flags.captions_file), flags.num, flags.seed
+        )
+        trained = load_model(flags.workdir, flags.checkpoint)
         trained.workdir.check_generator()
         for caption in request.captions:
             if unknown := trained.tokenizer.unknown_words(caption):

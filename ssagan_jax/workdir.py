@@ -18,9 +18,9 @@ from pathlib import Path
 import safetensors
 from ml_collections import ConfigDict
 
-from ssagan_jax.configuration import config_of, differences
+from ssagan_jax.config import config_from_dict, incompatible_keys
 from ssagan_jax.data.tokenizer import Tokenizer, load_tokenizer
-from ssagan_jax.failures import InputError
+from ssagan_jax.errors import InputError
 
 
 class WorkdirError(InputError):
@@ -49,7 +49,7 @@ class Workdir:
         self._config = self.path / "config.json"
         self._tokenizer = self.path / "tokenizer.json"
 
-    def sheet(self, step: int) -> Path:
+    def sample_grid(self, step: int) -> Path:
         """The sample sheet of a step."""
         return self.samples / f"step_{step:07d}.png"
 
@@ -60,7 +60,7 @@ class Workdir:
           WorkdirError: naming the place, or each key with the folder's and the given value.
         """
         if self._config.exists():
-            if different := differences(self.config(), config):
+            if different := incompatible_keys(self.config(), config):
                 raise WorkdirError(
                     f"{self.path}: this work folder belongs to another config:\n  "
                     + "\n  ".join(different)
@@ -90,7 +90,7 @@ class Workdir:
           WorkdirError: the folder holds no run, or one of another version of the project.
         """
         try:
-            return config_of(json.loads(self._config.read_text(encoding="utf-8")))
+            return config_from_dict(json.loads(self._config.read_text(encoding="utf-8")))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise WorkdirError(
                 f"--workdir={self.path}: no trained model here (config.json is missing); train "
@@ -122,7 +122,7 @@ class Workdir:
                 "config.damsm.checkpoint, or convert it with --generator"
             )
 
-    def sheet_steps(self) -> list[int]:
+    def sample_grid_steps(self) -> list[int]:
         """Steps of the sample sheets, in order."""
         return sorted(
             int(path.stem.removeprefix("step_")) for path in self.samples.glob("step_*.png")
@@ -142,7 +142,7 @@ class Workdir:
         tokenizer.save(partial)
         partial.replace(self._tokenizer)
 
-    def check_room(self, needed: int) -> None:
+    def check_disk_space(self, needed: int) -> None:
         """Refuses to start where the disk cannot take the run.
 
         Args:

@@ -23,7 +23,7 @@ import jax
 import numpy as np
 import pytest
 
-from ssagan_jax.configuration import default_config
+from ssagan_jax.config import default_config
 from ssagan_jax.models.vocabulary import Vocabulary
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

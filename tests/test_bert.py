@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from ssagan_jax.models.bert import Bert, BertConfig, BertTextEncoder, load_hf_bert
+from ssagan_jax.models.bert import Bert, BertConfig, BertTextEncoder
+from ssagan_jax.pytorch.huggingface_bert import load_hf_bert
 
 HF_CONFIG = {
     "model_type": "bert",

@@ -11,7 +11,8 @@ from test_steps import Run, distances
 from trees import awake
 
 from ssagan_jax.models import layers
-from ssagan_jax.training import parallel, state
+from ssagan_jax.steps import pmap, state
+from ssagan_jax.steps.networks import build_networks
 
 
 def test_batch_statistics_are_those_of_float32():
@@ -69,7 +70,7 @@ def test_no_convolution_of_a_step_is_left_in_float32_but_the_logits(
 ):
     config = copy.deepcopy(tiny_config)
     config.train.compute_dtype = "bfloat16"
-    networks = state.build_networks(config, vocabulary, parallel.AXIS)
+    networks = build_networks(config, vocabulary, pmap.BATCH_AXIS)
     size = config.data.image_size
     images, sentence = jnp.zeros((2, size, size, 3)), jnp.zeros((2, 16))
     judge = networks.discriminator
@@ -77,5 +78,5 @@ def test_no_convolution_of_a_step_is_left_in_float32_but_the_logits(
     text = str(jax.make_jaxpr(judge.apply)(variables, images, sentence))
     kinds = re.findall(r":(\w+)\[[\d,]*\] = (?:conv_general_dilated|dot_general)", text)
     assert kinds.count("f32") == 1 and kinds.count("bf16") > 5
-    painting = state.build_networks(config, vocabulary)
+    painting = build_networks(config, vocabulary)
     assert painting.discriminator.dtype is None and painting.generator.dtype is None

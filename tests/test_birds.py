@@ -12,7 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from ssagan_jax.configuration import default_config, use_data
+from ssagan_jax.config import default_config, set_dataset
 from ssagan_jax.data import builder as builder_module
 from ssagan_jax.data.birds import Birds, crop_to_box
 from ssagan_jax.data.builder import (
@@ -22,8 +22,8 @@ from ssagan_jax.data.builder import (
     prepare,
     resize_smaller_edge,
 )
-from ssagan_jax.data.pickles import load_pickle
-from ssagan_jax.data.sources import open_pictures
+from ssagan_jax.data.datasets import open_datasets
+from ssagan_jax.data.safe_pickle import load_pickle
 
 COLORS = {"RGB": (200, 40, 40), "L": 90, "CMYK": (0, 255, 255, 0)}
 TRAIN = ["007.Wren/a", "007.Wren/grey", "009.Owl/cmyk", "009.Owl/palette"]
@@ -163,16 +163,16 @@ def test_without_boxes_the_whole_photo_is_kept(source):
 
 
 def test_the_config_decides_where_decoded_pictures_are_kept(prepared):
-    config = use_data(default_config(), "birds")
+    config = set_dataset(default_config(), "birds")
     config.data.dir, config.data.prepared_dir = prepared.source, str(prepared.data_dir_root)
     config.data.image_size = 64
-    kept = open_pictures(config)
+    kept = open_datasets(config)
     config.data.cache_mb = config.data.cache_disk_mb = 0
-    read = open_pictures(config)
+    read = open_datasets(config)
     folder = Path(prepared.data_dir)
     assert not list(folder.glob("decoded-*"))
     config.data.cache_disk_mb = 64
-    filed = open_pictures(config, ["validation"])
+    filed = open_datasets(config, ["validation"])
     assert list(filed) == ["validation"]
     assert [file.name for file in folder.glob("decoded-*.u8")] == ["decoded-validation-76px.u8"]
     for one, other, third in zip(*(way["validation"] for way in (kept, read, filed)), strict=True):

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssagan_jax.training.checkpoints import CheckpointError, Checkpoints, DamagedCheckpoint
-from ssagan_jax.training.parallel import ParallelStep, replicated
+from ssagan_jax.checkpointing.checkpoints import CheckpointError, Checkpoints, DamagedCheckpoint
+from ssagan_jax.steps.pmap import PmapStep, replicate
 
 DIGEST = "0123456789abcdef"
 
@@ -221,9 +221,9 @@ def test_steps_that_take_over_the_buffers_do_not_reach_the_file(tmp_path):
     def add_one(state, batch):
         return jax.tree.map(lambda leaf: leaf + jnp.ones_like(leaf), state), {}
 
-    step = ParallelStep(add_one)
+    step = PmapStep(add_one)
     batch = {"image": np.zeros((8, 1), np.float32)}
-    state, _, _ = step(replicated(make_state(6, 7)), batch)
+    state, _, _ = step(replicate(make_state(6, 7)), batch)
     wanted = bits(state)
     checkpoints = Checkpoints(tmp_path, 1, DIGEST)
     checkpoints.save(state, make_position())

@@ -17,10 +17,11 @@ import tiny
 from PIL import Image
 
 from ssagan_jax import evaluate, sample
-from ssagan_jax.configuration import flat
-from ssagan_jax.failures import InputError, told
+from ssagan_jax.config import flatten
+from ssagan_jax.errors import InputError
+from ssagan_jax.exit_codes import exit_on_user_error
+from ssagan_jax.inference.model import load_model
 from ssagan_jax.main import default_workdir
-from ssagan_jax.trained import open_trained
 from ssagan_jax.workdir import Workdir
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +32,7 @@ TINY = tiny.SIZES | {
     "log.scalars_every": 1,
     "log.checkpoint_every": 3,
     "log.keep_checkpoints": 2,
-    "log.sheet_rows": 4,
+    "log.sample_grid_rows": 4,
 }
 STEPS = 8
 SCORES = [
@@ -184,7 +185,7 @@ def pixels(path):
 
 def assert_same_end(workdir, other, steps=STEPS):
     """Both runs ended with the same bits, at the same place in the data."""
-    ours, theirs = (open_trained(str(folder)).state for folder in (workdir, other))
+    ours, theirs = (load_model(str(folder)).state for folder in (workdir, other))
     assert int(ours.step) == int(theirs.step) == steps
     paths = jax.tree_util.tree_leaves_with_path(ours)
     for (path, left), right in zip(paths, jax.tree.leaves(theirs), strict=True):
@@ -201,7 +202,7 @@ def test_training_leaves_what_later_commands_need(finished):
     assert {"config.json", "tokenizer.json", "checkpoints", "samples", "train.log"} <= set(
         os.listdir(workdir)
     )
-    config = flat(Workdir(workdir).config())
+    config = flatten(Workdir(workdir).config())
     assert {key: config[key] for key in TINY} == TINY
     assert Workdir(workdir).tokenizer().unknown_words("a red car") == []
     assert steps_of_checkpoints(workdir) == [6, 8]
@@ -213,7 +214,7 @@ def test_training_leaves_what_later_commands_need(finished):
 
 def test_both_stages_change_what_they_train(finished):
     workdir, _ = finished
-    before, after = (open_trained(str(workdir), step).state for step in (6, 8))
+    before, after = (load_model(str(workdir), step).state for step in (6, 8))
     for name in ("encoders", "generator", "discriminator", "batch_stats"):
         left, right = (jax.tree.leaves(getattr(state, name)) for state in (before, after))
         assert all(np.isfinite(leaf).all() for leaf in right)
@@ -370,7 +371,7 @@ def test_fine_tuning_starts_from_another_runs_networks_and_words(finished, train
         [(f / n).read_text() for n in names] for f in (shared / "tuned", donor)
     )
     assert words == theirs and json.loads(config)["generator"]["channels"] == 4
-    ours, given = (open_trained(str(folder)).state for folder in (shared / "tuned", donor))
+    ours, given = (load_model(str(folder)).state for folder in (shared / "tuned", donor))
     assert int(ours.step) == 2
     rates = {"encoders": 4e-5, "generator": 1e-4, "discriminator": 4e-4}
     for name, rate in rates.items():
@@ -581,7 +582,7 @@ def test_a_refused_folder_stays_as_it_was(refused, finished):
     done, _ = refused["another config"]
     assert "  train.batch_size: 8 -> 16\n" in done.stderr
     assert "log." not in done.stderr and "prepared_dir" not in done.stderr
-    config = flat(Workdir(finished[0]).config())
+    config = flatten(Workdir(finished[0]).config())
     assert {key: config[key] for key in TINY} == TINY
 
 
@@ -589,7 +590,7 @@ def test_a_refused_folder_stays_as_it_was(refused, finished):
     "kind", [PermissionError(13, "Permission denied"), OSError(28, "No space")]
 )
 def test_a_place_that_cannot_be_written_is_told(kind, capsys):
-    with pytest.raises(SystemExit) as caught, told():
+    with pytest.raises(SystemExit) as caught, exit_on_user_error():
         raise kind
     said = capsys.readouterr().err
     assert caught.value.code == 2
@@ -597,11 +598,11 @@ def test_a_place_that_cannot_be_written_is_told(kind, capsys):
 
 
 def test_faults_of_input_are_told_and_others_pass(capsys):
-    with pytest.raises(SystemExit) as caught, told():
+    with pytest.raises(SystemExit) as caught, exit_on_user_error():
         raise InputError("too blue")
     assert caught.value.code == 2 and capsys.readouterr().err == "error: too blue\n"
     for other in (ValueError("a fault of ours"), OSError(5, "Input/output error")):
-        with pytest.raises(type(other)), told():
+        with pytest.raises(type(other)), exit_on_user_error():
             raise other
 
 
@@ -612,6 +613,9 @@ def test_the_default_work_folder_is_named_after_config_and_variant():
 
 
 def test_ctrl_c_before_training_is_told_without_a_traceback():
-    program = "from ssagan_jax.failures import told\nwith told():\n    raise KeyboardInterrupt"
+    program = (
+        "from ssagan_jax.exit_codes import exit_on_user_error\n"
+        "with exit_on_user_error():\n    raise KeyboardInterrupt"
+    )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (130, "stopped\n")

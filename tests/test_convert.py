@@ -14,20 +14,24 @@ import numpy as np
 import pytest
 
 from ssagan_jax import convert, sample
-from ssagan_jax.configuration import ConfigError, default_config
-from ssagan_jax.data.captions_pickle import load_words, save_words
-from ssagan_jax.data.images import DataError
-from ssagan_jax.donor import donor_state, with_donor_encoders, with_donor_sizes
+from ssagan_jax.config import ConfigError, default_config
+from ssagan_jax.data.image_loading import DataError
+from ssagan_jax.inference.model import load_model
 from ssagan_jax.models.discriminator import Discriminator
 from ssagan_jax.models.generator import Generator
 from ssagan_jax.models.inception import InceptionImageEncoder
 from ssagan_jax.models.lstm import LstmTextEncoder
-from ssagan_jax.models.pytorch_names import from_pytorch, sizes, to_pytorch
-from ssagan_jax.models.torch_files import read_tensors
-from ssagan_jax.models.torch_writer import write_tensors
-from ssagan_jax.pytorch_weights import read_source
-from ssagan_jax.trained import open_trained
-from ssagan_jax.training.state import initial_state, variables_of
+from ssagan_jax.pytorch.captions_pickle import load_words, save_words
+from ssagan_jax.pytorch.conversion import read_weight_source
+from ssagan_jax.pytorch.pth_writer import write_pth
+from ssagan_jax.pytorch.weight_files import read_tensors
+from ssagan_jax.pytorch.weight_names import from_pytorch, sizes, to_pytorch
+from ssagan_jax.steps.state import initial_state, network_variables
+from ssagan_jax.training.warm_start import (
+    warm_start_state,
+    with_warm_start_encoders,
+    with_warm_start_sizes,
+)
 from ssagan_jax.workdir import Workdir
 
 SIZE, WIDTH, SENTENCE, WORD_DIM, NOISE, MASK = 32, 2, 8, 5, 6, 3
@@ -87,7 +91,7 @@ def save_captions(folder, words=WORDS):
 def files(tensors, tmp_path):
     """Flags that name the files of `tensors`."""
     for network in FILES:
-        write_tensors(tmp_path / f"{network}.pth", tensors[network])
+        write_pth(tmp_path / f"{network}.pth", tensors[network])
     flags = {network: tmp_path / f"{network}.pth" for network in FILES}
     return flags | {"captions": save_captions(tmp_path)}
 
@@ -133,7 +137,7 @@ def same(one, other):
 
 def test_written_files_are_pytorchs(tmp_path):
     """The pickle's calls are those of torch.save, in its archive's layout."""
-    write_tensors(tmp_path / "x.pth", {"w": np.arange(6, dtype=np.float32).reshape(2, 3)})
+    write_pth(tmp_path / "x.pth", {"w": np.arange(6, dtype=np.float32).reshape(2, 3)})
     with zipfile.ZipFile(tmp_path / "x.pth") as archive:
         assert set(archive.namelist()) == {
             *("archive/data.pkl", "archive/version", "archive/byteorder", "archive/data/0")
@@ -166,13 +170,13 @@ def test_written_files_come_back_and_do_not_change_with_the_day(tmp_path):
         "b": np.array([True, False]),
     }
     for name in ("one.pth", "other.pth"):
-        write_tensors(tmp_path / name, made)
+        write_pth(tmp_path / name, made)
     assert same(read_tensors(tmp_path / "one.pth"), made)
     assert (tmp_path / "one.pth").read_bytes() == (tmp_path / "other.pth").read_bytes()
 
 
 def test_the_prefix_can_be_kept(tmp_path):
-    write_tensors(tmp_path / "x.pth", {"module.w": np.zeros(2), "module.v": np.zeros(2)})
+    write_pth(tmp_path / "x.pth", {"module.w": np.zeros(2), "module.v": np.zeros(2)})
     assert set(read_tensors(tmp_path / "x.pth", keep_prefix=True)) == {"module.w", "module.v"}
     assert set(read_tensors(tmp_path / "x.pth")) == {"w", "v"}
 
@@ -250,12 +254,12 @@ def test_the_inception_encoder_goes_there_and_back():
 def test_converted_weights_paint_and_go_back_as_they_were(files, run, tensors, tmp_path):
     workdir = tmp_path / "run"
     parallel = {f"module.{name}": tensor for name, tensor in tensors["generator"].items()}
-    write_tensors(files["generator"], parallel)
+    write_pth(files["generator"], parallel)
     said = run(workdir=workdir, **files)
     assert f"generator: {files['generator']}\n" in said
     assert "image_encoder: untrained, since --image_encoder was not given\n" in said
     assert said.endswith(f"wrote {workdir}: 32 pixels, 10 words\n")
-    config = open_trained(workdir).config
+    config = load_model(workdir).config
     assert (config.generator.channels, config.generator.mask_channels) == (WIDTH, MASK)
     assert (config.generator.noise_dim, config.discriminator.channels) == (NOISE, WIDTH)
     assert (config.text_encoder.embedding_dim, config.text_encoder.word_dim) == (SENTENCE, WORD_DIM)
@@ -274,9 +278,9 @@ def test_a_work_folder_paints_what_its_tensors_say(files, run, tensors, tmp_path
     constant = {name: np.array(tensor) for name, tensor in tensors["generator"].items()}
     constant["conv_img.2.weight"][:] = 0
     constant["conv_img.2.bias"][:] = np.arctanh([-0.5, 0, 0.5])
-    write_tensors(files["generator"], constant)
+    write_pth(files["generator"], constant)
     run(workdir=tmp_path / "run", **files)
-    trained = open_trained(tmp_path / "run")
+    trained = load_model(tmp_path / "run")
     images, _ = trained.paint(["a red bird"], np.zeros((1, NOISE), np.float32))
     assert (images == np.array([64, 128, 191], np.uint8)).all()
 
@@ -286,10 +290,10 @@ def test_forms_of_files(form, tensors, tmp_path):
     given = tensors["generator"]
     prefix = "" if form == "plain" else "module."
     path = tmp_path / "x.pth"
-    write_tensors(path, {f"{prefix}{name}": tensor for name, tensor in given.items()})
+    write_pth(path, {f"{prefix}{name}": tensor for name, tensor in given.items()})
     if form in ("state_dict", "netG"):
         put_into_a_checkpoint(path, form)
-    source = read_source("generator", str(path))
+    source = read_weight_source("generator", str(path))
     assert same(source.tensors, given) and source.prefix == prefix
 
 
@@ -314,7 +318,7 @@ def test_encoders_alone_neither_paint_nor_are_fine_tuned(files, run, capsys, tmp
         run(sample, workdir=tmp_path / "run", caption="a red bird")
     assert "its generator is untrained; use the folder as config.damsm" in capsys.readouterr().err
     with pytest.raises(ConfigError, match=r"config\.train\.checkpoint=.*generator is untrained"):
-        with_donor_sizes(fine_tuning(tmp_path / "run"))
+        with_warm_start_sizes(fine_tuning(tmp_path / "run"))
     said = run(workdir=tmp_path / "run", output=tmp_path / "back")
     assert "left out: discriminator, which was not converted and is untrained" in said
     assert sorted(os.listdir(tmp_path / "back")) == ["captions.pickle", "text_encoder_000.pth"]
@@ -326,7 +330,7 @@ def test_every_bad_tensor_is_named_and_nothing_is_left(files, refused, tensors, 
     bad["block1.gamma"] = np.zeros((2,), np.float32)
     bad["fc.bias"] = np.zeros((), np.float32)
     bad["block9x.weight"] = np.zeros((2,), np.float32)
-    write_tensors(files["generator"], bad)
+    write_pth(files["generator"], bad)
     said = refused(workdir=tmp_path / "run", **files)
     for fault in (
         f"--generator={files['generator']}: ",
@@ -337,7 +341,7 @@ def test_every_bad_tensor_is_named_and_nothing_is_left(files, refused, tensors, 
     ):
         assert fault in said
     bad = tensors["generator"] | {"block1.affine0.batch_norm2d.num_batches_tracked": np.zeros(3)}
-    write_tensors(files["generator"], bad)
+    write_pth(files["generator"], bad)
     said = refused(workdir=tmp_path / "run", **files)
     assert "num_batches_tracked has shape (3,) instead of ()" in said
     assert not [name for name in os.listdir(tmp_path) if name.startswith("run")]
@@ -366,7 +370,7 @@ def test_bad_flags_are_refused(change, message, files, refused, tmp_path):
 
 def test_files_of_two_models_are_refused(files, refused, tensors, tmp_path):
     wider = to_pytorch("discriminator", noisy(discriminator_of(64, WIDTH, SENTENCE), 0))
-    write_tensors(files["discriminator"], wider)
+    write_pth(files["discriminator"], wider)
     said = refused(workdir=tmp_path / "run", **files)
     assert f"data.image_size is 32 in --generator={files['generator']}, 64 in" in said
     save_captions(tmp_path, WORDS[:-1])
@@ -428,7 +432,7 @@ def donor(tensors, tmp_path_factory):
     folder = tmp_path_factory.mktemp("donor")
     flags = [f"--captions={save_captions(folder)}"]
     for network in FILES:
-        write_tensors(folder / f"{network}.pth", tensors[network])
+        write_pth(folder / f"{network}.pth", tensors[network])
         flags.append(f"--{network}={folder / network}.pth")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["convert", f"--workdir={folder / 'run'}", *flags])
@@ -446,25 +450,26 @@ def fine_tuning(donor):
 
 
 def test_fine_tuning_takes_the_donors_networks_and_its_own_rates(donor, tensors):
-    config = with_donor_sizes(fine_tuning(donor))
-    theirs = open_trained(donor).config
+    config = with_warm_start_sizes(fine_tuning(donor))
+    theirs = load_model(donor).config
     assert config.data.image_size == SIZE and config.generator.channels == WIDTH
     assert config.image_encoder == theirs.image_encoder and config.is_locked
     assert config.text_encoder.word_dim == WORD_DIM and config.text_encoder.dropout == 0.25
     assert config.generator.learning_rate == 0.5 and theirs.generator.learning_rate == 1e-4
-    state = donor_state(config)
-    given = variables_of(open_trained(donor).state)
-    assert jax.tree.all(jax.tree.map(np.array_equal, variables_of(state), given))
+    state = warm_start_state(config)
+    given = network_variables(load_model(donor).state)
+    assert jax.tree.all(jax.tree.map(np.array_equal, network_variables(state), given))
     assert int(state.step) == 0 and state.average is None
     assert same(
-        to_pytorch("text_encoder", variables_of(state)["text_encoder"]), tensors["text_encoder"]
+        to_pytorch("text_encoder", network_variables(state)["text_encoder"]),
+        tensors["text_encoder"],
     )
 
 
 def test_averages_begin_at_the_donors_weights(donor):
     config = fine_tuning(donor)
     config.train.ema_decay = 0.9
-    state = donor_state(with_donor_sizes(config))
+    state = warm_start_state(with_warm_start_sizes(config))
     assert jax.tree.all(jax.tree.map(np.array_equal, state.average["params"], state.generator))
     ours, theirs = (jax.tree.leaves(tree) for tree in (state.average["params"], state.generator))
     assert not {map(id, ours)} & {map(id, theirs)}
@@ -472,23 +477,23 @@ def test_averages_begin_at_the_donors_weights(donor):
 
 def test_a_missing_donor_is_laid_to_its_key(tmp_path):
     with pytest.raises(ConfigError, match=r"config\.train\.checkpoint='.*none'.*no trained model"):
-        with_donor_sizes(fine_tuning(tmp_path / "none"))
+        with_warm_start_sizes(fine_tuning(tmp_path / "none"))
 
 
 def test_encoders_of_a_converted_folder_skip_stage_1(donor):
-    config = open_trained(donor).config
+    config = load_model(donor).config
     config.damsm.checkpoint = str(donor)
     config.generator.channels = 4
-    vocabulary = open_trained(donor).tokenizer.vocabulary
+    vocabulary = load_model(donor).tokenizer.vocabulary
     state = jax.jit(lambda: initial_state(config, vocabulary))()
-    state = with_donor_encoders(state, config)
-    theirs = open_trained(donor).state
+    state = with_warm_start_encoders(state, config)
+    theirs = load_model(donor).state
     assert jax.tree.all(jax.tree.map(np.array_equal, state.encoders, theirs.encoders))
     config.text_encoder.word_dim = 7
     config.data.image_size = 64
     faults = r"data\.image_size: 32 -> 64; text_encoder\.word_dim: 5 -> 7"
     with pytest.raises(ConfigError, match=rf"its encoders differ: {faults}"):
-        with_donor_encoders(state, config)
+        with_warm_start_encoders(state, config)
 
 
 # Our own runs
@@ -497,7 +502,7 @@ def test_encoders_of_a_converted_folder_skip_stage_1(donor):
 @pytest.fixture
 def trained(donor, tmp_path):
     """The donor's networks as if they were trained here, with averages beside the last weights."""
-    trained = open_trained(donor)
+    trained = load_model(donor)
     state = trained.state
     doubled = jax.tree.map(lambda leaf: 2 * leaf, state.generator)
     average = {"params": doubled, "batch_stats": state.batch_stats}

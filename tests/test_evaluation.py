@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssagan_jax.data import toy_cars
 from ssagan_jax.data.tokenizer import learn_tokenizer
-from ssagan_jax.evaluation import instruments
-from ssagan_jax.evaluation.attributes import attribute_hits
+from ssagan_jax.data.toy_cars import builder
+from ssagan_jax.evaluation import eval_functions
 from ssagan_jax.evaluation.evaluator import Evaluator
-from ssagan_jax.evaluation.painted import caption_batches
-from ssagan_jax.evaluation.passes import Request
-from ssagan_jax.evaluation.scores import Score, described, read_scores, write_scores
+from ssagan_jax.evaluation.feature_passes import EvalRequest
+from ssagan_jax.evaluation.generated_images import caption_batches
+from ssagan_jax.evaluation.scores import Score, format_scores, read_scores, write_scores
+from ssagan_jax.evaluation.toy_car_attributes import attribute_hits
 from ssagan_jax.metrics.features import FeatureNetwork
-from ssagan_jax.training.stages import Stages
-from ssagan_jax.training.state import initial_state
+from ssagan_jax.schedule import Schedule
+from ssagan_jax.steps.state import initial_state
 from ssagan_jax.workdir import Workdir
 
 WORDS = "red blue green small large bird car on in with wing roof".split()
@@ -98,7 +98,7 @@ def colors(monkeypatch, tmp_path):
 
     file = tmp_path / "weights"
     file.touch()
-    monkeypatch.setattr(instruments, "inception_features", build)
+    monkeypatch.setattr(eval_functions, "inception_features", build)
     monkeypatch.setenv("SSAGAN_CACHE", str(tmp_path / "cache"))
     return str(file)
 
@@ -138,7 +138,7 @@ def test_scores_do_not_depend_on_batch_size_or_devices(
 def test_the_seed_and_the_count_decide(config, pictures, tokenizer, state):
     evaluator = Evaluator(config, pictures, tokenizer)
     one, again, other = (
-        by_name(evaluator(state, Request(seed=seed, num=20))) for seed in (1, 1, 2)
+        by_name(evaluator(state, EvalRequest(seed=seed, num=20))) for seed in (1, 1, 2)
     )
     assert list(one) == ENCODERS + RETRIEVAL
     assert one == again
@@ -148,7 +148,7 @@ def test_the_seed_and_the_count_decide(config, pictures, tokenizer, state):
     assert recipe["checkpoint"] == 9 and recipe["weights"] == "raw"
     # 40 pictures in batches of 8 are 5 steps an epoch, of which stage 1 took 4 steps.
     assert (one["diversity"].step, one["diversity"].epoch) == (9, 1.0)
-    on_train = by_name(evaluator(state, Request(split="train", num=5)))
+    on_train = by_name(evaluator(state, EvalRequest(split="train", num=5)))
     assert on_train["encoder_frechet"].recipe["num_real"] == 40
     data = {scores["diversity"].recipe["real_statistics"] for scores in (one, other, on_train)}
     assert len(data) == 2
@@ -171,7 +171,7 @@ def test_scores_are_due_after_whole_epochs_of_the_gan(config, pictures, tokenize
 
 def test_pictures_are_written_where_asked(config, pictures, tokenizer, state, tmp_path):
     evaluator = Evaluator(with_eval(config, nearest=False), pictures, tokenizer)
-    scores = evaluator(state, Request(num=3, folder=tmp_path / "pictures"))
+    scores = evaluator(state, EvalRequest(num=3, folder=tmp_path / "pictures"))
     assert "nearest_training_picture" not in by_name(scores)
     files = sorted(path.name for path in (tmp_path / "pictures").iterdir())
     assert files == [f"00000{n}.{end}" for n in range(3) for end in ("png", "txt")]
@@ -227,24 +227,24 @@ def test_a_score_that_is_taken_again_is_one_line_and_the_last(tmp_path):
 
 def test_few_pictures_lead_with_kid_and_a_warning():
     scores = [score("inception_score", 5, 0.1), score("fid", 40), score("kid", 0.01, 0.002)]
-    lines = described(scores).splitlines()
+    lines = format_scores(scores).splitlines()
     assert [line.split()[0] for line in lines] == ["inception_score", "fid", "kid"]
     assert lines[2].split()[1:] == ["0.01", "+-", "0.002"]
-    few = described(
+    few = format_scores(
         [dataclasses.replace(one, recipe=score("", count=2047).recipe) for one in scores]
     )
     assert few.splitlines()[0].startswith("2047 pictures on a side, fewer than 2048: this FID is")
     assert [line.split()[0] for line in few.splitlines()[1:]] == ["kid", "inception_score", "fid"]
     unknown = dataclasses.replace(scores[1], recipe=scores[1].recipe | {"weights_sha256": "abc"})
-    assert described([unknown]).startswith("the Inception weights are not the published file")
+    assert format_scores([unknown]).startswith("the Inception weights are not the published file")
 
 
 def test_attributes_count_where_captions_name_them_and_rules_can_read_them():
-    cars = toy_cars.cars("validation")[:32]
-    images = np.stack([np.asarray(toy_cars.draw(car, 76))[6:70, 6:70] for car in cars])
+    cars = builder.cars("validation")[:32]
+    images = np.stack([np.asarray(builder.draw(car, 76))[6:70, 6:70] for car in cars])
     records = [
         {"attributes": dataclasses.asdict(car), "caption": text}
-        for car, text in zip(cars, (toy_cars.sentences(car)[0] for car in cars), strict=True)
+        for car, text in zip(cars, (builder.sentences(car)[0] for car in cars), strict=True)
     ]
     hits = attribute_hits(images, records)
     assert len(hits["color"]) == 32 and np.mean(hits["color"]) > 0.95
@@ -258,4 +258,4 @@ def test_attributes_count_where_captions_name_them_and_rules_can_read_them():
     ("damsm", "step", "has"), [(10, 0, False), (10, 10, False), (10, 11, True), (0, 0, True)]
 )
 def test_a_generator_that_came_trained_is_there_from_step_0_on(damsm, step, has):
-    assert Stages(per_epoch=5, damsm=damsm, total=damsm + 20).has_generator(step) is has
+    assert Schedule(5, damsm, damsm + 20).has_generator(step) is has

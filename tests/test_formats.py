@@ -9,7 +9,7 @@ from picture_trees import SENTENCES, draw, sidecar, write
 from PIL import Image
 
 from ssagan_jax.data.formats.registry import FORMATS, format_of
-from ssagan_jax.data.images import DataError
+from ssagan_jax.data.image_loading import DataError
 
 
 def attngan(root, images="images", pickles=True):

@@ -10,11 +10,8 @@ import pytest
 from flax import traverse_util
 from jax import lax
 
-from ssagan_jax.models.inception import (
-    InceptionImageEncoder,
-    InceptionV3Features,
-    from_torchvision,
-)
+from ssagan_jax.models.inception import InceptionImageEncoder, InceptionV3Features
+from ssagan_jax.pytorch.torchvision_inception import from_torchvision
 
 TORCH_NAMES = {
     "kernel": "conv.weight",

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssagan_jax.training import losses
+from ssagan_jax.steps import losses
 
 GAMMA1, GAMMA2, GAMMA3 = 4.0, 5.0, 10.0
 GAMMAS = (GAMMA1, GAMMA2, GAMMA3)
@@ -86,7 +86,7 @@ def test_similarities():
 @pytest.mark.parametrize("class_ids", [CLASS_IDS, np.arange(BATCH)])
 def test_contrast(class_ids):
     similarity = normal(5, BATCH, BATCH)
-    found = losses.contrast(similarity, class_ids, GAMMA3)
+    found = losses.contrastive_loss(similarity, class_ids, GAMMA3)
     assert found == pytest.approx(contrasts(similarity, class_ids), rel=1e-5)
 
 
@@ -94,15 +94,17 @@ def test_contrast_skips_captions_of_the_same_class():
     similarity = normal(5, BATCH, BATCH)
     changed = similarity.copy()
     changed[0, 2], changed[2, 0] = 50, 50
-    one = losses.contrast(similarity, CLASS_IDS, GAMMA3)
-    assert losses.contrast(changed, CLASS_IDS, GAMMA3) == one
-    assert losses.contrast(changed, np.arange(BATCH), GAMMA3) > one + 10
-    assert losses.contrast(similarity, np.zeros(BATCH, int), GAMMA3) == pytest.approx(0, abs=1e-5)
+    one = losses.contrastive_loss(similarity, CLASS_IDS, GAMMA3)
+    assert losses.contrastive_loss(changed, CLASS_IDS, GAMMA3) == one
+    assert losses.contrastive_loss(changed, np.arange(BATCH), GAMMA3) > one + 10
+    assert losses.contrastive_loss(similarity, np.zeros(BATCH, int), GAMMA3) == pytest.approx(
+        0, abs=1e-5
+    )
 
 
 @jax.jit
 def damsm(regions, codes, words, sentences):
-    return losses.damsm((regions, codes), (words, sentences), MASK, CLASS_IDS, GAMMAS)
+    return losses.damsm_losses((regions, codes), (words, sentences), MASK, CLASS_IDS, GAMMAS)
 
 
 def test_damsm():
@@ -115,7 +117,7 @@ def test_damsm():
 def test_damsm_on_four_devices_is_one_contrast():
     def part(regions, codes, words, sentences, mask, class_ids):
         text = (words, sentences)
-        return losses.damsm((regions, codes), text, mask, class_ids, GAMMAS, "batch")
+        return losses.damsm_losses((regions, codes), text, mask, class_ids, GAMMAS, "batch")
 
     rows = REGION_FEATURES, CODES, WORD_FEATURES, SENTENCES, MASK, CLASS_IDS
     found = jax.pmap(part, axis_name="batch")(*(array[:, None] for array in rows))

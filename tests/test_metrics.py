@@ -8,19 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssagan_jax.evaluation.sides import Side, cached_side
-from ssagan_jax.failures import InputError
+from ssagan_jax.errors import InputError
+from ssagan_jax.evaluation.feature_statistics import FeatureStats, cached_stats
 from ssagan_jax.metrics import inception_weights
 from ssagan_jax.metrics.diversity import mean_pairwise_distance
-from ssagan_jax.metrics.features import Kept, tree_sha256
-from ssagan_jax.metrics.frechet import Moments, frechet_distance
+from ssagan_jax.metrics.features import FeatureSubset, tree_sha256
+from ssagan_jax.metrics.fid import Moments, frechet_distance
 from ssagan_jax.metrics.inception_features import inception_features, tensorflow1_bilinear
 from ssagan_jax.metrics.inception_score import InceptionScore
-from ssagan_jax.metrics.kernel import kernel_distance, squared_discrepancy
+from ssagan_jax.metrics.kid import kernel_inception_distance, mmd2
 from ssagan_jax.metrics.nearest import Nearest
 from ssagan_jax.metrics.precision_recall import precision_recall
 from ssagan_jax.metrics.retrieval import r_precision, retrieval
-from ssagan_jax.training.parallel import parallel_rows, replicated
+from ssagan_jax.steps.pmap import pmap_batched, replicate
 
 
 @pytest.fixture
@@ -119,30 +119,28 @@ def test_inception_score_of_too_few():
 def test_kernel_distance_of_two_points():
     first, second = np.full((5, 2), 1.0), np.full((5, 2), 3.0)
     # k = (x.y / 2 + 1)^3 of the points: 2^3, 10^3 and 4^3.
-    assert squared_discrepancy(first, second) == pytest.approx(8 + 1000 - 2 * 64)
-    mean, std = kernel_distance(first, second, subsets=3, size=4)
+    assert mmd2(first, second) == pytest.approx(8 + 1000 - 2 * 64)
+    mean, std = kernel_inception_distance(first, second, subsets=3, size=4)
     assert (mean, std) == pytest.approx((880, 0))
 
 
 def test_kernel_distance_of_equal_distributions_is_unbiased(rng):
     # The biased estimate would be about 0.1 above.
-    values = [
-        squared_discrepancy(*(rng.normal(size=(20, 4)) for _ in range(2))) for _ in range(400)
-    ]
+    values = [mmd2(*(rng.normal(size=(20, 4)) for _ in range(2))) for _ in range(400)]
     assert abs(np.mean(values)) < 3 * np.std(values) / 20 < 0.06
-    moved = squared_discrepancy(rng.normal(size=(200, 4)), rng.normal(size=(200, 4)) + 1)
+    moved = mmd2(rng.normal(size=(200, 4)), rng.normal(size=(200, 4)) + 1)
     assert moved > 1
 
 
 def test_kernel_distance_is_symmetric_and_takes_smaller_subsets_of_few(rng):
     few, many = rng.normal(size=(30, 3)), rng.normal(size=(80, 3)) + 0.5
-    whole = kernel_distance(few, few + 1, subsets=5, size=30)
-    assert whole[0] == pytest.approx(squared_discrepancy(few, few + 1)) and whole[1] < 1e-12
-    assert squared_discrepancy(few, few + 1) == pytest.approx(squared_discrepancy(few + 1, few))
+    whole = kernel_inception_distance(few, few + 1, subsets=5, size=30)
+    assert whole[0] == pytest.approx(mmd2(few, few + 1)) and whole[1] < 1e-12
+    assert mmd2(few, few + 1) == pytest.approx(mmd2(few + 1, few))
     # Subsets of 15, half of the smaller side.
-    assert kernel_distance(few, many) == kernel_distance(few, many, size=15)
+    assert kernel_inception_distance(few, many) == kernel_inception_distance(few, many, size=15)
     with pytest.raises(ValueError, match="3 and 80 rows; no subsets of 1"):
-        kernel_distance(few[:3], many)
+        kernel_inception_distance(few[:3], many)
 
 
 def test_precision_and_recall_of_equal_disjoint_and_collapsed_sets(rng):
@@ -234,7 +232,7 @@ def test_the_nearest_picture_is_named_whatever_the_parts():
 def test_few_rows_are_kept_and_lie_spread(size):
     rows = np.arange(11)
     for limit, wanted in ((3, [0, 3, 7]), (11, rows), (20, rows)):
-        kept = Kept(11, limit)
+        kept = FeatureSubset(11, limit)
         for part in in_parts(rows, size):
             kept.add(part)
         np.testing.assert_array_equal(kept.rows(), wanted)
@@ -253,7 +251,7 @@ def test_rows_do_not_depend_on_batch_size_or_devices(rng, monkeypatch):
     for count in (1, 2, 4):
         monkeypatch.setattr(jax, "devices", lambda count=count: devices[:count])
         for size in (3, 8):
-            run, variables = parallel_rows(look, size), replicated(weights)
+            run, variables = pmap_batched(look, size), replicate(weights)
             # The last part is smaller than a batch.
             found = [run(variables, {"image": part})["features"] for part in in_parts(images, size)]
             found += [run(variables, {"image": images})["features"]]  # More than a batch at once.
@@ -276,17 +274,17 @@ def test_real_sides_are_computed_once(rng, monkeypatch, tmp_path):
         return iter(in_parts(rows, 4))
 
     recipe = {"pixels": "abc", "weights_sha256": "def"}
-    first, second = (cached_side(recipe, 9, parts) for _ in range(2))
+    first, second = (cached_stats(recipe, 9, parts) for _ in range(2))
     assert len(looked) == 1
     assert frechet_distance(first.moments, second.moments) < 1e-6
     assert second.num == second.moments.count == 9
     np.testing.assert_array_equal(second.features, rows)
-    cached_side(recipe | {"pixels": "xyz"}, 9, parts)
+    cached_stats(recipe | {"pixels": "xyz"}, 9, parts)
     assert len(looked) == 2 and len(list(tmp_path.rglob("*.npz"))) == 2
     # A cache that cannot be written is done without.
     (tmp_path / "file").touch()
     monkeypatch.setenv("SSAGAN_CACHE", str(tmp_path / "file"))
-    assert isinstance(cached_side(recipe, 9, parts), Side) and len(looked) == 3
+    assert isinstance(cached_stats(recipe, 9, parts), FeatureStats) and len(looked) == 3
 
 
 def test_resizing_is_tensorflow_1s():

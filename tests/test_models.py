@@ -11,6 +11,12 @@ from ssagan_jax.models.discriminator import Discriminator, DownBlock
 from ssagan_jax.models.generator import Generator, SemanticSpatialBatchNorm
 from ssagan_jax.models.image_encoder import CnnImageEncoder
 from ssagan_jax.models.lstm import LstmTextEncoder
+from ssagan_jax.models.resampling import (
+    downsample_conv,
+    downsample_matmul,
+    upsample_2x,
+    upsample_mask_2x,
+)
 
 SENTENCE = 5
 
@@ -149,7 +155,7 @@ def test_mask_upsampling_aligns_corners():
             upper = (1 - right) * mask[:, top, left] + right * mask[:, top, left + 1]
             lower = (1 - right) * mask[:, top + 1, left] + right * mask[:, top + 1, left + 1]
             wanted[:, y, x] = (1 - down) * upper + down * lower
-    found = layers.upsample_mask_2x(mask)
+    found = upsample_mask_2x(mask)
     np.testing.assert_allclose(found, wanted, atol=1e-6)
     np.testing.assert_allclose(
         found[:, [0, 0, -1, -1], [0, -1, 0, -1]], mask[:, [0, 0, -1, -1], [0, -1, 0, -1]]
@@ -159,10 +165,10 @@ def test_mask_upsampling_aligns_corners():
 def test_feature_upsampling():
     maps = normal(0, 2, 3, 4, 5)
     np.testing.assert_array_equal(
-        layers.upsample_2x(maps, "nearest"), maps.repeat(2, axis=1).repeat(2, axis=2)
+        upsample_2x(maps, "nearest"), maps.repeat(2, axis=1).repeat(2, axis=2)
     )
     ramp = np.array([0, 1, 4], np.float32).reshape(1, 1, 3, 1)
-    wide = layers.upsample_2x(ramp, "bilinear")
+    wide = upsample_2x(ramp, "bilinear")
     np.testing.assert_allclose(wide[0, 0, :, 0], [0, 0.25, 0.75, 1.75, 3.25, 4], atol=1e-6)
 
 
@@ -228,7 +234,7 @@ def test_discriminator_widths():
 
 def test_halving_product_is_the_convolution():
     inputs, kernel = normal(0, 2, 6, 8, 3), normal(1, 4, 4, 3, 5)
-    convolution, product = layers.halving_convolution, layers.halving_product
+    convolution, product = downsample_conv, downsample_matmul
     assert product(inputs, kernel).shape == (2, 3, 4, 5)
 
     def derivatives(halve):

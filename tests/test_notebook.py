@@ -26,8 +26,8 @@ OPTIONS = tiny.SIZES | {
     "damsm.steps": 1,
     "train.steps": 1_000_000,
     "log.scalars_every": 1,
-    "log.sheet_every": 1,
-    "log.sheet_rows": 2,
+    "log.sample_grid_every": 1,
+    "log.sample_grid_rows": 2,
 }
 
 

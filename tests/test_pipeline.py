@@ -10,14 +10,9 @@ from counted_source import CountedSource, encoded
 from PIL import Image
 
 from ssagan_jax.data import pipeline
-from ssagan_jax.data.images import DataError
-from ssagan_jax.data.pipeline import (
-    Pictures,
-    central_crop,
-    evaluation_batches,
-    random_crop,
-    training_batches,
-)
+from ssagan_jax.data.augmentation import central_crop, random_crop
+from ssagan_jax.data.image_loading import DataError
+from ssagan_jax.data.pipeline import CaptionedImages, evaluation_batches, training_batches
 from ssagan_jax.data.tokenizer import learn_tokenizer
 
 HEIGHT, WIDTH, SIZE, COUNT = 19, 24, 16, 10
@@ -50,7 +45,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def pictures():
-    return Pictures(Source(), cache_mb=1)
+    return CaptionedImages(Source(), cache_mb=1)
 
 
 def batches(pictures, tokenizer, seed=0, flip=True, batch_size=4):
@@ -173,7 +168,7 @@ def test_nothing_depends_on_the_number_of_threads(pictures, tokenizer, monkeypat
     wanted = take(batches(pictures, tokenizer), 6)
     for threads in (0, 1, 5):
         reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
-        monkeypatch.setattr(pipeline, "READING", reading)
+        monkeypatch.setattr(pipeline, "READ_OPTIONS", reading)
         assert_equal(take(batches(pictures, tokenizer), 6), wanted)
 
 
@@ -185,7 +180,7 @@ def test_fewer_pictures_than_a_batch_are_refused(pictures, tokenizer):
 
 def test_a_record_is_the_same_with_and_without_cache():
     source = Source()
-    cached, plain = Pictures(source, cache_mb=1), Pictures(Source(), cache_mb=0)
+    cached, plain = CaptionedImages(source, cache_mb=1), CaptionedImages(Source(), cache_mb=0)
     for _ in range(2):
         for kept, read in zip(cached, plain, strict=True):
             np.testing.assert_array_equal(kept["image"], read["image"])
@@ -211,7 +206,7 @@ def test_the_cache_reads_once_what_fits_its_budget():
             return super().__getitem__(index) | {"image": png.getvalue()}
 
     source = Large(3)
-    pictures = Pictures(source, cache_mb=1)
+    pictures = CaptionedImages(source, cache_mb=1)
     for _ in range(2):
         assert [record["class_id"] for record in pictures] == [0, 1, 2]
     assert source.read == [0, 1, 2, 1, 2]
@@ -232,8 +227,8 @@ def test_a_picture_that_cannot_be_read_is_named_or_skipped(tmp_path, capsys, tok
     (tmp_path / "dataset_info.json").touch()
     disk = {"file": tmp_path / "decoded.u8", "disk_mb": 1} if on_disk else {}
     with pytest.raises(DataError, match=r"picture [12] of 10 cannot be read .*bad_images='skip'"):
-        list(Pictures(Rotten(), **disk))
-    pictures = Pictures(Rotten(), bad_images="skip", **disk)
+        list(CaptionedImages(Rotten(), **disk))
+    pictures = CaptionedImages(Rotten(), bad_images="skip", **disk)
     records, taken = list(pictures), [0, 3, 3, 3, 4, 5, 6, 7, 8, 9]
     assert [record["image"][0, 0, 0] for record in records] == taken
     assert [record["name"] for record in records] == [f"{COUNT - 1 - n:05d}" for n in taken]
@@ -251,7 +246,7 @@ def test_no_picture_that_can_be_read_is_an_error():
             raise RuntimeError("no disk")
 
     with pytest.raises(DataError, match="none of 10 pictures can be read"):
-        Pictures(Empty(), bad_images="skip")[0]
+        CaptionedImages(Empty(), bad_images="skip")[0]
 
 
 def test_a_picture_out_of_range_ends_an_iteration(pictures):

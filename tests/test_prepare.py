@@ -18,16 +18,16 @@ from picture_trees import SENTENCES, draw, picture, sidecar, write
 from PIL import Image
 
 from ssagan_jax import prepare
-from ssagan_jax.configuration import default_config, use_data
-from ssagan_jax.data import prepared_writer
+from ssagan_jax.config import default_config, set_dataset
 from ssagan_jax.data.builder import SPLITS
-from ssagan_jax.data.formats.listings import numbered
-from ssagan_jax.data.images import DataError, resize_smaller_edge
+from ssagan_jax.data.class_ids import assign_class_ids
+from ssagan_jax.data.datasets import open_datasets
+from ssagan_jax.data.image_loading import DataError, resize_smaller_edge
+from ssagan_jax.data.ingest import prepared_set_writer
+from ssagan_jax.data.ingest.scan import ScanEntry
+from ssagan_jax.data.ingest.train_validation_split import split
 from ssagan_jax.data.pipeline import training_batches
-from ssagan_jax.data.prepared import being_written, prepared_builder, set_names, sets_folder
-from ssagan_jax.data.sources import open_pictures
-from ssagan_jax.data.splits import split
-from ssagan_jax.data.survey import Entry
+from ssagan_jax.data.prepared_sets import prepared_builder, set_names, sets_folder, writing_set
 from ssagan_jax.data.tokenizer import learn_tokenizer
 
 
@@ -109,9 +109,9 @@ def test_a_folder_becomes_a_data_set_that_needs_it_no_more(job, tmp_path, place)
 def test_training_finds_a_set_by_its_name_and_scales_it_down(job, tmp_path, place):
     sidecar(tmp_path / "data")
     assert job("--image_size=64")[0] == 0
-    config = use_data(default_config(), "my_cars")
+    config = set_dataset(default_config(), "my_cars")
     config.data.prepared_dir, config.data.image_size = place, 32
-    pictures = open_pictures(config)["train"]
+    pictures = open_datasets(config)["train"]
     assert min(pictures[0]["image"].shape[:2]) == 38
     batch = next(
         training_batches(
@@ -207,14 +207,14 @@ def test_a_tfds_set_of_classes_is_prepared_with_templates(job, tmp_path, place):
 def test_an_unknown_name_lists_what_there_is(job, tmp_path, place):
     sidecar(tmp_path / "data")
     job()
-    config = use_data(default_config(), "your_cars")
+    config = set_dataset(default_config(), "your_cars")
     config.data.prepared_dir = place
     with pytest.raises(
         DataError,
         match="'your_cars': no data of that name. There are toy_cars, birds, my_cars; .*"
         f"--source=DIR --name=your_cars --prepared_dir={place}",
     ):
-        open_pictures(config)
+        open_datasets(config)
 
 
 def test_a_dry_run_only_reports(job, tmp_path, place):
@@ -328,7 +328,7 @@ def test_names_and_sentences_that_no_text_can_hold_do_no_harm(job, tmp_path, pla
     ],
 )
 def test_pictures_of_no_known_class_have_one_of_their_own(labels, wanted):
-    assert numbered(labels) == wanted
+    assert assign_class_ids(labels) == wanted
 
 
 def test_a_set_without_classes_gives_damsm_others_to_tell_apart(job, tmp_path, place):
@@ -370,7 +370,7 @@ def test_given_splits_are_kept_but_no_picture_is_on_both_sides(job, tmp_path, pl
 def entries(sizes, start=0):
     """Entries of so many pictures for each class."""
     return [
-        Entry(0, f"{label}/{number}", label, "", f"{label}{number}".encode(), 1)
+        ScanEntry(0, f"{label}/{number}", label, "", f"{label}{number}".encode(), 1)
         for label, size in sizes.items()
         for number in range(start, start + size)
     ]
@@ -403,7 +403,7 @@ def test_interrupted_it_leaves_nothing_that_looks_whole_and_starts_clean(
     job, tmp_path, place, monkeypatch
 ):
     data = sidecar(tmp_path / "data")
-    encoded, calls = prepared_writer.encoded, []
+    encoded, calls = prepared_set_writer.encode_example, []
 
     def failing(*arguments):
         calls.append(arguments)
@@ -412,7 +412,7 @@ def test_interrupted_it_leaves_nothing_that_looks_whole_and_starts_clean(
         return encoded(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepared_writer, "encoded", failing)
+        patch.setattr(prepared_set_writer, "encoded", failing)
         with pytest.raises(RuntimeError, match="pulled the plug"):
             job()
     assert set_names(place) == [] and not list(Path(place).rglob("*.array_record*"))
@@ -437,7 +437,7 @@ def test_interrupted_it_leaves_nothing_that_looks_whole_and_starts_clean(
 
 def test_two_processes_do_not_write_one_set(job, tmp_path, place):
     sidecar(tmp_path / "data")
-    with being_written("my_cars", place):
+    with writing_set("my_cars", place):
         code, printed = job()
     assert code == 2 and "another process is preparing it" in printed
 

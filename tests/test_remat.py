@@ -6,8 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from ssagan_jax.training import memory, parallel, state
-from ssagan_jax.training.steps import Steps
+from ssagan_jax.steps import memory, pmap, state
+from ssagan_jax.steps.networks import build_networks, initial_variables
+from ssagan_jax.steps.optimizers import build_optimizers
+from ssagan_jax.steps.train_steps import TrainSteps
 
 
 def remat(config):
@@ -18,8 +20,8 @@ def remat(config):
 
 def test_the_initial_weights_are_the_same_bit_for_bit(tiny_config, vocabulary):
     def initial(config):
-        networks = state.build_networks(config, vocabulary)
-        return jax.device_get(jax.jit(lambda: state.initial_variables(config, networks))())
+        networks = build_networks(config, vocabulary)
+        return jax.device_get(jax.jit(lambda: initial_variables(config, networks))())
 
     jax.tree.map(np.testing.assert_array_equal, initial(remat(tiny_config)), initial(tiny_config))
 
@@ -30,12 +32,12 @@ def compiled(tiny_config, vocabulary, make_batch):
     batch = make_batch(tiny_config)
 
     def compile_step(config):
-        optimizers = state.build_optimizers(config, 1)
+        optimizers = build_optimizers(config, 1)
         begin = jax.jit(
             lambda: state.begin_gan_stage(state.initial_state(config, vocabulary), optimizers)
         )
         current = jax.device_get(begin())
-        step = Steps(config, state.build_networks(config, vocabulary), optimizers)
+        step = TrainSteps(config, build_networks(config, vocabulary), optimizers)
         return current, batch, jax.jit(step.gan).lower(current, batch).compile()
 
     return compile_step
@@ -66,8 +68,8 @@ def test_less_is_kept_for_the_gradient(tiny_config, vocabulary):
     """Counted before XLA, which on CPUs merges at will what is computed twice."""
 
     def kept(config):
-        networks = state.build_networks(config, vocabulary)
-        variables = jax.eval_shape(lambda: state.initial_variables(config, networks))
+        networks = build_networks(config, vocabulary)
+        variables = jax.eval_shape(lambda: initial_variables(config, networks))
         painter, judge = variables["generator"], variables["discriminator"]
         noise, sentence, size = np.ones((8, 8)), np.ones((8, 16)), config.data.image_size
         images = np.ones((8, size, size, 3))
@@ -95,7 +97,7 @@ def test_less_is_kept_for_the_gradient(tiny_config, vocabulary):
 
 def test_what_a_step_holds_is_told_in_a_line(compiled, tiny_config):
     current, batch, step = compiled(tiny_config)
-    sizes = memory.memory_of(step)
+    sizes = memory.step_memory(step)
     state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves((current, batch)))
     # Of every tensor no more than some bytes of alignment beside it.
     assert sizes["arguments"] == pytest.approx(state_bytes, rel=0.01)
@@ -103,7 +105,7 @@ def test_what_a_step_holds_is_told_in_a_line(compiled, tiny_config):
         sizes["arguments"] + sizes["outputs"] - sizes["aliased"] + sizes["temporary"]
     )
     total, given = sizes["total"] / 2**20, sizes["arguments"] / 2**20
-    assert memory.described(step) == (
+    assert memory.format_memory(step) == (
         f"a step takes {total:.1f} MiB on each device ({given:.1f} state and batch, "
         f"{total - given:.1f} working memory)"
     )
@@ -111,9 +113,9 @@ def test_what_a_step_holds_is_told_in_a_line(compiled, tiny_config):
 
 def test_a_donated_state_is_counted_once():
     """A step can be compiled from a state's shapes alone, and the state is given away."""
-    step = parallel.ParallelStep(lambda kept, batch: (kept + batch["image"].sum(), {}))
-    kept = parallel.replicated(np.zeros(3000, np.float32))
+    step = pmap.PmapStep(lambda kept, batch: (kept + batch["image"].sum(), {}))
+    kept = pmap.replicate(np.zeros(3000, np.float32))
     kept = jax.ShapeDtypeStruct(kept.shape, kept.dtype, sharding=kept.sharding)
-    sizes = memory.memory_of(step.compiled(kept, {"image": np.zeros((4, 1000), np.float32)}))
+    sizes = memory.step_memory(step.compiled(kept, {"image": np.zeros((4, 1000), np.float32)}))
     assert sizes["aliased"] == 4 * 3000
     assert 4 * 4000 <= sizes["arguments"] <= sizes["total"] < 1.5 * 4 * 4000

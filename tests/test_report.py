@@ -20,17 +20,20 @@ import pytest
 from clu import metric_writers
 from PIL import Image
 
-from ssagan_jax import pace, report
+from ssagan_jax import report
+from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.data.tokenizer import learn_tokenizer
-from ssagan_jax.failures import InputError
-from ssagan_jax.painting import cut, sheet, sheet_noise
+from ssagan_jax.errors import InputError
+from ssagan_jax.inference.image_grid import cut, draw_image_grid
+from ssagan_jax.inference.model import load_model
+from ssagan_jax.inference.sampler import sample_grid_noise
 from ssagan_jax.reporting.charts import CHARTS, smooth
-from ssagan_jax.reporting.facts import config_differences, parameters, training_facts
-from ssagan_jax.reporting.output import check_output, write_output
-from ssagan_jax.reporting.runs import open_runs
-from ssagan_jax.reporting.scores import Row, Score, ScoreTable
-from ssagan_jax.trained import open_trained, state_shapes
-from ssagan_jax.training.checkpoints import Checkpoints
+from ssagan_jax.reporting.output_folder import check_output, write_output
+from ssagan_jax.reporting.run_stats import count_parameters, differing_keys, training_stats
+from ssagan_jax.reporting.runs import open_reported_runs
+from ssagan_jax.reporting.score_table import Row, Score, ScoreTable
+from ssagan_jax.steps.state import abstract_state
+from ssagan_jax.training import throughput
 from ssagan_jax.workdir import Workdir
 
 CAPTIONS = ["a red <car> & a road", "a blue truck"]
@@ -58,7 +61,7 @@ def made_up_state(config, tokenizer, step):
         values = rng.normal(0, 0.3, shape.shape).astype(shape.dtype)
         return np.exp(values) if "var" in jax.tree_util.keystr(path) else values
 
-    state = jax.tree_util.tree_map_with_path(leaf, state_shapes(config, tokenizer))
+    state = jax.tree_util.tree_map_with_path(leaf, abstract_state(config, tokenizer))
     return state.replace(step=np.asarray(step, np.int32))
 
 
@@ -78,7 +81,7 @@ def write_run(folder, config, seconds):
         rows = [
             (text, [real, picture(step), real]) for text, real in zip(CAPTIONS, REALS, strict=True)
         ]
-        sheet(rows, ("real", "generated", "mask")).save(workdir.sheet(step))
+        draw_image_grid(rows, ("real", "generated", "mask")).save(workdir.sample_grid(step))
     write_events(folder, seconds, config.train.batch_size)
     return workdir
 
@@ -283,7 +286,7 @@ def test_two_runs_of_one_method_go_by_their_folders(folders, tmp_path):
     for place in ("x/run", "y/run", "y/other"):
         shutil.copytree(folders / "lstm", tmp_path / place)
     paths = [str(tmp_path / place) for place in ("x/run", "y/other", "y/run")]
-    runs = open_runs([*paths, str(folders / "bert")], "train")
+    runs = open_reported_runs([*paths, str(folders / "bert")], "train")
     assert [run.method for run in runs] == [
         f"{LSTM} (run) ({tmp_path}/x/run)",
         f"{LSTM} (other)",
@@ -303,8 +306,8 @@ def columns(path, count):
 def test_real_and_generated_pictures_are_those_of_the_run(written, folders):
     reals, generated = columns(written / "fig5_epoch_1.0_1-lstm.png", 2)
     np.testing.assert_array_equal(reals, REALS)
-    trained = open_trained(str(folders / "lstm"), 9)
-    expected, _ = trained.paint(CAPTIONS, sheet_noise(trained.config, 2))
+    trained = load_model(str(folders / "lstm"), 9)
+    expected, _ = trained.paint(CAPTIONS, sample_grid_noise(trained.config, 2))
     # Batches of another size may round another way.
     assert np.abs(np.stack(generated).astype(int) - expected).max() <= 1
     (_, later) = columns(written / "fig5_epoch_2.0_1-lstm.png", 2)
@@ -312,7 +315,7 @@ def test_real_and_generated_pictures_are_those_of_the_run(written, folders):
 
 
 def test_own_captions_and_masks_are_painted_with_the_seed(written, folders):
-    trained = open_trained(str(folders / "lstm"), 14)
+    trained = load_model(str(folders / "lstm"), 14)
     noise = np.asarray(
         jax.random.normal(jax.random.key(5), (2, trained.config.generator.noise_dim))
     )
@@ -344,17 +347,19 @@ def test_pictures_without_a_checkpoint_are_cut_from_the_sheet(
 
 
 def test_time_memory_and_sizes_are_what_was_measured(folders, page):
-    runs = open_runs([str(folders / "lstm"), str(folders / "bert")], "validation")
+    runs = open_reported_runs([str(folders / "lstm"), str(folders / "bert")], "validation")
     assert [(run.first_step, run.steps_per_epoch) for run in runs] == [(FIRST, PER_EPOCH)] * 2
-    facts = dict(training_facts(runs))
+    facts = dict(training_stats(runs))
     assert facts["seconds an epoch"] == ["12.0", "8.5"]
     assert facts["pictures a second"] == [f"{5 * 8 / 12:.1f}", f"{5 * 8 / 8.5:.1f}"]
     assert facts["peak memory"] == ["1,014 MiB of the process"] * 2
     assert facts["devices"] == ["3 x abacus"] * 2
     assert facts["GAN epochs trained"] == ["2.0"] * 2
-    state = open_trained(str(folders / "bert")).state
-    assert parameters(runs[1])["generator"] == sum(x.size for x in jax.tree.leaves(state.generator))
-    heads, lines = config_differences(runs)
+    state = load_model(str(folders / "bert")).state
+    assert count_parameters(runs[1])["generator"] == sum(
+        x.size for x in jax.tree.leaves(state.generator)
+    )
+    heads, lines = differing_keys(runs)
     assert heads == [LSTM, BERT]
     assert dict(lines)["text_encoder.name"] == ["'lstm'", "'bert'"]
     assert not any(key.startswith(("train.", "data.", "generator.")) for key, _ in lines)
@@ -366,8 +371,8 @@ def test_a_step_that_was_taken_again_counts_once(folders, tmp_path):
     (first,) = (tmp_path / "run").glob("events.out.tfevents.*")
     first.rename(first.with_name(re.sub(r"\.\d{10}\.", ".1000000000.", first.name)))
     write_events(tmp_path / "run", (20.0, 30.0), 8)
-    (run,) = open_runs([str(tmp_path / "run")], "validation")
-    assert dict(training_facts([run]))["seconds an epoch"] == ["25.0"]
+    (run,) = open_reported_runs([str(tmp_path / "run")], "validation")
+    assert dict(training_stats([run]))["seconds an epoch"] == ["25.0"]
 
 
 def test_a_report_gives_way_to_the_next_and_nothing_else_does(written, tmp_path):
@@ -391,7 +396,7 @@ def test_a_failure_while_painting_leaves_nothing(folders, monkeypatch, tmp_path)
     def fail(*_):
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr(report, "training_facts", fail)
+    monkeypatch.setattr(report, "training_stats", fail)
     with pytest.raises(RuntimeError, match="a fault of ours"):
         run_command(
             monkeypatch, f"--workdir={folders / 'bert'}", f"--output={tmp_path}/r", "--epochs=1"
@@ -473,8 +478,8 @@ class Clock:
 
 def test_the_pace_leaves_out_compilation_and_pauses(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(pace, "time", clock)
-    measured = pace.Pace(first=4, batch_size=8, steps_per_epoch=5)
+    monkeypatch.setattr(throughput, "time", clock)
+    measured = throughput.ThroughputMeter(first=4, batch_size=8, steps_per_epoch=5)
     metrics = {"loss": jnp.zeros(())}
     clock.now += 60  # The first step compiles.
     measured.advance(5, metrics)
@@ -502,7 +507,7 @@ class Device:
 
 def test_the_peak_of_memory_is_the_fullest_devices_or_else_the_process(monkeypatch):
     held = np.ones(2**26, np.uint8)
-    (name, peak), *others = pace.peak_memory().items()
+    (name, peak), *others = throughput.peak_memory().items()
     assert name == "memory/process_peak_mib" and not others
     assert (
         held.nbytes / 2**20
@@ -510,4 +515,4 @@ def test_the_peak_of_memory_is_the_fullest_devices_or_else_the_process(monkeypat
         < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
     )
     monkeypatch.setattr(jax, "local_devices", lambda: [Device(3 * 2**20), Device(5 * 2**20)])
-    assert pace.peak_memory() == {"memory/device_peak_mib": 5.0}
+    assert throughput.peak_memory() == {"memory/device_peak_mib": 5.0}

@@ -18,9 +18,10 @@ import pytest
 from trees import awake, doubled
 
 from ssagan_jax.models import layers
-from ssagan_jax.training import losses, parallel, state, steps
-from ssagan_jax.training.objectives import Objectives
-from ssagan_jax.training.state import Networks
+from ssagan_jax.steps import losses, pmap, state, train_steps
+from ssagan_jax.steps.network_losses import NetworkLosses
+from ssagan_jax.steps.networks import Networks, build_networks
+from ssagan_jax.steps.optimizers import Optimizers, build_optimizers
 
 DAMSM_STEPS = 20
 NETWORKS = ("encoders", "generator", "batch_stats", "discriminator")
@@ -62,8 +63,8 @@ def batches(trained_config, make_batch):
 def create(trained_config, vocabulary):
     """(seed) to the state before the first step, in numpy."""
     config = copy.deepcopy(trained_config)
-    networks = state.build_networks(config, vocabulary)
-    optimizers = state.build_optimizers(config, DAMSM_STEPS)
+    networks = build_networks(config, vocabulary)
+    optimizers = build_optimizers(config, DAMSM_STEPS)
 
     @jax.jit
     def initial(seed):
@@ -94,7 +95,7 @@ def precision(double):
         yield
         return
     with pytest.MonkeyPatch.context() as patch, jax.enable_x64(True):
-        patch.setattr(steps, "to_unit_range", lambda pixels: pixels.astype(float) / 127.5 - 1)
+        patch.setattr(train_steps, "to_unit_range", lambda pixels: pixels.astype(float) / 127.5 - 1)
         yield
 
 
@@ -102,16 +103,15 @@ class Run:
     """Both steps of a config, compiled for so many devices; takes and gives states in numpy."""
 
     def __init__(self, config, vocabulary, devices, double, image_encoder=None):
-        self.optimizers = state.build_optimizers(config, DAMSM_STEPS)
-        networks = state.build_networks(config, vocabulary, parallel.AXIS)
+        self.optimizers = build_optimizers(config, DAMSM_STEPS)
+        networks = build_networks(config, vocabulary, pmap.BATCH_AXIS)
         if image_encoder is not None:
             networks = dataclasses.replace(networks, image_encoder=image_encoder)
-        self.steps = steps.Steps(config, networks, self.optimizers, parallel.AXIS)
+        self.steps = train_steps.TrainSteps(config, networks, self.optimizers, pmap.BATCH_AXIS)
         self.devices, self.double = jax.local_devices()[:devices], double
         with self.here():
             self.parallel = {
-                name: parallel.ParallelStep(getattr(self.steps, name))
-                for name in ("encoders", "gan")
+                name: pmap.PmapStep(getattr(self.steps, name)) for name in ("encoders", "gan")
             }
 
     @contextlib.contextmanager
@@ -123,7 +123,7 @@ class Run:
     def take(self, name, current, batch):
         with self.here():
             current = doubled(current) if self.double else current
-            found = self.parallel[name](parallel.replicated(current), batch)
+            found = self.parallel[name](pmap.replicate(current), batch)
             return jax.device_get(found[:2])
 
     def train(self, current, batches):
@@ -160,7 +160,7 @@ def after_training(runs, create, batches):
 def gan_start(create, trained_config):
     """The state at the start of stage 2."""
     return jax.device_get(
-        state.begin_gan_stage(create(0), state.build_optimizers(trained_config, DAMSM_STEPS))
+        state.begin_gan_stage(create(0), build_optimizers(trained_config, DAMSM_STEPS))
     )
 
 
@@ -219,7 +219,7 @@ def differs(found, wanted):
 def plain(trained_config, vocabulary):
     """Compiled gradients of the plain losses; none of the steps' own code."""
     config = trained_config
-    networks = state.build_networks(config, vocabulary)
+    networks = build_networks(config, vocabulary)
     loss = config.loss
     gammas = loss.gamma1, loss.gamma2, loss.gamma3
 
@@ -236,7 +236,7 @@ def plain(trained_config, vocabulary):
         )
 
     def damsm(seen, text, batch):
-        terms = losses.damsm(seen, text, batch["mask"], batch["class_id"], gammas)
+        terms = losses.damsm_losses(seen, text, batch["mask"], batch["class_id"], gammas)
         return terms["words"] + terms["sentences"]
 
     def encoders(params, batch, key, train):
@@ -310,7 +310,7 @@ def updated(optimizer, gradient, opt, params):
 
 def plain_gan_step(plain, config, current, batch):
     """One step of stage 2 from the plain gradients: (state, metrics)."""
-    optimizers = state.build_optimizers(config, DAMSM_STEPS)
+    optimizers = build_optimizers(config, DAMSM_STEPS)
     key = jax.random.fold_in(jax.random.wrap_key_data(current.key), current.step)
     dropout_key, noise_key = jax.random.split(key)
     noise = jax.random.normal(noise_key, (len(batch["image"]), config.generator.noise_dim))
@@ -416,7 +416,7 @@ def test_the_trunk_follows_the_global_batch_if_asked(
 ):
     config = copy.deepcopy(trained_config)
     config.image_encoder.statistics = statistics
-    looker = Averager(parallel.AXIS)
+    looker = Averager(pmap.BATCH_AXIS)
     run = Run(config, vocabulary, devices=4, double=False, image_encoder=looker)
     pixels = batches[0]["image"] / 127.5 - 1
     variables = jax.device_get(Averager().init(jax.random.key(0), pixels))
@@ -460,13 +460,13 @@ def test_devices_change_nothing(after_training, measured, devices, double, bound
 
 
 def test_devices_must_share_the_batch_evenly():
-    parallel.check_batch_size(8)
+    pmap.check_batch_size(8)
     with pytest.raises(
-        parallel.DeviceError, match="batch_size=6: .* 4 devices of this run; 4 or 8 would"
+        pmap.DeviceError, match="batch_size=6: .* 4 devices of this run; 4 or 8 would"
     ):
-        parallel.check_batch_size(6)
-    with pytest.raises(parallel.DeviceError, match="batch_size=2: .* 4 devices .*; 4 would"):
-        parallel.check_batch_size(2)
+        pmap.check_batch_size(6)
+    with pytest.raises(pmap.DeviceError, match="batch_size=2: .* 4 devices .*; 4 would"):
+        pmap.check_batch_size(2)
 
 
 # Seeds
@@ -533,10 +533,10 @@ def test_average_follows_the_generator(runs, gan_start, batches, frozen_step):
     fresh = {"params": current.generator, "batch_stats": current.batch_stats}
     wanted = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, gan_start.average, fresh)
     assert_close(current.average, wanted, 1e-6)
-    assert_equal(state.painting_variables(current), current.average)
+    assert_equal(state.sampling_variables(current), current.average)
     assert frozen_step[0].average is None
     assert_equal(
-        state.painting_variables(frozen_step[0]),
+        state.sampling_variables(frozen_step[0]),
         {"params": frozen_step[0].generator, "batch_stats": frozen_step[0].batch_stats},
     )
 
@@ -562,10 +562,10 @@ class PairTable:
 def test_captions_of_the_discriminator(trained_config, gan_start, devices, mismatched, pairs):
     """Real with its own, real with the next one's of the GLOBAL batch, generated with own."""
     networks = Networks(None, None, None, PairTable())
-    optimizers = state.Optimizers(None, None, None, optax.sgd(1.0))
+    optimizers = Optimizers(None, None, None, optax.sgd(1.0))
     config = copy.deepcopy(trained_config)
     config.loss.mismatched = mismatched
-    both = steps.Steps(config, networks, optimizers, "batch")
+    both = train_steps.TrainSteps(config, networks, optimizers, "batch")
 
     def gradient(rows):
         current = gan_start.replace(
@@ -602,7 +602,7 @@ class LinearJudge:
 def test_penalty_of_a_linear_discriminator(trained_config, make_batch, norm, length):
     config = copy.deepcopy(trained_config)
     config.loss.magp_norm, config.loss.magp_power, config.loss.magp_weight = norm, 3.0, 5.0
-    both = Objectives(config, Networks(None, None, None, LinearJudge()))
+    both = NetworkLosses(config, Networks(None, None, None, LinearJudge()))
     a, b = np.zeros((2, 2, 3), np.float32), np.array([12, 0], np.float32)
     a[0, 1, 0], a[1, 0, 2] = 3, 4
     rng = np.random.default_rng(0)

@@ -9,10 +9,10 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from ssagan_jax.data.builder import _LocalInfo
+from ssagan_jax.data.dataset_writer import quiet_tfds
 from ssagan_jax.data.formats.item import Format
-from ssagan_jax.data.formats.tfds_sets import TEMPLATES, TfdsSet, clean_label, read_templates
-from ssagan_jax.data.images import DataError
-from ssagan_jax.data.preparation import quiet
+from ssagan_jax.data.formats.tfds_dataset import TEMPLATES, TfdsSet, clean_label, read_templates
+from ssagan_jax.data.image_loading import DataError
 
 SPECIES = ["001.Black_footed_Albatross", "002.Laysan_Albatross"]
 F = tfds.features
@@ -109,7 +109,7 @@ class TinySounds(TinyTitles, skip_registration=True):
 
 
 def write(builder, data_dir, file_format="array_record"):
-    with quiet():
+    with quiet_tfds():
         made = builder(data_dir=data_dir, file_format=file_format)
         made.download_and_prepare(download_dir=data_dir / "downloads")
     return made

@@ -10,8 +10,8 @@ import pytest
 from ssagan_jax.data.tokenizer import (
     PIECE_SPECIALS,
     TokenizerError,
+    fixed_vocab_tokenizer,
     learn_tokenizer,
-    listed_tokenizer,
     load_tokenizer,
     pretrained_tokenizer,
 )
@@ -291,7 +291,9 @@ def test_a_vocabulary_without_cls_is_refused(pieces, tmp_path):
 
 @pytest.fixture(scope="module")
 def listed():
-    return listed_tokenizer(["<end>", "a", "red", "bird", "caf", "nave", "1x", "tail_feather", "s"])
+    return fixed_vocab_tokenizer(
+        ["<end>", "a", "red", "bird", "caf", "nave", "1x", "tail_feather", "s"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -322,4 +324,4 @@ def test_words_that_are_not_listed_are_told_and_left_out(listed):
 
 def test_listed_words_begin_with_the_padding():
     with pytest.raises(TokenizerError, match="lacks '<end>'"):
-        listed_tokenizer(["a", "red"])
+        fixed_vocab_tokenizer(["a", "red"])

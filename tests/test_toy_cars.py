@@ -5,10 +5,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ssagan_jax.data import toy_cars
 from ssagan_jax.data.builder import DataError
-from ssagan_jax.metrics import toy_car_attributes
-from ssagan_jax.metrics.toy_car_bodies import READABLE_COLORS, body_type
+from ssagan_jax.data.toy_cars import builder as toy_cars
+from ssagan_jax.data.toy_cars import read_color_and_facing
+from ssagan_jax.data.toy_cars.read_body import READABLE_COLORS, read_body
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def validation():
 @pytest.fixture(scope="module")
 def drawn(validation):
     """The validation pictures at 64 pixels' load size: uint8 [160, 76, 76, 3]."""
-    return np.stack([np.asarray(toy_cars.draw(car, 76)) for car in validation])
+    return np.stack([np.asarray(toy_cars.draw_car(car, 76)) for car in validation])
 
 
 def cropped(pictures, size, offsets):
@@ -71,18 +71,18 @@ def test_same_seed_same_pictures_whatever_was_drawn_before(validation, drawn):
     again = toy_cars.cars("validation")
     assert again == validation
     assert toy_cars.sentences(again[37]) == toy_cars.sentences(validation[37])
-    np.testing.assert_array_equal(np.asarray(toy_cars.draw(again[37], 76)), drawn[37])
+    np.testing.assert_array_equal(np.asarray(toy_cars.draw_car(again[37], 76)), drawn[37])
     assert toy_cars.cars("validation", seed=1)[37] != validation[37]
     assert toy_cars.cars("train")[37] != validation[37]
 
 
 def test_every_resolution_shows_the_same_picture(validation):
     for car in validation[:6]:
-        small = np.asarray(toy_cars.draw(car, 64), float)
-        large = np.asarray(toy_cars.draw(car, 256).reduce(4), float)
+        small = np.asarray(toy_cars.draw_car(car, 64), float)
+        large = np.asarray(toy_cars.draw_car(car, 256).reduce(4), float)
         assert small.shape == (64, 64, 3)
         assert np.abs(small - large).mean() < 3.0
-        other = np.asarray(toy_cars.draw(validation[20], 64), float)
+        other = np.asarray(toy_cars.draw_car(validation[20], 64), float)
         assert np.abs(other - large).mean() > 10.0
 
 
@@ -90,43 +90,43 @@ def test_every_resolution_shows_the_same_picture(validation):
 def test_rules_read_drawn_pictures_under_crops(validation, load_size, drawn):
     pictures = drawn
     if load_size != 76:
-        pictures = np.stack([np.asarray(toy_cars.draw(car, load_size)) for car in validation])
+        pictures = np.stack([np.asarray(toy_cars.draw_car(car, load_size)) for car in validation])
     size = load_size * 64 // 76
     room = load_size - size
     colors, facings = [c.color for c in validation], [c.facing for c in validation]
     middle = cropped(pictures, size, [(room // 2, room // 2)] * 160)
     shifted = cropped(pictures, size, np.random.default_rng(0).integers(0, room + 1, (160, 2)))
     for images in (middle, shifted):
-        assert toy_car_attributes.color_accuracy(images, colors) >= 0.985
-        assert share_right(toy_car_attributes.facing(images), facings) >= 0.97
+        assert read_color_and_facing.color_accuracy(images, colors) >= 0.985
+        assert share_right(read_color_and_facing.read_facing(images), facings) >= 0.97
 
 
 @pytest.mark.parametrize("load_size", [76, 152])
 def test_bodies_are_read_off_drawn_pictures_under_crops(load_size):
     chosen = [c for c in toy_cars.cars("train")[:160] if c.color in READABLE_COLORS]
-    pictures = np.stack([np.asarray(toy_cars.draw(car, load_size)) for car in chosen])
+    pictures = np.stack([np.asarray(toy_cars.draw_car(car, load_size)) for car in chosen])
     size = load_size * 64 // 76
     room = load_size - size
     offsets = np.random.default_rng(0).integers(0, room + 1, (len(chosen), 2))
     bodies = [car.body for car in chosen]
-    found = body_type(cropped(pictures, size, offsets))
+    found = read_body(cropped(pictures, size, offsets))
     assert share_right(found, bodies) >= 0.96
     # Neither the model nor the outline's place says it: other cars' bodies are mostly wrong.
     assert share_right(found, bodies[3:] + bodies[:3]) < 0.3
     with pytest.raises(ValueError, match="32 pixels wide"):
-        body_type(np.zeros((1, 32, 32, 3), np.uint8))
+        read_body(np.zeros((1, 32, 32, 3), np.uint8))
 
 
 def test_rules_can_fail(validation, drawn):
     images = drawn[:, 6:70, 6:70]
     shuffled = np.random.default_rng(0).permutation([car.color for car in validation])
-    assert 0.04 < toy_car_attributes.color_accuracy(images, list(shuffled)) < 0.21
-    mirrored = toy_car_attributes.facing(images[:, :, ::-1])
+    assert 0.04 < read_color_and_facing.color_accuracy(images, list(shuffled)) < 0.21
+    mirrored = read_color_and_facing.read_facing(images[:, :, ::-1])
     assert share_right(mirrored, [car.facing for car in validation]) <= 0.03
 
 
 def test_lab_of_known_colors():
-    lab = toy_car_attributes.rgb_to_lab(np.array([[255, 255, 255], [0, 0, 0], [255, 0, 0]]))
+    lab = read_color_and_facing.rgb_to_lab(np.array([[255, 255, 255], [0, 0, 0], [255, 0, 0]]))
     expected = [[100, 0, 0], [0, 0, 0], [53.24, 80.09, 67.20]]
     np.testing.assert_allclose(lab, expected, atol=0.05)
 
@@ -135,7 +135,7 @@ def test_whole_car_stays_inside_the_central_four_fifths(validation):
     # Two cars that differ in paint alone differ in the picture only where the car is.
     for car in validation[:32]:
         red, blue = (
-            np.asarray(toy_cars.draw(dataclasses.replace(car, color=color), 100), int)
+            np.asarray(toy_cars.draw_car(dataclasses.replace(car, color=color), 100), int)
             for color in ("red", "blue")
         )
         rows, columns = np.nonzero(np.abs(red - blue).max(-1) > 8)
@@ -146,13 +146,13 @@ def test_whole_car_stays_inside_the_central_four_fifths(validation):
 
 def test_bad_arguments_are_named(validation):
     with pytest.raises(ValueError, match="size=31"):
-        toy_cars.draw(validation[0], 31)
+        toy_cars.draw_car(validation[0], 31)
     with pytest.raises(ValueError, match="split='test'"):
         toy_cars.cars("test")
     with pytest.raises(ValueError, match="uint8"):
-        toy_car_attributes.body_color(np.zeros((1, 64, 64, 3)))
+        read_color_and_facing.read_color(np.zeros((1, 64, 64, 3)))
     with pytest.raises(ValueError, match="pink"):
-        toy_car_attributes.color_accuracy(np.zeros((1, 64, 64, 3), np.uint8), ["pink"])
+        read_color_and_facing.color_accuracy(np.zeros((1, 64, 64, 3), np.uint8), ["pink"])
 
 
 def test_builder_yields_examples_of_its_load_size(tmp_path, validation):

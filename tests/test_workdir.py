@@ -7,7 +7,7 @@ from collections import namedtuple
 
 import pytest
 
-from ssagan_jax.configuration import default_config, differences
+from ssagan_jax.config import default_config, incompatible_keys
 from ssagan_jax.data.tokenizer import learn_tokenizer
 from ssagan_jax.workdir import Workdir, WorkdirError
 
@@ -25,7 +25,7 @@ def test_the_config_comes_back_locked(workdir):
     config.loss.magp_power = 2.5
     workdir.write_config(config)
     read = workdir.config()
-    assert differences(read, config) == [] and read.train.batch_size == 4
+    assert incompatible_keys(read, config) == [] and read.train.batch_size == 4
     assert read.is_locked
     assert sorted(os.listdir(workdir.path)) == ["config.json"]
 
@@ -101,16 +101,16 @@ def test_a_config_that_is_no_text_is_refused(workdir):
 def test_room_is_told_in_mebibytes(workdir, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 5 * 2**20))
-    workdir.check_room(5 * 2**20)
+    workdir.check_disk_space(5 * 2**20)
     with pytest.raises(
         WorkdirError, match=r"first: 5 MiB free, and the checkpoints take 7 MiB; .*keep_checkpoints"
     ):
-        workdir.check_room(7 * 2**20)
+        workdir.check_disk_space(7 * 2**20)
 
 
 def test_sheets_sort_by_step(workdir):
-    names = [workdir.sheet(step).name for step in (0, 20, 1000, 300000)]
-    assert names == sorted(names) and workdir.sheet(20).parent == workdir.samples
+    names = [workdir.sample_grid(step).name for step in (0, 20, 1000, 300000)]
+    assert names == sorted(names) and workdir.sample_grid(20).parent == workdir.samples
 
 
 def test_a_home_folder_is_found(monkeypatch, tmp_path):

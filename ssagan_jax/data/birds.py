@@ -7,11 +7,12 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from ssagan_jax.data.builder import CaptionedImageBuilder
+from ssagan_jax.data.class_ids import assign_class_ids
 from ssagan_jax.data.formats.attngan import BOX_PHOTOS, BOXES, NAMES, SPLITS, AttnGan, text_file
-from ssagan_jax.data.formats.folders import lines_of
+from ssagan_jax.data.formats.filename_pickles import CLASSES
 from ssagan_jax.data.formats.item import Item
-from ssagan_jax.data.formats.listings import CLASSES, numbered
-from ssagan_jax.data.images import DataError, crop_to_box, open_image, resize_smaller_edge
+from ssagan_jax.data.formats.safe_paths import read_lines
+from ssagan_jax.data.image_loading import DataError, crop_to_box, open_image, resize_smaller_edge
 
 __all__ = ["Birds", "crop_to_box"]
 
@@ -46,7 +47,7 @@ class Birds(CaptionedImageBuilder, skip_registration=True):
         root = Path(self.source)
         _check_layout(self.source)
         items = list(AttnGan().items(root))
-        class_ids = numbered([item.label for item in items])
+        class_ids = assign_class_ids([item.label for item in items])
         for item, class_id in zip(items, class_ids, strict=True):
             if item.split != split:
                 continue
@@ -73,7 +74,7 @@ def _check(root: Path, item: Item) -> None:
         raise DataError(item.fault)
     if not item.captions:
         path = text_file(root, item.name)
-        lines_of(root / "text", path)  # Says so where there is no such file.
+        read_lines(root / "text", path)  # Says so where there is no such file.
         raise DataError(f"{path}: no sentences; write at least one, one a line")
 
 

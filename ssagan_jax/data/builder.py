@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from ssagan_jax.data.images import DataError, open_image, resize_smaller_edge
-from ssagan_jax.data.preparation import prepare, quiet
+from ssagan_jax.data.dataset_writer import prepare, quiet_tfds
+from ssagan_jax.data.image_loading import DataError, open_image, resize_smaller_edge
 
 __all__ = ["CaptionedImageBuilder", "DataError", "open_image", "prepare", "resize_smaller_edge"]
 
@@ -82,7 +82,7 @@ class CaptionedImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=T
             name=f"{image_size}px-{self._fingerprint()}",
             description=f"{image_size} px pictures of {self.source or type(self).__name__}",
         )
-        with quiet():
+        with quiet_tfds():
             super().__init__(
                 config=config,
                 data_dir=os.path.expanduser(data_dir) if data_dir else None,
@@ -104,7 +104,7 @@ class CaptionedImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=T
 
     def _encoded_examples(self, split: str) -> Iterator[dict[str, Any]]:
         """Yields the checked examples of a split with their pictures as PNG, for TFDS to write."""
-        return (encoded(item, self.load_size) for item in self._examples(split))
+        return (encode_example(item, self.load_size) for item in self._examples(split))
 
     def bad_image(self, name: str, error: Exception) -> None:
         """Raises `error` as a DataError naming the picture, or notes it where it may be skipped."""
@@ -173,7 +173,7 @@ def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:
                     yield entry.path, entry.stat()
 
 
-def encoded(item: dict[str, Any], load_size: int) -> dict[str, Any]:
+def encode_example(item: dict[str, Any], load_size: int) -> dict[str, Any]:
     """Checks what a source yielded and returns it as a TFDS example, the picture as PNG."""
     name, captions = item["name"], item["captions"]
     if not captions:

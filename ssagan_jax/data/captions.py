@@ -13,7 +13,7 @@ _SHORT = 4  # Words that a sentence may have without any of those.
 _LATIN = re.compile(r"[a-z]")
 
 
-def cleaned(sentence: str) -> str:
+def clean(sentence: str) -> str:
     """The sentence with blanks for control characters and for halves of surrogate pairs."""
     if not sentence.isprintable():
         sentence = "".join(" " if _is_control(letter) else letter for letter in sentence)
@@ -22,7 +22,7 @@ def cleaned(sentence: str) -> str:
 
 def usable(sentences: Sequence[str]) -> list[str]:
     """The cleaned sentences, without those that hold no word."""
-    return [text for text in map(cleaned, sentences) if has_word(text)]
+    return [text for text in map(clean, sentences) if has_word(text)]
 
 
 def has_word(sentence: str) -> bool:
@@ -55,7 +55,7 @@ def may_not_be_english(sentence: str) -> bool:
     return len(found) > _SHORT and _ENGLISH.isdisjoint(found)
 
 
-def shown(text: str) -> str:
+def escape_terminal(text: str) -> str:
     """The text for a terminal: nothing in it moves the cursor or changes colours."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape", "replace").decode()

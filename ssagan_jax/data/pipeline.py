@@ -12,22 +12,23 @@ import grain
 import numpy as np
 from tqdm import tqdm
 
-from ssagan_jax.data.decoded import (
-    READING,
-    DecodedFile,
+from ssagan_jax.data.augmentation import central_crop, random_crop
+from ssagan_jax.data.image_loading import DataError
+from ssagan_jax.data.memory_mapped_cache import (
+    READ_OPTIONS,
+    MemoryMappedImages,
     Record,
     decode,
-    decoded_bytes,
-    open_decoded,
-    record_text,
+    decoded_size,
+    open_memory_mapped,
+    read_metadata,
 )
-from ssagan_jax.data.images import DataError
 from ssagan_jax.data.tokenizer import Tokenizer
 
 Batch = dict[str, np.ndarray]
 
 
-class Pictures(Sequence[Record]):
+class CaptionedImages(Sequence[Record]):
     """Decoded records of one split, each picture decoded once where there is room for it.
 
     A record has image u8[H, W, 3], captions (list of str), class_id (int), name (str) and
@@ -61,11 +62,11 @@ class Pictures(Sequence[Record]):
         self._lock = threading.Lock()
         self._bad_images = bad_images
         self._bad: set[int] = set()
-        self._file: DecodedFile | None = None
+        self._file: MemoryMappedImages | None = None
         if file is not None and disk_mb:
-            needed = decoded_bytes(source, load_size)
+            needed = decoded_size(source, load_size)
             if self._room < needed <= disk_mb * 2**20:
-                self._file = open_decoded(file, len(source), self._decoded, needed)
+                self._file = open_memory_mapped(file, len(source), self._decoded, needed)
 
     def __len__(self) -> int:
         return len(self._source)
@@ -85,11 +86,11 @@ class Pictures(Sequence[Record]):
                     self._room -= size
         return record
 
-    def text(self, index: int) -> Record:
+    def metadata(self, index: int) -> Record:
         """A record of which the image may be missing: no picture is decoded for it."""
         if self._file is not None:
-            return self._file.text(index)
-        return self._cache.get(index) or self._read(index, record_text)
+            return self._file.metadata(index)
+        return self._cache.get(index) or self._read(index, read_metadata)
 
     def _decoded(self, index: int) -> Record:
         return self._read(index, lambda example: decode(example, self._load_size))
@@ -120,20 +121,6 @@ class Pictures(Sequence[Record]):
             tqdm.write(f"{fault}; the next one takes its place ({len(self._bad)} skipped so far)")
 
 
-def random_crop(image: np.ndarray, size: int, flip: bool, rng: np.random.Generator) -> np.ndarray:
-    """A random u8[size, size, 3] part of u8[H, W, 3], mirrored half of the time if `flip`."""
-    top = rng.integers(image.shape[0] - size + 1)
-    left = rng.integers(image.shape[1] - size + 1)
-    image = image[top : top + size, left : left + size]
-    return image[:, ::-1] if flip and rng.random() < 0.5 else image
-
-
-def central_crop(image: np.ndarray, size: int) -> np.ndarray:
-    """The middle u8[size, size, 3] of u8[H, W, 3]."""
-    top, left = ((length - size) // 2 for length in image.shape[:2])
-    return image[top : top + size, left : left + size]
-
-
 def training_batches(
     pictures: Sequence[Record],
     tokenizer: Tokenizer,
@@ -143,16 +130,16 @@ def training_batches(
     random_flip: bool,
     batch_size: int,
     seed: int,
-    share: tuple[int, int] = (0, 1),
+    shard: tuple[int, int] = (0, 1),
 ) -> grain.DatasetIterator:
     """Endless shuffled batches, whose iterator's position can be saved with a checkpoint.
 
     Each time a picture comes up it is cropped and flipped anew and comes with a random one of its
     captions. Epochs follow each other without a gap. The position is the number of batches taken,
-    whatever the share.
+    whatever the shard.
 
     Args:
-      share: (k, n): of every batch the k-th part of n, from 0; n divides the batch size.
+      shard: (k, n): of every batch the k-th part of n, from 0; n divides the batch size.
 
     Returns:
       An iterator over dicts: image u8[B / n, S, S, 3], tokens i32[B / n, T], mask bool[B / n, T]
@@ -178,9 +165,9 @@ def training_batches(
         }
 
     dataset = grain.MapDataset.source(pictures).seed(seed).shuffle().repeat()
-    index, count = share
+    index, count = shard
     parts = dataset.random_map(example).batch(batch_size // count)
-    return iter(parts[index::count].to_iter_dataset(READING))
+    return iter(parts[index::count].to_iter_dataset(READ_OPTIONS))
 
 
 def evaluation_batches(
@@ -197,7 +184,7 @@ def evaluation_batches(
       Batches as in training, the last one smaller where the count asks for it, with the records
       that they were made from.
     """
-    text = pictures.text if isinstance(pictures, Pictures) else pictures.__getitem__
+    text = pictures.metadata if isinstance(pictures, CaptionedImages) else pictures.__getitem__
     names = [text(index)["name"] for index in range(len(pictures))]
     order = sorted(range(len(pictures)), key=names.__getitem__)
 
@@ -215,4 +202,4 @@ def evaluation_batches(
         )
 
     starts = grain.MapDataset.range(0, len(order), batch_size)
-    yield from starts.map(batch).to_iter_dataset(READING)
+    yield from starts.map(batch).to_iter_dataset(READ_OPTIONS)

@@ -12,7 +12,7 @@ import numpy as np
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
-from ssagan_jax.failures import InputError
+from ssagan_jax.errors import InputError
 from ssagan_jax.models.vocabulary import Vocabulary
 
 WORD_PAD, WORD_UNKNOWN = "<pad>", "<unk>"
@@ -20,11 +20,11 @@ WORD_PAD, WORD_UNKNOWN = "<pad>", "<unk>"
 _ACCENTS = r"[\u0300-\u036f\u20d0-\u20ff\ufe00-\ufe0f]"
 _WORD = r"[\p{L}\p{N}_][\w\p{N}]*"
 PIECE_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-LISTED_PAD, _LEFT_OUT = "<end>", "<left out>"
+FIXED_VOCAB_PAD, _LEFT_OUT = "<end>", "<left out>"
 # By kind: what stands for padding, for unknown words, and for BERT's first and last token.
 _SPECIALS = {
     "words": (WORD_PAD, WORD_UNKNOWN, WORD_PAD, WORD_PAD),
-    "listed_words": (LISTED_PAD, _LEFT_OUT, LISTED_PAD, LISTED_PAD),
+    "listed_words": (FIXED_VOCAB_PAD, _LEFT_OUT, FIXED_VOCAB_PAD, FIXED_VOCAB_PAD),
     "wordpiece": PIECE_SPECIALS[:4],
 }
 
@@ -117,21 +117,21 @@ class Tokenizer:
     @property
     def digest(self) -> str:
         """SHA-256 of the tokenizer's file."""
-        return hashlib.sha256(self.text().encode()).hexdigest()
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the tokenizer to a JSON file."""
         with open(path, "w", encoding="utf-8") as file:
-            file.write(self.text())
+            file.write(self.to_json())
 
-    def text(self) -> str:
+    def to_json(self) -> str:
         """The tokenizer's file."""
         backend = json.loads(self._backend.to_str())
         content = {"kind": self.kind, "learned": self.learned, "tokenizer": backend}
         return json.dumps(content, ensure_ascii=False, sort_keys=True)
 
 
-def tokenizer_of(text: str) -> Tokenizer:
+def tokenizer_from_json(text: str) -> Tokenizer:
     """The tokenizer whose file `Tokenizer.text` gave; any exception where it did not."""
     content = json.loads(text)
     backend = tokenizers.Tokenizer.from_str(json.dumps(content["tokenizer"]))
@@ -146,7 +146,7 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     """
     try:
         with open(path, encoding="utf-8") as file:
-            return tokenizer_of(file.read())
+            return tokenizer_from_json(file.read())
     except FileNotFoundError as error:
         raise TokenizerError(f"{path}: no tokenizer here; train a model first") from error
     except OSError:
@@ -193,7 +193,7 @@ def learn_tokenizer(kind: str, captions: Iterable[str], vocab_size: int) -> Toke
     return Tokenizer(kind, backend, learned=True)
 
 
-def listed_tokenizer(words: Sequence[str]) -> Tokenizer:
+def fixed_vocab_tokenizer(words: Sequence[str]) -> Tokenizer:
     """A tokenizer of listed words, which reads captions as the reference's datasets.py does.
 
     Words are sequences of letters, digits and underscores in lower case, of which only the ASCII

@@ -60,7 +60,7 @@ def read_scores(workdir: Workdir, step: int, split: str) -> list[Score]:
     return list({score.name: score for score in scores}.values())
 
 
-def described(scores: Sequence[Score]) -> str:
+def format_scores(scores: Sequence[Score]) -> str:
     """Scores as lines to read; KID leads where there are too few pictures for an FID."""
     lines, scores = [], list(scores)
     frechet = [score for score in scores if score.name in _FRECHET]

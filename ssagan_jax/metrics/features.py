@@ -35,7 +35,7 @@ class FeatureNetwork:
         return self.recipe | {"features": f"{self.recipe['features']}/{self.taps[tap]}"}
 
 
-class Kept:
+class FeatureSubset:
     """At most `limit` rows out of `num` that come in parts, spread evenly over them."""
 
     def __init__(self, num: int, limit: int) -> None:

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssagan_jax.failures import InputError
+from ssagan_jax.errors import InputError
 from ssagan_jax.metrics.features import FeatureNetwork
 from ssagan_jax.metrics.inception_weights import file_sha256
-from ssagan_jax.models.inception import InceptionV3Features, load_inception
+from ssagan_jax.models.inception import InceptionV3Features
+from ssagan_jax.pytorch.torchvision_inception import load_inception
 
 _SIZE = 299
 # By variant of the network: filter, value range and which logits the Inception Score is read from.

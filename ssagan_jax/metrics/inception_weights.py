@@ -5,7 +5,7 @@ import os
 import urllib.request
 from pathlib import Path
 
-from ssagan_jax.failures import InputError
+from ssagan_jax.errors import InputError
 
 # The network of 2015-12-05 carried over to PyTorch, as both packages publish it.
 URLS = (

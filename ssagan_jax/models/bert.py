@@ -6,45 +6,21 @@ over word, position and token-type embeddings, with a tanh pooler on [CLS].
 
 import dataclasses
 import functools
-import json
 import math
-import re
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 
-from ssagan_jax.models import torch_files
-from ssagan_jax.models.layers import Dropout, wide
+from ssagan_jax.models.layers import Dropout
+from ssagan_jax.models.mixed_precision import to_float32
 
 _ACTIVATIONS = {
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
     "gelu_new": functools.partial(jax.nn.gelu, approximate=True),
     "relu": jax.nn.relu,
 }
-# A part of a parameter's path here -> its part of the name in a Hugging Face checkpoint.
-_HF_NAMES = {
-    "word_embeddings": "embeddings.word_embeddings.weight",
-    "position_embeddings": "embeddings.position_embeddings.weight",
-    "token_type_embeddings": "embeddings.token_type_embeddings.weight",
-    "embedding_norm": "embeddings.LayerNorm",
-    "query": "attention.self.query",
-    "key": "attention.self.key",
-    "value": "attention.self.value",
-    "attention_output": "attention.output.dense",
-    "attention_norm": "attention.output.LayerNorm",
-    "intermediate": "intermediate.dense",
-    "output": "output.dense",
-    "output_norm": "output.LayerNorm",
-    "pooler": "pooler.dense",
-    "kernel": "weight",
-    "scale": "weight",
-}
-# Task heads and index buffers that stand in published checkpoints beside the encoder.
-_IGNORED = r"(cls|classifier|qa_outputs)\.|embeddings\.(position|token_type)_ids$"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +91,7 @@ class _BertLayer(nn.Module):
             _dense(config.hidden_size, name, self.dtype)(hidden).reshape(heads)
             for name in ("query", "key", "value")
         )
-        scores = wide(jnp.einsum("bqnd,bknd->bnqk", query, key)) / math.sqrt(heads[-1])
+        scores = to_float32(jnp.einsum("bqnd,bknd->bnqk", query, key)) / math.sqrt(heads[-1])
         scores = jnp.where(mask[:, None, None, :], scores, jnp.finfo(scores.dtype).min)
         weights = jax.nn.softmax(scores)
         weights = Dropout(config.dropout, self.axis_name)(weights, deterministic=not train)
@@ -164,7 +140,7 @@ class Bert(nn.Module):
             hidden = layer(hidden, attention_mask, train)
         if not self.pooler:
             return hidden, None
-        return hidden, jnp.tanh(wide(_dense(width, "pooler", self.dtype)(hidden[:, 0])))
+        return hidden, jnp.tanh(to_float32(_dense(width, "pooler", self.dtype)(hidden[:, 0])))
 
 
 class BertTextEncoder(nn.Module):
@@ -227,66 +203,3 @@ class BertTextEncoder(nn.Module):
         ids = jnp.where(attended, jnp.pad(tokens, ((0, 0), (1, 1))), self.pad_id)
         ids = jnp.where(places == 0, self.cls_id, jnp.where(is_sep, self.sep_id, ids))
         return ids, attended
-
-
-def load_hf_bert(folder_or_name: str, pooler: bool = True) -> tuple[BertConfig, dict[str, Any]]:
-    """Reads a Hugging Face BERT checkpoint: config.json and model.safetensors or pytorch_model.bin.
-
-    Shards with an index file, names with and without the prefix "bert." and the old layer-norm
-    names gamma and beta are understood. Task heads and stored position ids are ignored.
-
-    Args:
-      folder_or_name: a folder, or a name on the Hugging Face hub (its local cache is used).
-      pooler: whether to read the pooler (pooling "cls"); False leaves it out, there or not.
-
-    Returns:
-      The sizes (dropout from hidden_dropout_prob) and the float32 parameters of
-      `Bert(config, pooler=pooler)`.
-
-    Raises:
-      FileNotFoundError: the config or the weights are in neither folder, cache nor hub.
-      ValueError: the checkpoint is no plain BERT, or tensors are missing, misshapen or unknown.
-    """
-    path = torch_files.find(folder_or_name, "config.json")
-    with open(path, encoding="utf-8") as file:
-        config = _to_config(json.load(file), path)
-    path = torch_files.find(folder_or_name, *torch_files.WEIGHT_FILES)
-    return config, _to_params(config, torch_files.read_tensors(path), pooler, path)
-
-
-def _to_config(values: dict[str, Any], path: str) -> BertConfig:
-    """Maps the contents of a Hugging Face config.json to a `BertConfig`."""
-    plain = {"model_type": "bert", "position_embedding_type": "absolute", "is_decoder": False}
-    for key, allowed in plain.items():
-        if values.get(key, allowed) != allowed:
-            raise ValueError(f"{path} has {key}={values[key]!r}; only {allowed!r} can be loaded")
-    renamed = {
-        "num_layers": "num_hidden_layers",
-        "num_heads": "num_attention_heads",
-        "max_positions": "max_position_embeddings",
-        "dropout": "hidden_dropout_prob",
-    }
-    keys = {f.name: renamed.get(f.name, f.name) for f in dataclasses.fields(BertConfig)}
-    # Old files leave the layer norm's epsilon to the default.
-    if missing := keys.values() - values.keys() - {"layer_norm_eps"}:
-        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
-    return BertConfig(**{own: values[key] for own, key in keys.items() if key in values})
-
-
-def _to_params(
-    config: BertConfig, tensors: dict[str, np.ndarray], pooler: bool, path: str
-) -> dict[str, Any]:
-    """Arranges the tensors of a checkpoint as the parameters of `Bert(config, pooler)`."""
-    renamed = {
-        re.sub("gamma$", "weight", re.sub("beta$", "bias", name.removeprefix("bert."))): tensor
-        for name, tensor in tensors.items()
-    }
-    init = functools.partial(Bert(config, pooler).init, jax.random.key(0))
-    wanted = jax.eval_shape(init, jnp.zeros((1, 1), int), jnp.ones((1, 1), bool))["params"]
-    ignored = _IGNORED if pooler else rf"{_IGNORED}|pooler\."
-    source = f"{path} (read with pooler={pooler})"
-    return torch_files.arrange(renamed, wanted, _hf_name, ignored=ignored, source=source)
-
-
-def _hf_name(path: tuple[str, ...]) -> str:
-    return ".".join(_HF_NAMES.get(p, p.replace("layer_", "encoder.layer.")) for p in path)

@@ -9,6 +9,8 @@ from jax.typing import DTypeLike
 
 from ssagan_jax.models import layers
 from ssagan_jax.models.generator import num_blocks
+from ssagan_jax.models.mixed_precision import to_compute_dtype, to_float32
+from ssagan_jax.models.resampling import DownsampleConv, average_pool_2x2
 
 
 class DownBlock(nn.Module):
@@ -21,15 +23,15 @@ class DownBlock(nn.Module):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """[B, H, W, C] to [B, H / 2, W / 2, features]."""
         conv = functools.partial(layers.conv, self.features, dtype=self.dtype)
-        hidden = layers.leaky_relu(layers.HalvingConv(self.features, self.dtype)(inputs))
+        hidden = layers.leaky_relu(DownsampleConv(self.features, self.dtype)(inputs))
         hidden = layers.leaky_relu(conv(3, use_bias=False)(hidden))
         gain = self.param("residual_gain", nn.initializers.zeros, (1,))
         # The reference convolves first and pools then; both are linear and commute, and this
         # order is a quarter of the work.
-        shortcut = layers.average_pool_2x2(inputs)
+        shortcut = average_pool_2x2(inputs)
         if inputs.shape[-1] != self.features:
             shortcut = conv(1, name="shortcut")(shortcut)
-        return shortcut + layers.narrow(gain[0], self.dtype) * hidden
+        return shortcut + to_compute_dtype(gain[0], self.dtype) * hidden
 
 
 class Discriminator(nn.Module):
@@ -73,11 +75,11 @@ class Discriminator(nn.Module):
     def logits(self, features: jax.Array, sentence: jax.Array) -> jax.Array:
         """Features f32[B, 4, 4, C] and sentences f32[B, E] to logits f32[B]."""
         spread = jnp.broadcast_to(
-            layers.narrow(sentence, self.dtype)[:, None, None, :],
+            to_compute_dtype(sentence, self.dtype)[:, None, None, :],
             (*features.shape[:3], sentence.shape[-1]),
         )
         hidden = layers.leaky_relu(self.joint(jnp.concatenate([features, spread], -1)))
-        return self.to_logit(layers.wide(hidden))[:, 0, 0, 0]
+        return self.to_logit(to_float32(hidden))[:, 0, 0, 0]
 
     def __call__(self, images: jax.Array, sentence: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Pictures and sentences to (logits f32[B], features f32[B, 4, 4, C])."""

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from ssagan_jax.models import layers
+from ssagan_jax.models.mixed_precision import to_compute_dtype, to_float32
+from ssagan_jax.models.resampling import upsample_2x, upsample_mask_2x
 
 MODULATIONS = ("reference", "paper")
 UPSAMPLINGS = ("nearest", "bilinear")
@@ -60,7 +62,7 @@ class SemanticSpatialBatchNorm(nn.Module):
     ) -> jax.Array:
         """Features [B, H, W, C], sentence [B, E], mask [B, H, W, 1] in (0, 1) to [B, H, W, C]."""
         normalized = layers.BatchNorm(train, False, self.axis_name)(features)
-        mask = layers.narrow(mask, self.dtype)
+        mask = to_compute_dtype(mask, self.dtype)
         gamma = self._affine("gamma", features.shape[-1], sentence)
         beta = self._affine("beta", features.shape[-1], sentence)
         if self.modulation == "paper":
@@ -85,9 +87,9 @@ class MaskPredictor(nn.Module):
     @nn.compact
     def __call__(self, features: jax.Array, train: bool) -> jax.Array:
         """Features [B, H, W, C] to logits [B, H, W, 1]."""
-        hidden = layers.conv(self.hidden, 3, absorbed_bias=True, dtype=self.dtype)(features)
+        hidden = layers.conv(self.hidden, 3, frozen_bias=True, dtype=self.dtype)(features)
         hidden = nn.relu(layers.BatchNorm(train, True, self.axis_name)(hidden))
-        return layers.wide(layers.conv(1, 1, dtype=self.dtype)(hidden))
+        return to_float32(layers.conv(1, 1, dtype=self.dtype)(hidden))
 
 
 class Block(nn.Module):
@@ -125,13 +127,13 @@ class Block(nn.Module):
 
         absorbed = not self.feeds_mask
         conv = functools.partial(layers.conv, self.features, dtype=self.dtype)
-        hidden = conv(3, absorbed_bias=True)(nn.relu(norm(inputs, 0)))
-        hidden = conv(3, absorbed_bias=absorbed)(nn.relu(norm(hidden, 1)))
+        hidden = conv(3, frozen_bias=True)(nn.relu(norm(inputs, 0)))
+        hidden = conv(3, frozen_bias=absorbed)(nn.relu(norm(hidden, 1)))
         gain = self.param("residual_gain", nn.initializers.zeros, (1,))
         shortcut = inputs
         if inputs.shape[-1] != self.features:
-            shortcut = conv(1, absorbed_bias=absorbed, name="shortcut")(inputs)
-        return shortcut + layers.narrow(gain[0], self.dtype) * hidden
+            shortcut = conv(1, frozen_bias=absorbed, name="shortcut")(inputs)
+        return shortcut + to_compute_dtype(gain[0], self.dtype) * hidden
 
 
 class Generator(nn.Module):
@@ -184,13 +186,13 @@ class Generator(nn.Module):
         logits = None
         for index, width in enumerate(widths):
             if index:
-                hidden = layers.upsample_2x(hidden, self.upsampling)
+                hidden = upsample_2x(hidden, self.upsampling)
             mask = None
             if index < self.ssacn_blocks:
                 if index == 0:
                     logits = self._predict_mask(0, hidden, train)
                 else:
-                    logits = layers.upsample_mask_2x(logits)
+                    logits = upsample_mask_2x(logits)
                 mask = nn.sigmoid(logits)
                 masks.append(mask)
             feeds_mask = index + 1 < min(self.ssacn_blocks, len(widths))
@@ -201,7 +203,7 @@ class Generator(nn.Module):
                 logits = self._predict_mask(index + 1, hidden, train)
         hidden = layers.leaky_relu(layers.BatchNorm(train, True, self.axis_name)(hidden))
         to_rgb = layers.conv(3, 3, name="to_rgb", dtype=self.dtype)
-        return jnp.tanh(layers.wide(to_rgb(hidden))), masks
+        return jnp.tanh(to_float32(to_rgb(hidden))), masks
 
     def _predict_mask(self, index: int, hidden: jax.Array, train: bool) -> jax.Array:
         made = nn.remat(MaskPredictor, static_argnums=2) if self.remat else MaskPredictor

@@ -8,6 +8,7 @@ import jax
 from jax.typing import DTypeLike
 
 from ssagan_jax.models import layers
+from ssagan_jax.models.mixed_precision import to_float32
 
 
 class CnnImageEncoder(nn.Module):
@@ -37,8 +38,8 @@ class CnnImageEncoder(nn.Module):
         to_regions = layers.conv(
             self.embedding_dim, 1, use_bias=False, dtype=self.dtype, name="regions"
         )
-        regions = layers.wide(to_regions(hidden))
-        hidden = layers.wide(self._down(hidden, width)).mean((1, 2))
+        regions = to_float32(to_regions(hidden))
+        hidden = to_float32(self._down(hidden, width)).mean((1, 2))
         code = nn.Dense(self.embedding_dim, kernel_init=layers.torch_init, name="code")(hidden)
         return regions.reshape(regions.shape[0], -1, self.embedding_dim), code
 

@@ -5,29 +5,19 @@ network that FID is defined by, load name by name.
 """
 
 import functools
-import os
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import DTypeLike
 
-from ssagan_jax.models import layers, torch_files
+from ssagan_jax.models import layers
+from ssagan_jax.models.mixed_precision import to_compute_dtype, to_float32
 
 _INPUT_SIZE = 299
 _BATCH_NORM_EPSILON = 1e-3
 _CLASSES = {"torchvision": 1000, "fid": 1008}
-_TORCH_NAMES = {
-    "kernel": "conv.weight",
-    "scale": "bn.weight",
-    "bias": "bn.bias",
-    "mean": "bn.running_mean",
-    "variance": "bn.running_var",
-}
-_UNUSED = r"AuxLogits\.|.*\.num_batches_tracked$"
 
 # A branch: its name and its convolutions as (channels, height, width). The blocks' letters are
 # those of the paper's figures 5 (A), 6 (C), 7 (E) and 10 (B, D).
@@ -102,8 +92,8 @@ class _Conv(nn.Module):
         variance = self.variable("trunk", "variance", jnp.ones, shape[-1:])
         strides, layout = (self.stride, self.stride), ("NHWC", "HWIO", "NHWC")
         hidden = jax.lax.conv_general_dilated(
-            layers.narrow(inputs, self.dtype),
-            layers.narrow(kernel, self.dtype),
+            to_compute_dtype(inputs, self.dtype),
+            to_compute_dtype(kernel, self.dtype),
             strides,
             self.padding,
             dimension_numbers=layout,
@@ -115,7 +105,7 @@ class _Conv(nn.Module):
         else:
             hidden = layers.normalize(hidden, mean.value, variance.value, _BATCH_NORM_EPSILON)
         hidden = hidden * scale[None, None, None] + bias[None, None, None]
-        return nn.relu(layers.narrow(hidden, self.dtype))
+        return nn.relu(to_compute_dtype(hidden, self.dtype))
 
 
 class _Block(nn.Module):
@@ -147,7 +137,7 @@ class _Block(nn.Module):
         else:
             padded = self.pool == "average"
             pooled = nn.avg_pool(
-                layers.wide(inputs), (3, 3), padding="SAME", count_include_pad=padded
+                to_float32(inputs), (3, 3), padding="SAME", count_include_pad=padded
             )
         conv = functools.partial(_Conv, axis_name=self.axis_name, dtype=self.dtype)
         outputs.append(conv(self.pool_features, (1, 1), name="branch_pool")(pooled))
@@ -211,12 +201,12 @@ class InceptionV3Features(nn.Module):
         hidden = block(_B, 0, name="Mixed_6a")(hidden)
         for letter, channels in (("b", 128), ("c", 160), ("d", 160), ("e", 192)):
             hidden = block(_c(channels), 192, name=f"Mixed_6{letter}")(hidden)
-        mixed_6e = layers.wide(hidden)
+        mixed_6e = to_float32(hidden)
         hidden = block(_D, 0, name="Mixed_7a")(hidden)
         hidden = block(_E, 192, split=True, name="Mixed_7b")(hidden)
         last_pool = pool if self.variant == "torchvision" else "max"
         hidden = block(_E, 192, pool=last_pool, split=True, name="Mixed_7c")(hidden)
-        pooled = layers.wide(hidden).mean((1, 2))
+        pooled = to_float32(hidden).mean((1, 2))
         logits = _Classifier(_CLASSES[self.variant], name="fc")(pooled) if self.logits else None
         return InceptionTaps(mixed_6e, pooled, logits)
 
@@ -273,42 +263,3 @@ class InceptionImageEncoder(nn.Module):
 
 def _head_init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
     return jax.random.uniform(key, shape, dtype, -0.1, 0.1)
-
-
-def from_torchvision(
-    tensors: Mapping[str, np.ndarray],
-    variant: str = "torchvision",
-    logits: bool = False,
-    source: str = "the state dict",
-) -> dict[str, Any]:
-    """Arranges a torchvision or FID state dict as variables of `InceptionV3Features`.
-
-    `tensors` go by torchvision's names; the auxiliary classifier and, without `logits`, the
-    classifier are ignored. `variant` and `logits` are the module's; an error calls the tensors'
-    origin `source`. Returns {"trunk": float32 arrays}.
-
-    Raises:
-      ValueError: names every tensor that is missing, misshapen or unknown.
-    """
-    init = functools.partial(InceptionV3Features(variant, logits).init, jax.random.key(0))
-    images = jax.ShapeDtypeStruct((1, _INPUT_SIZE, _INPUT_SIZE, 3), jnp.float32)
-    wanted = jax.eval_shape(init, images)["trunk"]
-    ignored = _UNUSED if logits else rf"{_UNUSED}|fc\."
-    return {"trunk": torch_files.arrange(tensors, wanted, torch_name, ignored, source)}
-
-
-def torch_name(path: tuple[str, ...]) -> str:
-    """Torchvision's name of a variable of `InceptionV3Features` by its path in "trunk"."""
-    if path[0] == "fc":
-        return "fc.weight" if path[-1] == "kernel" else "fc.bias"
-    return ".".join((*path[:-1], _TORCH_NAMES[path[-1]]))
-
-
-def load_inception(
-    path: str | os.PathLike[str], variant: str = "torchvision", logits: bool = False
-) -> dict[str, Any]:
-    """Reads Inception v3 weights from a file of any format that `read_tensors` knows.
-
-    Arguments, result and errors are those of `from_torchvision` and `torch_files.read_tensors`.
-    """
-    return from_torchvision(torch_files.read_tensors(path), variant, logits, os.fspath(path))

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from ssagan_jax.models import layers
+from ssagan_jax.models.mixed_precision import to_compute_dtype, to_float32
 
 
 class LstmTextEncoder(nn.Module):
@@ -59,7 +60,7 @@ class LstmTextEncoder(nn.Module):
         forward, forward_last = self._direction("forward", vectors, mask)
         backward, backward_last = self._direction("backward", backward_in, mask)
         backward = jnp.take_along_axis(backward, reverse[..., None], 1)
-        words = layers.masked(jnp.concatenate([forward, backward], -1), mask)
+        words = layers.zero_where_masked(jnp.concatenate([forward, backward], -1), mask)
         return words, jnp.concatenate([forward_last, backward_last], -1)
 
     def _direction(
@@ -96,5 +97,5 @@ class LstmTextEncoder(nn.Module):
         return jnp.swapaxes(outputs, 0, 1), last
 
     def _product(self, inputs: jax.Array, kernel: jax.Array) -> jax.Array:
-        product = layers.narrow(inputs, self.dtype) @ layers.narrow(kernel, self.dtype)
-        return layers.wide(product)
+        product = to_compute_dtype(inputs, self.dtype) @ to_compute_dtype(kernel, self.dtype)
+        return to_float32(product)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from ssagan_jax.reporting.runs import Run
+from ssagan_jax.reporting.runs import ReportedRun
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ def smooth(values: np.ndarray) -> np.ndarray:
     return np.array(smoothed)
 
 
-def draw(chart: Chart, runs: Sequence[Run]) -> bytes:
+def draw(chart: Chart, runs: Sequence[ReportedRun]) -> bytes:
     """The chart as a PNG: raw values pale, smoothed ones over them, a colour for each run."""
     curves = [run.scalar(chart.scalar) for run in runs]
     logarithmic = _spans_magnitudes(curves)

@@ -8,8 +8,8 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from ssagan_jax.reporting.pictures import Panel
-from ssagan_jax.reporting.scores import ScoreTable
+from ssagan_jax.reporting.figures import Panel
+from ssagan_jax.reporting.score_table import ScoreTable
 
 MARK = '<meta name="generator" content="ssagan_jax.report">'
 _STYLE = """

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from ssagan_jax.failures import InputError
-from ssagan_jax.reporting.events import Events, read_events
-from ssagan_jax.reporting.scores import Score, read_scores
+from ssagan_jax.errors import InputError
+from ssagan_jax.reporting.score_table import Score, read_scores
+from ssagan_jax.reporting.tensorboard_events import Events, read_events
 from ssagan_jax.workdir import Workdir
 
 _ENCODERS = {"lstm": "bidirectional LSTM", "bert": "BERT"}
@@ -19,7 +19,7 @@ _NEAR = 0.05001
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class ReportedRun:
     """What a report tells of a run.
 
     Attributes:
@@ -76,7 +76,7 @@ class Run:
         return step if abs(self.epoch(step) - epoch) < _NEAR else None
 
 
-def open_runs(folders: Sequence[str], split: str) -> list[Run]:
+def open_reported_runs(folders: Sequence[str], split: str) -> list[ReportedRun]:
     """Opens work folders; `split` is that of the scores.
 
     Raises:
@@ -107,13 +107,15 @@ def _plain(path: Path) -> str:
     return "-".join(re.findall(r"[a-z0-9]+", path.name.lower()))[:40]
 
 
-def _open(workdir: Workdir, config: ConfigDict, method: str, file_name: str, split: str) -> Run:
+def _open(
+    workdir: Workdir, config: ConfigDict, method: str, file_name: str, split: str
+) -> ReportedRun:
     checkpoints = workdir.checkpoint_steps()
     if not checkpoints:
         raise InputError(f"{workdir.checkpoints}: no checkpoint here; train first")
     events = read_events(workdir.path)
     first, per_epoch = _schedule(workdir, config, events)
-    run = Run(
+    run = ReportedRun(
         method=method,
         file_name=file_name,
         workdir=workdir,
@@ -123,7 +125,7 @@ def _open(workdir: Workdir, config: ConfigDict, method: str, file_name: str, spl
         steps_per_epoch=per_epoch,
         scores=read_scores(workdir.path / "eval" / "metrics.jsonl", split),
         checkpoints=[step for step in checkpoints if step > first],
-        sheets=[step for step in workdir.sheet_steps() if step > first],
+        sheets=[step for step in workdir.sample_grid_steps() if step > first],
     )
     if not run.known:
         raise InputError(

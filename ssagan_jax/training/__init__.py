@@ -1,1 +1,1 @@
-"""State, losses and the data-parallel training steps."""
+"""Training with its side effects: the loop, checkpoints, progress, signals, warm starts."""

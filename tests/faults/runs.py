@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import tiny
 
-from ssagan_jax.trained import state_shapes
-from ssagan_jax.training.checkpoints import Checkpoints
+from ssagan_jax.checkpointing.checkpoints import Checkpoints
+from ssagan_jax.steps.state import abstract_state
 from ssagan_jax.workdir import Workdir
 
 ROOT = Path(__file__).parents[2]
@@ -30,8 +30,8 @@ TINY = tiny.SIZES | {
     "log.scalars_every": 1,
     "log.checkpoint_every": 2,
     "log.keep_checkpoints": 20,
-    "log.sheet_every": 3,
-    "log.sheet_rows": 2,
+    "log.sample_grid_every": 3,
+    "log.sample_grid_rows": 2,
 }
 CHECKPOINTS = [2, 4, 6, 8, 10, 12]
 STEPS = 12
@@ -115,7 +115,7 @@ def read_state(workdir, step=None):
     folder = Workdir(workdir)
     tokenizer = folder.tokenizer()
     checkpoints = Checkpoints(folder.checkpoints, None, tokenizer.digest)
-    state = checkpoints.restore(state_shapes(folder.config(), tokenizer), step=step)
+    state = checkpoints.restore(abstract_state(folder.config(), tokenizer), step=step)
     checkpoints.close()
     leaves = jax.tree_util.tree_leaves_with_path(state)
     found = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}

@@ -43,7 +43,7 @@ def test_too_many_in_a_row_leave_the_last_good_checkpoint(runs, whole, happened)
     workdir = runs.place / "diverged"
     bad = set(range(7, STEPS + 1))
     code, said = runs.finish(
-        workdir, PLANTS_NAN.replace("{bad}", str(bad)), **{"train.max_bad_steps": 3}
+        workdir, PLANTS_NAN.replace("{bad}", str(bad)), **{"train.max_nonfinite_steps": 3}
     )
     assert (code, "Traceback" in said) == (2, False), said
     assert "error: step 9: " in said and "(3 in a row" in said
@@ -56,10 +56,10 @@ def test_too_many_in_a_row_leave_the_last_good_checkpoint(runs, whole, happened)
 
 def test_a_rate_that_is_too_high_is_told(runs, happened):
     workdir = runs.place / "rate"
-    options = {"discriminator.learning_rate": 1e30, "train.max_bad_steps": 2}
+    options = {"discriminator.learning_rate": 1e30, "train.max_nonfinite_steps": 2}
     code, said = runs.finish(workdir, **options)
     assert (code, "Traceback" in said) == (2, False), said
-    assert "in a row, config.train.max_bad_steps=2" in said and "lower learning rates" in said
+    assert "in a row, config.train.max_nonfinite_steps=2" in said and "lower learning rates" in said
     for step in steps_in(workdir):
         state, _ = read_state(workdir, step)
         assert all((leaf == leaf).all() for leaf in state.values())

@@ -23,7 +23,7 @@ def started(runs, name, photos, policy):
     """A run on the photos, up to its first step or its end; what it said and how it ended."""
     workdir = runs.place / name
     options = {"data.bad_images": policy, "data.dir": photos, "data.name": "birds"}
-    process = runs.start(workdir, **options, **{"train.batch_size": 2, "log.sheet_rows": 1})
+    process = runs.start(workdir, **options, **{"train.batch_size": 2, "log.sample_grid_rows": 1})
     wait_for(process, lambda: "training in" in runs.said(workdir))
     process.send_signal(signal.SIGKILL)
     return process.wait(), runs.said(workdir), workdir

@@ -109,7 +109,7 @@ def test_out_of_memory_is_answered_with_what_to_set(runs, whole, happened):
     assert (code, "Traceback" in said) == (2, False), said
     (line,) = [line for line in said.splitlines() if "error: out of memory" in line]
     assert "RESOURCE_EXHAUSTED: Out of memory allocating" in line
-    for key in ("batch_size", "accumulate", "remat", "compute_dtype"):
+    for key in ("batch_size", "grad_accumulation_steps", "remat", "compute_dtype"):
         assert f"config.train.{key}" in line
     assert "XLA_PYTHON_CLIENT_PREALLOCATE" in line
     happened("out of memory", "exit code 2, what to set in order")

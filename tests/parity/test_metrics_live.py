@@ -11,8 +11,8 @@ import pytest
 import scipy.linalg
 from test_inception_live import AGAINST, RandomNetwork, TorchvisionNetwork, reference, torch
 
-from ssagan_jax.metrics import kernel
-from ssagan_jax.metrics.frechet import Moments, frechet_distance
+from ssagan_jax.metrics import kid
+from ssagan_jax.metrics.fid import Moments, frechet_distance
 from ssagan_jax.metrics.inception_features import inception_features, tensorflow1_bilinear
 from ssagan_jax.metrics.inception_score import InceptionScore
 from ssagan_jax.metrics.precision_recall import precision_recall
@@ -145,7 +145,7 @@ def test_frechet_distance_by_pytorch_fids_formula(measured):
 
 def test_kernel_distance(features, measured):
     (ours, _), (real, _) = features[0]
-    found = kernel.kernel_distance(ours, real, SUBSETS, SUBSET_SIZE)
+    found = kid.kernel_inception_distance(ours, real, SUBSETS, SUBSET_SIZE)
     wanted = metric("kid").kid_features_to_metric(
         *(side[0].double() for side in features[1]),
         kid_subsets=SUBSETS,

@@ -25,17 +25,19 @@ from reference_inputs import (
     inputs,
 )
 
-from ssagan_jax.configuration import default_config
-from ssagan_jax.models import pytorch_names
+from ssagan_jax.config import default_config
 from ssagan_jax.models.vocabulary import Vocabulary
-from ssagan_jax.training import losses, steps
-from ssagan_jax.training.objectives import Objectives
-from ssagan_jax.training.state import Networks, TrainState, build_networks, build_optimizers
+from ssagan_jax.pytorch import weight_names
+from ssagan_jax.steps import losses, train_steps
+from ssagan_jax.steps.network_losses import NetworkLosses
+from ssagan_jax.steps.networks import Networks, build_networks
+from ssagan_jax.steps.optimizers import build_optimizers
+from ssagan_jax.steps.state import TrainState
 
 AGAINST = "SSA-GAN reference"
 GAMMAS = (5.0, 5.0, 10.0)
 # The reference's names of networks to ours.
-OURS = {theirs: ours for ours, theirs in pytorch_names.PYTORCH_NETWORKS.items()}
+OURS = {theirs: ours for ours, theirs in weight_names.PYTORCH_NETWORKS.items()}
 
 
 class ImageEncoder(nn.Module):
@@ -103,10 +105,10 @@ def variables(networks):
         shapes = jax.eval_shape(functools.partial(_init, net, *rest))
         torch_shapes = {
             key: tensor.shape
-            for key, tensor in pytorch_names.to_pytorch(OURS[name], zeros(shapes)).items()
+            for key, tensor in weight_names.to_pytorch(OURS[name], zeros(shapes)).items()
         }
         tensors = {key: weight(f"{name}/{key}", shape) for key, shape in torch_shapes.items()}
-        made[name], _ = pytorch_names.from_pytorch(OURS[name], tensors, shapes, name)
+        made[name], _ = weight_names.from_pytorch(OURS[name], tensors, shapes, name)
     shapes = jax.eval_shape(functools.partial(_init, ImageEncoder(), image))["params"]
     flat = traverse_util.flatten_dict(shapes)
     values = {
@@ -153,7 +155,7 @@ def test_generator(networks, variables, given, goldens, measured, mode):
         wanted = goldens[f"generator/{mode}/mask{mask.shape[1]}"]
         measured(f"{part}, 7 masks", AGAINST, distance(mask, wanted), 1e-4)
     if mode == "train":
-        found = pytorch_names.to_pytorch(OURS["netG"], variables["netG"] | updates)
+        found = weight_names.to_pytorch(OURS["netG"], variables["netG"] | updates)
         stats = {name for name in found if "running" in name}
         assert {f"generator/stats/{n}" for n in stats} == {n for n in goldens if "/stats/" in n}
         for name in stats:
@@ -176,7 +178,9 @@ def test_damsm(given, goldens, measured):
         jnp.float32(given[name]) for name in ("regions", "words", "codes", "sentence")
     )
     mask = np.arange(WORDS) < given["lengths"][:, None]
-    terms = losses.damsm((regions, codes), (words, sentence), mask, given["class_ids"], GAMMAS)
+    terms = losses.damsm_losses(
+        (regions, codes), (words, sentence), mask, given["class_ids"], GAMMAS
+    )
     for name, found in terms.items():
         measured(f"DAMSM, {name}", AGAINST, distance(found, goldens[f"damsm/{name}"]), 1e-5)
     _, attention = losses.word_attention(regions, words, mask, GAMMAS[0])
@@ -193,7 +197,7 @@ def test_matching_aware_penalty(config, networks, variables, given, goldens, mea
     _, sentence = networks.text_encoder.apply(
         variables["text_encoder"], given["tokens"].astype(np.int32), mask, False
     )
-    terms = Objectives(config, networks)
+    terms = NetworkLosses(config, networks)
 
     def penalty(params):
         mismatched = terms.mismatched(sentence)
@@ -201,7 +205,7 @@ def test_matching_aware_penalty(config, networks, variables, given, goldens, mea
 
     value, gradient = jax.jit(jax.value_and_grad(penalty))(variables["netD"]["params"])
     measured("MA-GP, value", AGAINST, distance(value, goldens["magp/weighted"]), 1e-3)
-    found = pytorch_names.to_pytorch(OURS["netD"], {"params": gradient}, {})
+    found = weight_names.to_pytorch(OURS["netD"], {"params": gradient}, {})
     assert {f"magp/gradient/{name}" for name in found} == {
         name for name in goldens if name.startswith("magp/gradient/")
     }
@@ -220,7 +224,7 @@ def by_reference_name(trees):
     """Network to collections, by the reference's name of every tensor."""
     found = {}
     for net in ("netG", "netD", "text_encoder"):
-        tensors = pytorch_names.to_pytorch(OURS[net], trees[net], {})
+        tensors = weight_names.to_pytorch(OURS[net], trees[net], {})
         found |= {f"{net}/{name}": tensor for name, tensor in tensors.items()}
     flat = traverse_util.flatten_dict(trees[IMAGE_ENCODER]["params"])
     return found | {f"{IMAGE_ENCODER}/{linear(path)}": leaf.T for path, leaf in flat.items()}
@@ -260,8 +264,8 @@ def iteration(config, networks, variables, given):
     }
     optimizers = build_optimizers(config, damsm_steps=1)
     with pytest.MonkeyPatch.context() as patch, jax.enable_x64(True):
-        patch.setattr(steps, "to_unit_range", lambda pixels: images(pixels, np.float64))
-        patch.setattr(steps.Steps, "_noise", lambda *_: jnp.asarray(given["noise"]))
+        patch.setattr(train_steps, "to_unit_range", lambda pixels: images(pixels, np.float64))
+        patch.setattr(train_steps.TrainSteps, "_noise", lambda *_: jnp.asarray(given["noise"]))
         params = jax.tree.map(np.float64, variables)
         encoders = {
             "text": params["text_encoder"]["params"],
@@ -281,7 +285,9 @@ def iteration(config, networks, variables, given):
             discriminator=discriminator,
             discriminator_opt=optimizers.discriminator.init(discriminator),
         )
-        return jax.device_get(jax.jit(steps.Steps(config, networks, optimizers).gan)(state, batch))
+        return jax.device_get(
+            jax.jit(train_steps.TrainSteps(config, networks, optimizers).gan)(state, batch)
+        )
 
 
 def test_iteration_losses(iteration, goldens, measured):

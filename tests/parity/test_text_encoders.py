@@ -7,8 +7,9 @@ import transformers
 from test_lstm import carried_over
 
 from ssagan_jax.data.tokenizer import pretrained_tokenizer
-from ssagan_jax.models.bert import Bert, BertTextEncoder, load_hf_bert
+from ssagan_jax.models.bert import Bert, BertTextEncoder
 from ssagan_jax.models.lstm import LstmTextEncoder
+from ssagan_jax.pytorch.huggingface_bert import load_hf_bert
 
 torch = pytest.importorskip("torch", reason="bash launch/test.sh --parity installs PyTorch")
 

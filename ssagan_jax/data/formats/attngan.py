@@ -11,18 +11,18 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from ssagan_jax.data.formats.folders import (
-    checked_pair,
-    files_below,
-    is_picture,
-    opened_text,
-    picture_named,
-    split_and_label,
-    without_ending,
-)
+from ssagan_jax.data.formats.filename_pickles import CLASSES, read_classes, read_filenames
 from ssagan_jax.data.formats.item import Box, Item
-from ssagan_jax.data.formats.listings import CLASSES, listed_classes, listed_names
-from ssagan_jax.data.images import DataError
+from ssagan_jax.data.formats.safe_paths import (
+    find_picture,
+    is_picture,
+    read_pair,
+    read_text,
+    split_and_label,
+    strip_extension,
+    walk_files,
+)
+from ssagan_jax.data.image_loading import DataError
 
 SPLITS = {"train": "train", "validation": "test"}
 NAMES = "filenames.pickle"
@@ -70,13 +70,13 @@ def _listings(source: Path) -> list[tuple[str, str, str]]:
     """Name, class and split of all pictures that the pickles list, [] without pickles."""
     paths = {split: source / folder / NAMES for split, folder in SPLITS.items()}
     paths = {split: path for split, path in paths.items() if os.path.lexists(path)}
-    names = {split: listed_names(source, path) for split, path in paths.items()}
+    names = {split: read_filenames(source, path) for split, path in paths.items()}
     infos = {split: path.with_name(CLASSES) for split, path in paths.items()}
     numbered = bool(infos) and all(os.path.lexists(path) for path in infos.values())
     found = []
     for split, listed in names.items():
         classes = (
-            listed_classes(source, infos[split], len(listed))
+            read_classes(source, infos[split], len(listed))
             if numbered
             else [name.rpartition("/")[0] for name in listed]
         )
@@ -88,9 +88,9 @@ def _listings(source: Path) -> list[tuple[str, str, str]]:
 
 def _all_pictures(folder: Path) -> Iterator[tuple[str, str, str]]:
     seen = set()
-    for file in files_below(folder):
+    for file in walk_files(folder):
         if is_picture(file):
-            name = without_ending(file)
+            name = strip_extension(file)
             name = file if name in seen else name
             seen.add(name)
             split, label = split_and_label(name)
@@ -100,10 +100,10 @@ def _all_pictures(folder: Path) -> Iterator[tuple[str, str, str]]:
 def _item(
     source: Path, folder: Path, name: str, label: str, split: str, boxes: dict[str, Box] | None
 ) -> Item:
-    found = (picture_named(folder / part, name) for part in _PARTS)
+    found = (find_picture(folder / part, name) for part in _PARTS)
     picture = next(filter(None, found), None)
     text = text_file(source, name)
-    captions, fault = checked_pair(folder, picture, source / "text", text)
+    captions, fault = read_pair(folder, picture, source / "text", text)
     if boxes is not None and name not in boxes:
         fault = fault or f"{source / BOXES}: no box for {name}; add it or remove the file"
     return Item(name, picture, captions, label, split, (boxes or {}).get(name), fault)
@@ -113,10 +113,10 @@ def _texts_alone(source: Path, names: set[str]) -> Iterator[Item]:
     """Yields the sentences that no picture goes with."""
     texts = source / "text"
     names = names | {PurePosixPath(name).name for name in names}  # Texts may lie flat.
-    for file in files_below(texts):
-        name = without_ending(file)
+    for file in walk_files(texts):
+        name = strip_extension(file)
         if file.endswith(".txt") and name not in names:
-            captions, fault = checked_pair(texts, None, texts, texts / file)
+            captions, fault = read_pair(texts, None, texts, texts / file)
             yield Item(name, None, captions, fault=fault)
 
 
@@ -141,7 +141,7 @@ def _boxes(source: Path) -> dict[str, Box] | None:
 
 def _numbered(source: Path, file: str, fields: int) -> Iterator[tuple[int, list[str]]]:
     """Yields the line numbers and the fields, parted by blanks, of a text file."""
-    lines = opened_text(source, source / file, _MAX_TABLE_BYTES).splitlines()
+    lines = read_text(source, source / file, _MAX_TABLE_BYTES).splitlines()
     for number, line in enumerate(lines, start=1):
         if line.strip():
             parts = line.split(maxsplit=fields - 1)

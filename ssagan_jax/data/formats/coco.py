@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ssagan_jax.data.formats.folders import (
-    checked_name,
-    opened_text,
-    refusal,
-    split_named,
-    without_ending,
-)
 from ssagan_jax.data.formats.item import Item
-from ssagan_jax.data.images import DataError
+from ssagan_jax.data.formats.safe_paths import (
+    read_text,
+    safe_name,
+    split_from_name,
+    strip_extension,
+    unsafe_reason,
+)
+from ssagan_jax.data.image_loading import DataError
 
 _MAX_BYTES = 2**30
 
@@ -36,7 +36,7 @@ class Coco:
             part = table.stem.removeprefix("captions_")
             images, captions = _read(source, table)
             folders = [source / part, source / "images" / part, source / "images", source]
-            split = split_named(part.partition("_")[0])
+            split = split_from_name(part.partition("_")[0])
             for number, file in images.items():
                 found = tuple(captions.pop(number, ()))
                 yield _item(source, folders, f"{part}/{file}", file, found, split)
@@ -55,7 +55,7 @@ def _tables(source: Path) -> list[Path]:
 def _read(source: Path, table: Path) -> tuple[dict[Any, str], dict[Any, list[str]]]:
     """File names and captions, both by the image's number."""
     try:
-        content = json.loads(opened_text(source, table, _MAX_BYTES))
+        content = json.loads(read_text(source, table, _MAX_BYTES))
         images = {image["id"]: str(image["file_name"]) for image in content["images"]}
         captions: dict[Any, list[str]] = {}
         for annotation in content["annotations"]:
@@ -79,9 +79,9 @@ def _item(
     split: str,
 ) -> Item:
     try:
-        checked_name(file, source)
+        safe_name(file, source)
     except DataError as error:
-        return Item(without_ending(name), None, captions, split=split, fault=str(error))
+        return Item(strip_extension(name), None, captions, split=split, fault=str(error))
     picture = next((path for path in (f / file for f in folders) if os.path.lexists(path)), None)
-    fault = refusal(source, picture) if picture else ""
-    return Item(without_ending(name), picture, captions, split=split, fault=fault)
+    fault = unsafe_reason(source, picture) if picture else ""
+    return Item(strip_extension(name), picture, captions, split=split, fault=fault)

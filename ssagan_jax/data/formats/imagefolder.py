@@ -12,16 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ssagan_jax.data.formats.folders import (
-    checked_name,
-    files_below,
-    is_picture,
-    refusal,
-    split_and_label,
-    without_ending,
-)
 from ssagan_jax.data.formats.item import Item
-from ssagan_jax.data.images import DataError
+from ssagan_jax.data.formats.safe_paths import (
+    is_picture,
+    safe_name,
+    split_and_label,
+    strip_extension,
+    unsafe_reason,
+    walk_files,
+)
+from ssagan_jax.data.image_loading import DataError
 
 TABLES = ("metadata.jsonl", "metadata.csv")
 _TEXTS = ("text", "caption", "captions")
@@ -33,12 +33,12 @@ class ImageFolder:
 
     def recognises(self, source: Path) -> bool:
         """Whether there is a table."""
-        return source.is_dir() and any(_is_table(file) for file in files_below(source))
+        return source.is_dir() and any(_is_table(file) for file in walk_files(source))
 
     def items(self, source: Path) -> Iterator[Item]:
         """Yields rows that cannot be used, the pictures of the tables, then all other pictures."""
         pictures: dict[str, tuple[list[str], str]] = {}
-        for table in filter(_is_table, files_below(source)):
+        for table in filter(_is_table, walk_files(source)):
             for number, row in _rows(source, source / table):
                 try:
                     name, captions, label = _read(row, table)
@@ -50,7 +50,7 @@ class ImageFolder:
         stems: set[str] = set()
         for file, (captions, label) in pictures.items():
             yield _item(source, file, tuple(captions), label, stems)
-        for file in files_below(source):
+        for file in walk_files(source):
             if is_picture(file) and file not in pictures:
                 yield _item(source, file, (), "", stems)
 
@@ -61,7 +61,7 @@ def _is_table(file: str) -> bool:
 
 def _rows(source: Path, table: Path) -> Iterator[tuple[int, Any]]:
     """Yields the rows of a table with their lines' numbers; what cannot be read is a DataError."""
-    if refused := refusal(source, table):
+    if refused := unsafe_reason(source, table):
         raise DataError(refused)
     with open(table, encoding="utf-8-sig", errors="replace", newline="") as file:
         if table.suffix == ".csv":
@@ -89,7 +89,7 @@ def _read(row: Any, table: str) -> tuple[str, list[str], str]:
     file = row.get("file_name")
     if not isinstance(file, str):
         raise DataError(f"file_name is {file!r}; name a picture")
-    name = str(PurePosixPath(table).parent / checked_name(file, Path(table)))
+    name = str(PurePosixPath(table).parent / safe_name(file, Path(table)))
     found = next((row[key] for key in _TEXTS if row.get(key) is not None), None)
     captions = [found] if isinstance(found, str) else found
     if isinstance(found, str) and found.startswith("["):  # A list in a cell of a CSV.
@@ -104,11 +104,13 @@ def _read(row: Any, table: str) -> tuple[str, list[str], str]:
 
 
 def _item(source: Path, file: str, captions: tuple[str, ...], label: str, stems: set[str]) -> Item:
-    stem = without_ending(file)
+    stem = strip_extension(file)
     name = file if stem in stems else stem
     stems.add(stem)
     split, folder = split_and_label(file)
     picture = source / file
     if not os.path.lexists(picture):
         return Item(name, None, captions, label or folder, split)
-    return Item(name, picture, captions, label or folder, split, fault=refusal(source, picture))
+    return Item(
+        name, picture, captions, label or folder, split, fault=unsafe_reason(source, picture)
+    )

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ssagan_jax.data.images import Box
+from ssagan_jax.data.image_loading import Box
 
 __all__ = ["Box", "Format", "Item"]
 

@@ -16,17 +16,17 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ssagan_jax.data.formats.folders import (
-    checked_pair,
-    files_below,
-    is_picture,
-    picture_named,
-    split_named,
-    without_ending,
-)
+from ssagan_jax.data.formats.filename_pickles import CLASSES, read_classes, read_filenames
 from ssagan_jax.data.formats.item import Item
-from ssagan_jax.data.formats.listings import CLASSES, listed_classes, listed_names
-from ssagan_jax.data.images import DataError
+from ssagan_jax.data.formats.safe_paths import (
+    find_picture,
+    is_picture,
+    read_pair,
+    split_from_name,
+    strip_extension,
+    walk_files,
+)
+from ssagan_jax.data.image_loading import DataError
 
 NAMES = "filenames_car.pickle"
 _CAPTIONS = ("captions", "caption")
@@ -52,9 +52,9 @@ class Paper:
                 yield _item(part, texts, name, label, split, prefix)
             if os.path.lexists(part / NAMES):
                 continue  # What a listing leaves out is left out on purpose.
-            for file in files_below(texts):
-                if file.endswith(".txt") and without_ending(file) not in names:
-                    yield _item(part, texts, without_ending(file), "", split, prefix)
+            for file in walk_files(texts):
+                if file.endswith(".txt") and strip_extension(file) not in names:
+                    yield _item(part, texts, strip_extension(file), "", split, prefix)
 
 
 def _parts(source: Path) -> list[tuple[Path, str]]:
@@ -63,7 +63,7 @@ def _parts(source: Path) -> list[tuple[Path, str]]:
         raise DataError(f"{source}: there is no such folder")
     with os.scandir(source) as entries:
         names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-    parts = [(source / name, split_named(name)) for name in names if split_named(name)]
+    parts = [(source / name, split_from_name(name)) for name in names if split_from_name(name)]
     return parts or [(source, "")]
 
 
@@ -78,20 +78,20 @@ def _pictures_folder(part: Path) -> Path:
 def _listed(source: Path, part: Path) -> Iterator[tuple[str, str]]:
     """Yields names without ending and classes of a split's pictures."""
     if os.path.lexists(part / NAMES):
-        listed = listed_names(source, part / NAMES)
+        listed = read_filenames(source, part / NAMES)
         classes = [""] * len(listed)
         if os.path.lexists(part / CLASSES):
-            classes = listed_classes(source, part / CLASSES, len(listed))
+            classes = read_classes(source, part / CLASSES, len(listed))
         for name, label in zip(listed, classes, strict=True):
-            yield (without_ending(name) if is_picture(name) else name), label
+            yield (strip_extension(name) if is_picture(name) else name), label
     else:
-        for file in files_below(_pictures_folder(part)):
+        for file in walk_files(_pictures_folder(part)):
             if is_picture(file):
-                yield without_ending(file), ""
+                yield strip_extension(file), ""
 
 
 def _item(part: Path, texts: Path, name: str, label: str, split: str, prefix: str) -> Item:
-    picture = picture_named(_pictures_folder(part), name)
+    picture = find_picture(_pictures_folder(part), name)
     text = texts / f"{name}.txt"
-    captions, fault = checked_pair(part, picture, texts, text)
+    captions, fault = read_pair(part, picture, texts, text)
     return Item(prefix + name, picture, captions, label, split, fault=fault)

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from ssagan_jax.data.formats import stanford_cars
 from ssagan_jax.data.formats.attngan import AttnGan
 from ssagan_jax.data.formats.coco import Coco
 from ssagan_jax.data.formats.imagefolder import ImageFolder
 from ssagan_jax.data.formats.item import Format
 from ssagan_jax.data.formats.paper import Paper
 from ssagan_jax.data.formats.sidecar import Sidecar
-from ssagan_jax.data.formats.tfds_sets import TfdsSet
-from ssagan_jax.data.images import DataError
+from ssagan_jax.data.formats.tfds_dataset import TfdsSet
+from ssagan_jax.data.image_loading import DataError
+from ssagan_jax.data.stanford_cars import paper_layout
 
 # Not read as it is: `write_paper_layout` makes a folder of the format "paper" of it.
 STANFORD_CARS = "stanford_cars"
@@ -38,7 +38,7 @@ def format_of(source: Path, name: str = "auto") -> str:
     for known, layout in FORMATS.items():
         if layout.recognises(source):
             return known
-    if stanford_cars.recognises(source):
+    if paper_layout.recognises(source):
         return STANFORD_CARS
     if not source.is_dir():
         raise DataError(f"--source={source}: there is no such folder, and no TFDS set of that name")

@@ -7,14 +7,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from ssagan_jax.data.formats.folders import (
-    checked_pair,
-    files_below,
-    is_picture,
-    split_and_label,
-    without_ending,
-)
 from ssagan_jax.data.formats.item import Item
+from ssagan_jax.data.formats.safe_paths import (
+    is_picture,
+    read_pair,
+    split_and_label,
+    strip_extension,
+    walk_files,
+)
 
 # Texts that belong to a folder as a whole.
 _NO_SENTENCES = ("readme", "license", "licence", "copying", "classes", "labels", "requirements")
@@ -26,15 +26,15 @@ class Sidecar:
     def recognises(self, source: Path) -> bool:
         """Whether some picture has a text file beside it."""
         return source.is_dir() and any(
-            is_picture(file) and os.path.lexists(source / f"{without_ending(file)}.txt")
-            for file in files_below(source)
+            is_picture(file) and os.path.lexists(source / f"{strip_extension(file)}.txt")
+            for file in walk_files(source)
         )
 
     def items(self, source: Path) -> Iterator[Item]:
         """Yields the pictures in the order of their names, then texts without a picture."""
         names, texts = set(), []
-        for file in files_below(source):
-            stem = without_ending(file)
+        for file in walk_files(source):
+            stem = strip_extension(file)
             if is_picture(file):
                 name = file if stem in names else stem
                 names.add(stem)
@@ -42,11 +42,11 @@ class Sidecar:
             elif file.endswith(".txt") and PurePosixPath(stem).name.lower() not in _NO_SENTENCES:
                 texts.append(file)
         for file in texts:
-            if without_ending(file) not in names:
-                yield _item(source, without_ending(file), None, source / file)
+            if strip_extension(file) not in names:
+                yield _item(source, strip_extension(file), None, source / file)
 
 
 def _item(source: Path, name: str, picture: Path | None, text: Path) -> Item:
-    captions, fault = checked_pair(source, picture, source, text)
+    captions, fault = read_pair(source, picture, source, text)
     split, label = split_and_label(name)
     return Item(name, picture, captions, label, split, fault=fault)

@@ -1,0 +1,1 @@
+"""Checkpoints of state and data position, with checksums."""

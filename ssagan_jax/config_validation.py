@@ -1,0 +1,178 @@
+"""What values each configuration key may take."""
+
+import difflib
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ssagan_jax.config import ConfigError, default_config, flatten, warm_start_dir
+from ssagan_jax.errors import InputError
+
+Constraint = tuple[Callable[[Any], bool], str]
+
+
+def _one_of(*allowed: Any) -> Constraint:
+    return (lambda value: value in allowed), "one of " + ", ".join(repr(item) for item in allowed)
+
+
+_AT_LEAST_0: Constraint = (lambda value: value >= 0), "0 or more"
+_AT_LEAST_1: Constraint = (lambda value: value >= 1), "1 or more"
+_ABOVE_0: Constraint = (lambda value: value > 0), "above 0"
+_SHARE: Constraint = (lambda value: 0 <= value < 1), "at least 0 and below 1"
+
+# Dotted key to a test of its value and the words for what passes it.
+CONSTRAINTS: dict[str, Constraint] = {
+    "seed": ((lambda value: 0 <= value < 2**32), "0 to 4294967295"),
+    "data.name": (
+        lambda name: re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name) is not None,
+        "toy_cars, birds or the name of prepared data: letters, digits, _ and -",
+    ),
+    "data.image_size": (
+        lambda size: size >= 32 and size & (size - 1) == 0 and size <= 1024,
+        "32, 64, 128, 256, 512 or 1024: the blocks double 4 x 4 pixels",
+    ),
+    "data.max_words": ((lambda value: 1 <= value <= 510), "1 to 510"),
+    "data.bad_images": _one_of("error", "skip"),
+    "data.cache_mb": _AT_LEAST_0,
+    "data.cache_disk_mb": _AT_LEAST_0,
+    "tokenizer.kind": _one_of("words", "wordpiece"),
+    "tokenizer.vocab_size": (lambda value: value >= 100, "100 or more"),
+    "text_encoder.name": _one_of("lstm", "bert"),
+    "text_encoder.embedding_dim": (
+        lambda value: value >= 2 and value % 2 == 0,
+        "an even number: each direction of the LSTM gives half",
+    ),
+    "text_encoder.dropout": _SHARE,
+    "text_encoder.word_dim": _AT_LEAST_1,
+    "text_encoder.hidden_size": _AT_LEAST_1,
+    "text_encoder.num_layers": _AT_LEAST_1,
+    "text_encoder.num_heads": _AT_LEAST_1,
+    "text_encoder.intermediate_size": _AT_LEAST_1,
+    "text_encoder.bert_dropout": _SHARE,
+    "text_encoder.vocab_size": _AT_LEAST_0,
+    "text_encoder.max_positions": (lambda value: value >= 3, "3 or more: [CLS], a word and [SEP]"),
+    "text_encoder.type_vocab_size": _AT_LEAST_1,
+    "text_encoder.layer_norm_eps": _ABOVE_0,
+    "text_encoder.hidden_act": _one_of("gelu", "gelu_new", "relu"),
+    "text_encoder.pooling": _one_of("cls", "mean"),
+    "image_encoder.name": _one_of("cnn", "inception_v3"),
+    "image_encoder.channels": _AT_LEAST_1,
+    "image_encoder.statistics": _one_of("kept", "batch"),
+    "generator.noise_dim": _AT_LEAST_1,
+    "generator.channels": _AT_LEAST_1,
+    "generator.ssacn_blocks": _AT_LEAST_0,
+    "generator.mask_channels": _AT_LEAST_1,
+    "generator.modulation": _one_of("reference", "paper"),
+    "generator.upsampling": _one_of("nearest", "bilinear"),
+    "generator.learning_rate": _ABOVE_0,
+    "discriminator.channels": _AT_LEAST_1,
+    "discriminator.learning_rate": _ABOVE_0,
+    "discriminator.updates": _one_of(1, 2),
+    "loss.damsm_weight": _AT_LEAST_0,
+    "loss.magp_weight": _AT_LEAST_0,
+    "loss.magp_power": _AT_LEAST_1,
+    "loss.magp_norm": _one_of("joint", "sum"),
+    "loss.mismatched": _one_of("roll", "shift"),
+    "loss.gamma1": _ABOVE_0,
+    "loss.gamma2": _ABOVE_0,
+    "loss.gamma3": _ABOVE_0,
+    "damsm.epochs": _AT_LEAST_0,
+    "damsm.steps": _AT_LEAST_0,
+    "damsm.learning_rate": _ABOVE_0,
+    "damsm.warmup_steps": _AT_LEAST_0,
+    "damsm.b1": _SHARE,
+    "damsm.b2": _SHARE,
+    "damsm.clip_norm": _ABOVE_0,
+    "train.batch_size": (lambda value: value >= 2, "2 or more: captions need a mismatched one"),
+    "train.epochs": _AT_LEAST_1,
+    "train.steps": _AT_LEAST_0,
+    "train.b1": _SHARE,
+    "train.b2": _SHARE,
+    "train.encoder_learning_rate": _ABOVE_0,
+    "train.encoders": _one_of("trained", "frozen"),
+    "train.ema_decay": _SHARE,
+    "train.max_nonfinite_steps": _AT_LEAST_1,
+    "train.compute_dtype": _one_of("float32", "bfloat16"),
+    "train.grad_accumulation_steps": _AT_LEAST_1,
+    "eval.every_epochs": _AT_LEAST_0,
+    "eval.num": _AT_LEAST_0,
+    "eval.inception_variant": _one_of("fid", "torchvision"),
+    "eval.splits": _AT_LEAST_1,
+    "eval.batch_size": _AT_LEAST_1,
+    "log.scalars_every": _AT_LEAST_1,
+    "log.sample_grid_every": _AT_LEAST_1,
+    "log.sample_grid_rows": _AT_LEAST_1,
+    "log.checkpoint_every": _AT_LEAST_1,
+    "log.keep_checkpoints": _AT_LEAST_1,
+}
+
+
+def check_key(key: str) -> None:
+    """Refuses a dotted key that no config has.
+
+    Raises:
+      ConfigError: naming the keys that come near it.
+    """
+    known = flatten(default_config())
+    if key not in known:
+        near = difflib.get_close_matches(key, known, cutoff=0.8) or sorted(
+            name for name in known if name.startswith(key.partition(".")[0] + ".")
+        )
+        hint = f"did you mean {' or '.join(near)}?" if near else "see ssagan_jax/config.py"
+        raise ConfigError(f"config.{key}: there is no such key; {hint}")
+
+
+def check_value(key: str, value: Any) -> None:
+    """Refuses a value that a dotted key may not have; raises ConfigError."""
+    holds, allowed = CONSTRAINTS.get(key, (lambda _: True, ""))
+    if not holds(value):
+        raise ConfigError(f"config.{key}={value!r}: must be {allowed}")
+
+
+def validate(config: ConfigDict) -> None:
+    """Refuses values that cannot work.
+
+    Raises:
+      ConfigError: naming the key, its value and what is allowed.
+    """
+    values = flatten(config)
+    for key in CONSTRAINTS:
+        check_value(key, values[key])
+    text, image = config.text_encoder, config.image_encoder
+    if text.name == "bert" and not text.pretrained and text.hidden_size % text.num_heads:
+        raise ConfigError(
+            f"config.text_encoder.num_heads={text.num_heads}: must divide "
+            f"config.text_encoder.hidden_size={text.hidden_size}"
+        )
+    words, room = config.data.max_words, text.max_positions - 2
+    if text.name == "bert" and not text.pretrained and words > room:
+        raise ConfigError(
+            f"config.data.max_words={words}: must be at most {room}, since [CLS] and [SEP] count "
+            f"among config.text_encoder.max_positions={text.max_positions}"
+        )
+    if text.name == "bert" and config.tokenizer.kind != "wordpiece":
+        raise ConfigError(
+            f"config.tokenizer.kind={config.tokenizer.kind!r}: must be 'wordpiece' where "
+            "config.text_encoder.name='bert'"
+        )
+    if text.pretrained and config.tokenizer.pretrained != text.pretrained:
+        raise ConfigError(
+            f"config.tokenizer.pretrained={config.tokenizer.pretrained!r}: must equal "
+            f"config.text_encoder.pretrained={text.pretrained!r}, whose weights know only their "
+            "own vocabulary"
+        )
+    if image.name == "inception_v3" and not image.weights and not warm_start_dir(config):
+        raise ConfigError(
+            "config.image_encoder.weights='': must name torchvision's inception_v3 file where "
+            "config.image_encoder.name='inception_v3' (download "
+            "inception_v3_google-0cc3c7bd.pth), or set config.image_encoder.name='cnn'"
+        )
+
+
+def check_seed(seed: int) -> None:
+    """Refuses a --seed that no config may have either; raises InputError."""
+    holds, allowed = CONSTRAINTS["seed"]
+    if not holds(seed):
+        raise InputError(f"--seed={seed}: must be {allowed}")

@@ -1,0 +1,134 @@
+"""Reading pickles of plain data without running what they ask for."""
+
+import collections
+import os
+import pickle
+from typing import Any
+
+import numpy as np
+
+from ssagan_jax.data.image_loading import DataError
+
+MAX_BYTES = 256 * 2**20
+
+
+def load_pickle(
+    path: str | os.PathLike[str], encoding: str = "bytes", max_bytes: int = MAX_BYTES
+) -> Any:
+    """Reads a pickle of containers, text, bytes, numbers and numpy arrays of those.
+
+    A pickle is a program that may call any function by name. Here the only names it may call are
+    those of sets, ordered dicts, and numpy scalars and arrays.
+
+    Args:
+      path: the file, of any pickle protocol.
+      encoding: how Python 2's 8-bit strings are decoded; "bytes" leaves them bytes.
+      max_bytes: the largest file that is read.
+
+    Raises:
+      DataError: naming the file, if it is missing, too large or damaged, or asks for any other
+        function or class, which the message names.
+    """
+    try:
+        size = os.path.getsize(path)
+        if size > max_bytes:
+            raise DataError(f"{path}: {size} bytes are more than the {max_bytes} allowed")
+        with open(path, "rb") as file:
+            return _PlainUnpickler(file, encoding=encoding).load()
+    except _Refused as error:
+        raise DataError(
+            f"{path}: the pickle asks for {error}, which is not plain data, and was not run. "
+            "Save lists, text and numbers only"
+        ) from None
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{path}: there is no such file") from None
+    except Exception as error:  # A damaged pickle can fail in any of its steps.
+        raise DataError(f"{path}: not a readable pickle ({error})") from error
+
+
+class _Refused(Exception):
+    """The name of a global that a pickle may not have."""
+
+
+class _DType:
+    """A numpy type that a pickle describes; real dtypes would let a pickle alter their layout."""
+
+    def __init__(self, spec: str | bytes, align: bool = False, copy: bool = True) -> None:
+        self.dtype = np.dtype(_text(spec))
+        if self.dtype.kind not in "biufcSU":
+            raise _Refused(f"a numpy array of {self.dtype}")
+
+    def __setstate__(self, state: tuple) -> None:
+        order, size = _text(state[1]), state[5]
+        if self.dtype.kind in "SU" and size > 0:
+            self.dtype = np.dtype(
+                f"{self.dtype.kind}{size // (4 if self.dtype.kind == 'U' else 1)}"
+            )
+        self.dtype = self.dtype.newbyteorder(order)
+
+
+class _Array(np.ndarray):
+    """A numpy array whose stored state is checked by `np.frombuffer` before it is taken over."""
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, described, fortran, raw = state
+        values = _values(raw, described).reshape(shape, order="F" if fortran else "C")
+        super().__setstate__((1, values.shape, values.dtype, False, values.tobytes()))
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("ascii") if isinstance(value, bytes) else value
+
+
+def _values(raw: bytes | str, described: _DType) -> np.ndarray:
+    # Python 2 stored the bytes of an array as a string, which an encoding may have decoded.
+    return np.frombuffer(raw.encode("latin1") if isinstance(raw, str) else raw, described.dtype)
+
+
+def _empty_array(kind: type, shape: tuple, code: bytes) -> np.ndarray:
+    return _Array((0,))
+
+
+def _scalar(described: _DType, raw: bytes | str) -> np.generic:
+    return _values(raw, described)[0]
+
+
+def _buffer(raw: bytes, described: _DType, shape: tuple, order: str) -> np.ndarray:
+    return _values(raw, described).reshape(shape, order=order).copy()
+
+
+def _bytes(text: str, encoding: str) -> bytes:
+    """Python 3's own spelling of bytes in protocols 0 to 2."""
+    if encoding not in ("latin1", "latin-1"):
+        raise _Refused(f"an encoding to {encoding!r}")
+    return text.encode("latin1")
+
+
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("builtins", "set"): set,
+    ("builtins", "frozenset"): frozenset,
+    ("builtins", "complex"): complex,
+    ("__builtin__", "set"): set,
+    ("__builtin__", "frozenset"): frozenset,
+    ("__builtin__", "complex"): complex,
+    ("__builtin__", "bytes"): lambda: b"",
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("_codecs", "encode"): _bytes,
+    ("numpy", "dtype"): _DType,
+    ("numpy", "ndarray"): np.ndarray,
+}
+for _core in ("numpy.core", "numpy._core"):
+    _ALLOWED[f"{_core}.multiarray", "_reconstruct"] = _empty_array
+    _ALLOWED[f"{_core}.multiarray", "scalar"] = _scalar
+    _ALLOWED[f"{_core}.numeric", "_frombuffer"] = _buffer
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise _Refused(f"{module}.{name}")
+        function = _ALLOWED[module, name]
+        # A pickle may set attributes of what it names; it gets a throwaway, not ours.
+        return lambda *arguments: function(*arguments)

@@ -1,0 +1,1 @@
+"""The paper's data set, drawn from the Stanford Cars folder."""

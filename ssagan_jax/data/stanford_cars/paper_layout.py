@@ -1,0 +1,173 @@
+"""The paper's protocol: 8 makes, 4 models of each, 20 + 5 pictures of each, 5 sentences a picture.
+
+The source is Kaggle's "Stanford Cars Dataset by classes folder": `car_data/car_data/{train,test}/
+<Make Model Body Year>/*.jpg`. What is written from it, as the paper describes its files:
+
+  train/images/NNNNN.jpg      copies of the training pictures, 00000 to 00639
+  train/captions/NNNNN.txt    five sentences on the picture, one a line, there to be edited
+  train/filenames_car.pickle  the pictures, a list of "NNNNN"
+  train/class_info.pickle     their classes, a list of numbers, 0 to 31
+  test/...                    the same for the validation pictures, 00000 to 00159
+  classes.csv                 what each picture shows, and which file of the source it is
+"""
+
+import csv
+import dataclasses
+import pickle
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from ssagan_jax.data.image_loading import DataError
+from ssagan_jax.data.stanford_cars.class_names import CarClass, parse_class, sentences
+from ssagan_jax.data.stanford_cars.selection import (
+    HALVES,
+    choose_cars,
+    choose_readable,
+    class_folders,
+    list_pictures,
+    rng_of,
+)
+
+COLUMNS = ("split", "number", "class_id", "class", "make", "model", "body", "year", "source")
+_FOLDERS = {"train": "train", "validation": "test"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What was written.
+
+    Attributes:
+      classes: the chosen classes by make, as Cars196 names them.
+      train: count of training pictures.
+      validation: count of validation pictures.
+      unreadable: a message for each picture of the source that was passed over.
+    """
+
+    classes: dict[str, tuple[str, ...]]
+    train: int
+    validation: int
+    unreadable: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pick:
+    """A chosen picture."""
+
+    car: CarClass
+    class_id: int
+    path: Path
+
+    @property
+    def source(self) -> str:
+        """Its name in the source, such as "train/Audi TT Hatchback 2011/00123.jpg"."""
+        half, *name = self.path.absolute().parts[-3:]
+        return "/".join([half, *name] if half in HALVES else name)
+
+
+def recognises(source: Path) -> bool:
+    """Whether the folder holds classes of cars at a level that `write_paper_layout` reads."""
+    try:
+        return any(parse_class(folder.name).body for folder in class_folders(source))
+    except DataError:
+        return False
+
+
+def write_paper_layout(
+    source: Path,
+    target: Path,
+    *,
+    makes: int | Sequence[str] = 8,
+    models: int = 4,
+    train: int = 20,
+    validation: int = 5,
+    seed: int = 0,
+) -> Summary:
+    """Chooses cars from the by-classes folder and writes them as the module's docstring says.
+
+    Args:
+      source: Kaggle's folder, at any level down to the folder of the classes.
+      target: the folder to write, not there yet; it appears whole or not at all.
+      makes: how many makes are drawn, or the names of those to take, in any case of letters.
+      models: models of each make, told apart by name alone.
+      train: training pictures of each model.
+      validation: validation pictures of each model. Both are drawn from all pictures of the
+        model, whether they lie below the source's "train" or "test".
+      seed: of the choice of makes, models, pictures and sentences.
+
+    Raises:
+      DataError: the target is there already; the source has another layout, or too few makes,
+        models or readable pictures, which are named with their counts.
+    """
+    if seed < 0:
+        raise DataError(f"seed={seed}: give a whole number, at least 0")
+    _check(target, makes, models=models, train=train, validation=validation)
+    pictures = list_pictures(source)
+    picks: dict[str, list[_Pick]] = {"train": [], "validation": []}
+    unreadable: list[str] = []
+    cars = choose_cars(pictures, makes, models, train + validation, seed)
+    for class_id, car in enumerate(cars):
+        paths, passed = choose_readable(car, pictures[car], train + validation, seed)
+        chosen = [_Pick(car, class_id, path) for path in paths]
+        picks["train"] += chosen[:train]
+        picks["validation"] += chosen[train:]
+        unreadable += passed
+    _write_whole(picks, target, seed)
+    classes: dict[str, tuple[str, ...]] = {}
+    for car in cars:
+        classes[car.make] = (*classes.get(car.make, ()), car.name)
+    return Summary(classes, len(picks["train"]), len(picks["validation"]), tuple(unreadable))
+
+
+def _check(target: Path, makes: int | Sequence[str], **counts: int) -> None:
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise DataError(
+            f"{target}: is there already, and its captions may have been edited; nothing was "
+            "changed. Choose another folder, or remove this one to have it written anew"
+        )
+    if isinstance(makes, int):
+        counts["makes"] = makes
+    elif isinstance(makes, str) or not makes:
+        raise DataError(f"makes={makes!r}: give a count, or a list of one or more names")
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise DataError(f"{name}={count!r}: give a whole number, at least 1")
+
+
+def _write_whole(picks: dict[str, list[_Pick]], target: Path, seed: int) -> None:
+    """Writes all files beside the target and moves them there; leaves nothing where that fails."""
+    part = target.with_name(f"{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # Of a run that was killed.
+    try:
+        _write(picks, part, seed)
+        part.replace(target)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def _write(picks: dict[str, list[_Pick]], folder: Path, seed: int) -> None:
+    folder.mkdir(parents=True)
+    for split, name in _FOLDERS.items():
+        _write_split(picks[split], folder / name, seed)
+    with open(folder / "classes.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for split in _FOLDERS:
+            for number, pick in enumerate(picks[split]):
+                car = dataclasses.astuple(pick.car)
+                writer.writerow((split, f"{number:05d}", pick.class_id, *car, pick.source))
+
+
+def _write_split(picks: list[_Pick], folder: Path, seed: int) -> None:
+    names = [f"{number:05d}" for number in range(len(picks))]
+    for part in ("images", "captions"):
+        (folder / part).mkdir(parents=True)
+    for name, pick in zip(names, picks, strict=True):
+        shutil.copyfile(pick.path, folder / f"images/{name}.jpg")
+        lines = sentences(pick.car, rng_of(seed, pick.source))
+        text = "".join(f"{line}\n" for line in lines)
+        (folder / f"captions/{name}.txt").write_text(text, encoding="utf-8")
+    classes = [pick.class_id for pick in picks]
+    (folder / "filenames_car.pickle").write_bytes(pickle.dumps(names, protocol=2))
+    (folder / "class_info.pickle").write_bytes(pickle.dumps(classes, protocol=2))

@@ -1,0 +1,154 @@
+"""Choosing makes, models and pictures from a by-classes folder of cars, by a seed."""
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ssagan_jax.data.image_loading import DataError, open_image
+from ssagan_jax.data.stanford_cars.class_names import CarClass, parse_class
+
+HALVES = ("train", "test")
+_ENDINGS = (".jpg", ".jpeg")
+
+Pictures = dict[CarClass, list[Path]]
+_Models = dict[str, list[CarClass]]
+"""Classes by the name of their model."""
+
+
+def rng_of(seed: int, name: str) -> np.random.Generator:
+    """A generator for what follows from the seed and a name, and from nothing else."""
+    return np.random.default_rng((seed, zlib.crc32(name.encode())))
+
+
+def class_folders(source: Path) -> list[Path]:
+    """The folders named after a class, those that end in a year, in the order of their names.
+
+    Args:
+      source: a folder of them, or one that holds "train" and "test", or at most two folders
+        "car_data" above those.
+    """
+    folders = []
+    for root in _halves(source):
+        below = sorted(root.iterdir()) if root.is_dir() else []
+        folders += [each for each in below if each.name[-4:].isdecimal() and each.is_dir()]
+    return folders
+
+
+def _halves(source: Path) -> list[Path]:
+    for root in (source, source / "car_data", source / "car_data" / "car_data"):
+        found = [root / half for half in HALVES if (root / half).is_dir()]
+        if found:
+            return found
+    return [source]
+
+
+def list_pictures(source: Path) -> Pictures:
+    """The JPEG files of every class, those of "train" and "test" together.
+
+    Raises:
+      DataError: there are no folders of classes, or one of them has no name of a class.
+    """
+    pictures: Pictures = {}
+    for folder in class_folders(source):
+        files = [path for path in folder.iterdir() if path.suffix.lower() in _ENDINGS]
+        # macOS leaves a "._00001.jpg" beside a picture that it unpacks.
+        shown = sorted(path for path in files if not path.name.startswith("."))
+        pictures.setdefault(parse_class(folder.name), []).extend(shown)
+    if not pictures:
+        raise DataError(
+            f"{source}: no folders of car classes. Expected are <Make Model Body Year>/*.jpg below "
+            "car_data/car_data/train and car_data/car_data/test, as Kaggle's 'Stanford Cars "
+            "Dataset by classes folder' has them"
+        )
+    return pictures
+
+
+def choose_cars(
+    pictures: Pictures, makes: int | Sequence[str], models: int, needed: int, seed: int
+) -> list[CarClass]:
+    """Classes with `needed` pictures or more: `models` of each make, in the order of their names.
+
+    Models are told apart by name alone: of an S4 of 2007 and an S4 of 2012 one is chosen. What
+    is chosen of a make does not depend on the other makes.
+
+    Raises:
+      DataError: with the counts, if there are too few makes or models.
+    """
+    rich = _models_by_make(pictures, needed)
+    if not isinstance(makes, int):
+        names = {_known_make(name, list(rich)) for name in makes}
+    else:
+        able = [make for make in sorted(rich) if len(rich[make]) >= models]
+        if len(able) < makes:
+            counts = ", ".join(f"{make} {len(rich[make])}" for make in sorted(rich))
+            raise DataError(
+                f"makes={makes}: {len(able)} makes have {models} models with {needed} pictures "
+                f"each. Models with so many pictures: {counts}. Ask for fewer"
+            )
+        names = {able[index] for index in rng_of(seed, "makes").permutation(len(able))[:makes]}
+    chosen = []
+    for make in sorted(names):
+        if len(rich[make]) < models:
+            raise DataError(_too_few_models(make, pictures, len(rich[make]), models, needed))
+        chosen += _cars_of_make(rich[make], models, rng_of(seed, make))
+    return chosen
+
+
+def _models_by_make(pictures: Pictures, needed: int) -> dict[str, _Models]:
+    """The models that have enough pictures; a make that has none of them is there too."""
+    rich: dict[str, _Models] = {}
+    for car in sorted(pictures, key=lambda car: car.name):
+        of_make = rich.setdefault(car.make, {})
+        if len(pictures[car]) >= needed:
+            of_make.setdefault(car.model, []).append(car)
+    return rich
+
+
+def _known_make(name: str, known: list[str]) -> str:
+    by_lower = {make.lower(): make for make in known}
+    if name.lower() not in by_lower:
+        raise DataError(f"makes: there is no {name!r}; there are {', '.join(sorted(known))}")
+    return by_lower[name.lower()]
+
+
+def _too_few_models(make: str, pictures: Pictures, found: int, models: int, needed: int) -> str:
+    counts = [f"{car.name} {len(pictures[car])}" for car in pictures if car.make == make]
+    return (
+        f"{make}: {found} models have {needed} pictures, {models} are needed. Pictures: "
+        f"{', '.join(sorted(counts))}. Ask for fewer models or pictures, or leave {make} out"
+    )
+
+
+def _cars_of_make(of_make: _Models, models: int, rng: np.random.Generator) -> list[CarClass]:
+    names = sorted(of_make)
+    chosen = sorted(names[index] for index in rng.permutation(len(names))[:models])
+    return [of_make[name][rng.integers(len(of_make[name]))] for name in chosen]
+
+
+def choose_readable(
+    car: CarClass, paths: list[Path], needed: int, seed: int
+) -> tuple[list[Path], list[str]]:
+    """Shuffles the pictures of a class and takes the first `needed` that can be decoded.
+
+    Returns:
+      The pictures, and for each that was passed over a message that names it.
+
+    Raises:
+      DataError: too few can be decoded.
+    """
+    found: list[Path] = []
+    unreadable: list[str] = []
+    for index in rng_of(seed, car.name).permutation(len(paths)):
+        try:
+            open_image(paths[index])
+            found.append(paths[index])
+        except DataError as error:
+            unreadable.append(str(error))
+        if len(found) == needed:
+            return found, unreadable
+    raise DataError(
+        f"{car.name}: {len(found)} of its {len(paths)} pictures can be read, {needed} are needed. "
+        f"The first that cannot: {unreadable[0]}"
+    )

@@ -1,0 +1,208 @@
+"""Toy cars: a captioned data set that needs no download, because its pictures are drawn here.
+
+The protocol is that of small car-caption sets: 8 makes with 4 models each, 20 training and 5
+validation pictures of each model, 5 sentences for each picture. Everything follows from a seed:
+picture ``index`` of a split is the same whichever pictures are drawn before it.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from ssagan_jax.data.builder import CaptionedImageBuilder, DataError
+from ssagan_jax.data.toy_cars.backgrounds import BACKGROUNDS
+from ssagan_jax.data.toy_cars.drawing import (
+    BODIES,
+    COLORS,
+    FACINGS,
+    LIGHTS,
+    MIN_SIZE,
+    WHEELS,
+    Car,
+    draw_car,
+)
+
+__all__ = [
+    "BACKGROUNDS",
+    "BODIES",
+    "COLORS",
+    "FACINGS",
+    "LIGHTS",
+    "MAKES",
+    "PICTURES_PER_MODEL",
+    "WHEELS",
+    "Car",
+    "ToyCars",
+    "cars",
+    "draw_car",
+    "sentences",
+]
+
+MAKES: dict[str, tuple[str, str, str, str]] = {
+    "Velora": ("Lumo", "Pavane", "Tressel", "Brindo"),
+    "Kantaro": ("Mikoro", "Sabiro", "Hadano", "Renzu"),
+    "Brunwick": ("Harrow", "Coldwell", "Fenmore", "Baskin"),
+    "Solvane": ("Rivelle", "Dorane", "Cassin", "Meline"),
+    "Tarnox": ("Grudo", "Vexel", "Braddok", "Torvin"),
+    "Melira": ("Pippa", "Fiorel", "Bellino", "Gavotto"),
+    "Dunmar": ("Stroma", "Lochen", "Skerry", "Tarbet"),
+    "Zephra": ("Quillo", "Nimbo", "Zorin", "Halcyo"),
+}
+PICTURES_PER_MODEL = {"train": 20, "validation": 5}
+
+_MODELS = tuple((make, model) for make, models in MAKES.items() for model in models)
+_NOUNS = {"suv": "SUV", "pickup": "pickup truck", "wagon": "station wagon"}
+_PLACES = {
+    "city": ("on a city street", "in front of tall buildings"),
+    "desert": ("in the desert", "on sand near flat rocks"),
+    "forest": ("at the edge of a forest", "in front of tall trees"),
+    "beach": ("on the beach", "on sand beside the sea"),
+    "garage": ("inside a garage", "in front of a garage wall"),
+    "studio": ("in a plain studio", "against a plain backdrop"),
+    "mountains": ("in the mountains", "below snowy peaks"),
+    "countryside": ("in the countryside", "in front of gentle hills"),
+}
+_MOMENTS = {
+    "day": ("in bright daylight", "around noon"),
+    "morning": ("in warm morning light", "early in the morning"),
+    "overcast": ("under an overcast sky", "on a cloudy day"),
+    "dusk": ("at dusk", "in the evening light"),
+}
+# A picture gets one sentence of each group, so its five sentences never coincide.
+_TEMPLATES = (
+    (
+        "{a_color} {make} {model} is parked {place}.",
+        "this is {a_color} {make} {model}, a car seen {place}.",
+        "the {make} {model} {place} has {color} paint.",
+        "here stands {a_color} {make} {model} {place}.",
+    ),
+    (
+        "{a_color} {noun} is facing {facing} {place}.",
+        "the {color} {noun} in this picture is facing {facing}.",
+        "facing {facing}, the {color} {noun} waits {place}.",
+        "a side view of {a_color} {noun} facing {facing}.",
+    ),
+    (
+        "the {noun} has {color} bodywork and {wheels} wheels.",
+        "{a_color} {noun} rolls on {wheels} wheels {place}.",
+        "with its {wheels} wheels, the {color} {noun} looks neat.",
+        "this {color} {make} {noun} wears {wheels} wheels.",
+    ),
+    (
+        "{moment}, {a_color} {noun} stands {place}.",
+        "{a_color} {noun} is standing {place} {moment}.",
+        "the {color} car was pictured {moment} {place}.",
+        "someone parked {a_color} {make} {place} {moment}.",
+    ),
+    (
+        "the car is {color} and it is a {make} {noun}.",
+        "a picture of one {color} {noun} facing {facing} {moment}.",
+        "its doors are {color} and its front is facing {facing}.",
+        "the body of this {make} {model} is painted {color}.",
+    ),
+)
+
+
+def _split_id(split: str) -> int:
+    if split not in PICTURES_PER_MODEL:
+        raise ValueError(f"split={split!r}: toy cars have {list(PICTURES_PER_MODEL)}; pass one")
+    return list(PICTURES_PER_MODEL).index(split)
+
+
+def _car(split_id: int, index: int, seed: int) -> Car:
+    """The car of one picture; models take turns, so any first pictures show many of them."""
+    class_id = index % len(_MODELS)
+    make_id, model_id = divmod(class_id, 4)
+    key = (seed, split_id, index)
+    rng = np.random.default_rng(key)
+    # Each run of eight pictures shows the eight colours once, in an order of its own: colours are
+    # balanced within a split and say nothing about the model.
+    deck = np.random.default_rng((seed, split_id, index // len(COLORS), 1))
+    color = list(COLORS)[deck.permutation(len(COLORS))[index % len(COLORS)]]
+
+    def pick(options: tuple[str, ...]) -> str:
+        return options[int(rng.integers(len(options)))]
+
+    return Car(
+        name=f"{index:05d}",
+        index=index,
+        class_id=class_id,
+        make=_MODELS[class_id][0],
+        model=_MODELS[class_id][1],
+        body=BODIES[(make_id + 2 * model_id) % len(BODIES)],
+        color=color,
+        facing=pick(FACINGS),
+        background=pick(BACKGROUNDS),
+        light=pick(tuple(LIGHTS)),
+        wheels=pick(tuple(WHEELS)),
+        wheel_scale=float(rng.uniform(0.94, 1.06)),
+        length=float(rng.uniform(0.63, 0.69)),
+        shift=(float(rng.uniform(-0.01, 0.01)), float(rng.uniform(-0.006, 0.006))),
+        seed=key,
+    )
+
+
+def cars(split: str, seed: int = 0) -> list[Car]:
+    """The cars of a split in order: 640 of "train", 160 of "validation".
+
+    ``class_id`` is ``make_index * 4 + model_index``, 0 to 31; names run from "00000" in each split.
+
+    Raises:
+        ValueError: ``split`` is neither "train" nor "validation".
+    """
+    split_id = _split_id(split)
+    count = len(_MODELS) * PICTURES_PER_MODEL[split]
+    return [_car(split_id, index, seed) for index in range(count)]
+
+
+def sentences(car: Car) -> list[str]:
+    """Five different English sentences about ``car``, of 6 to 16 words, each naming its colour.
+
+    No sentence holds the name of another of the eight body colours.
+    """
+    rng = np.random.default_rng((*car.seed, 3))
+    written = []
+    for group in rng.permutation(len(_TEMPLATES)):
+        templates = _TEMPLATES[group]
+        sentence = templates[rng.integers(len(templates))].format(
+            a_color=("an " if car.color[0] in "aeiou" else "a ") + car.color,
+            color=car.color,
+            make=car.make,
+            model=car.model,
+            noun=_NOUNS.get(car.body, car.body),
+            facing=car.facing,
+            wheels=car.wheels,
+            place=_PLACES[car.background][rng.integers(2)],
+            moment=_MOMENTS[car.light][rng.integers(2)],
+        )
+        written.append(sentence[0].upper() + sentence[1:])
+    return written
+
+
+class ToyCars(CaptionedImageBuilder):
+    """Drawn toy cars with sentences: 640 training and 160 validation pictures.
+
+    The attributes of an example are make, model, body, color, facing, background, light and wheels.
+    ``source`` is not read.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _examples(self, split: str) -> Iterator[dict]:
+        """Yields the examples of "train" or "validation", drawn at ``load_size`` pixels square.
+
+        Raises:
+            DataError: the pictures would be too small to draw a car.
+        """
+        if self.load_size < MIN_SIZE:
+            raise DataError(f"image_size={self.image_size}: toy cars need 27 pixels or more")
+        shown = ("make", "model", "body", "color", "facing", "background", "light", "wheels")
+        for car in cars(split):
+            yield {
+                "image": draw_car(car, self.load_size),
+                "captions": sentences(car),
+                "class_id": car.class_id,
+                "name": car.name,
+                "attributes": {field: getattr(car, field) for field in shown},
+            }

@@ -1,0 +1,140 @@
+"""Reads attributes of toy cars from pictures by fixed rules, with nothing learned.
+
+Pictures are uint8 [B, H, W, 3] in 0..255, square, at least 32 pixels, as a model sees them: a
+crop of ``image_size`` out of the ``image_size * 76 // 64`` pixels that were drawn.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ssagan_jax.data.toy_cars.drawing import COLORS, FACINGS
+
+# Shares of the picture's edge: whatever the body type and the crop, much of this box is door.
+_DOOR_ROWS, _DOOR_COLUMNS = (0.48, 0.67), (0.4, 0.6)
+# The lamps' rows, and the outer columns (mirrored for the other side) in which they lie.
+_LAMP_ROWS, _LAMP_COLUMNS = (0.42, 0.66), (0.0, 0.3)
+_LAMPS = np.array([(196, 8, 22), (252, 234, 138)])  # tail light and headlight, RGB
+_LIGHTNESS_WEIGHT = 0.5  # light and shade change lightness far more than hue
+_VOTE_WIDTH, _LAMP_WIDTH = 22.0, 12.0  # units of L*a*b*
+# Every car has dark trim and a shadow, and many pale surroundings, next to the doors.
+_NEUTRAL_VOTE = {"black": 0.3, "white": 0.5}
+
+
+def rgb_to_lab(rgb: np.ndarray) -> np.ndarray:
+    """Converts sRGB [..., 3] in 0..255 to CIE L*a*b* (D65) [..., 3], L* in 0..100."""
+    c = np.asarray(rgb, np.float32) / 255
+    linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array(
+        [
+            [0.4124564, 0.3575761, 0.1804375],
+            [0.2126729, 0.7151522, 0.0721750],
+            [0.0193339, 0.1191920, 0.9503041],
+        ],
+        np.float32,
+    )
+    xyz = linear @ to_xyz.T / to_xyz.sum(1)
+    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz * (29 / 6) ** 2 / 3 + 4 / 29)
+    x, y, z = f[..., 0], f[..., 1], f[..., 2]
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
+
+
+def _checked(images: np.ndarray) -> np.ndarray:
+    """Raises ValueError unless ``images`` is uint8 [B, H, H, 3] with H >= 32."""
+    images = np.asarray(images)
+    square = images.ndim == 4 and images.shape[1] == images.shape[2] and images.shape[3] == 3
+    if images.dtype != np.uint8 or not square or images.shape[1] < 32:
+        raise ValueError(
+            f"images are {images.dtype} {list(images.shape)}; pass uint8 [B, H, H, 3] in 0..255 "
+            "with H >= 32"
+        )
+    return images
+
+
+def _cut(images: np.ndarray, rows: tuple[float, float], columns: tuple[float, float]) -> np.ndarray:
+    """The box between shares ``rows`` and ``columns`` of the edge: uint8 [B, h, w, 3]."""
+    top, bottom, left, right = (round(c * images.shape[1]) for c in (*rows, *columns))
+    return images[:, top:bottom, left:right]
+
+
+def _squared_distances(lab: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """From L*a*b* [..., 3] to each of [K, 3], lightness counting less: [..., K]."""
+    apart = (lab[..., None, :] - colors) * np.array([_LIGHTNESS_WEIGHT, 1, 1], np.float32)
+    return (apart**2).sum(-1)
+
+
+def read_color(images: np.ndarray) -> list[str]:
+    """Names the body colour of each car, one of the eight of COLORS.
+
+    Each pixel around the doors votes for the paint nearest to it in L*a*b*, the more the nearer it
+    is, so door lines, windows and ground hardly count and light and shade are forgiven.
+
+    Args:
+        images: uint8 [B, H, H, 3] in 0..255, H >= 32; crops off the centre by up to 8% will do.
+
+    Raises:
+        ValueError: the pictures have another type or shape.
+    """
+    door = _cut(_checked(images), _DOOR_ROWS, _DOOR_COLUMNS)
+    names = list(COLORS)
+    paints = rgb_to_lab(np.array(list(COLORS.values())))
+    apart = _squared_distances(rgb_to_lab(door).reshape(len(door), -1, 3), paints)
+    nearest = apart == apart.min(-1, keepdims=True)
+    votes = (nearest * np.exp(-apart / (2 * _VOTE_WIDTH**2))).mean(1)
+    votes *= [_NEUTRAL_VOTE.get(name, 1.0) for name in names]
+    return [names[i] for i in votes.argmax(1)]
+
+
+def paint_likeness(images: np.ndarray, width: float) -> np.ndarray:
+    """How near each pixel is to the paint that `body_color` reads: f32[B, H, H] in (0, 1].
+
+    Args:
+        images: as for `body_color`.
+        width: of the Gaussian, in units of L*a*b*.
+    """
+    paints = np.array([COLORS[name] for name in read_color(images)])
+    apart = rgb_to_lab(images) - rgb_to_lab(paints)[:, None, None]
+    apart *= np.array([_LIGHTNESS_WEIGHT, 1, 1], np.float32)
+    return np.exp(-(apart**2).sum(-1) / (2 * width**2))
+
+
+def color_accuracy(images: np.ndarray, colors: Sequence[str]) -> float:
+    """Share in [0, 1] of pictures whose body colour is the one asked for.
+
+    Args:
+        images: uint8 [B, H, H, 3] in 0..255, as for `body_color`.
+        colors: B names of COLORS.
+
+    Raises:
+        ValueError: the counts differ, there are none, or a colour is unknown.
+    """
+    if len(images) != len(colors) or not len(colors):
+        raise ValueError(f"{len(images)} pictures, {len(colors)} colors; pass one color a picture")
+    unknown = sorted(set(colors) - set(COLORS))
+    if unknown:
+        raise ValueError(f"colors {unknown} are unknown; choose from {list(COLORS)}")
+    return float(np.mean([a == b for a, b in zip(read_color(images), colors, strict=True)]))
+
+
+def read_facing(images: np.ndarray) -> list[str]:
+    """Names the side each car's front points to, "left" or "right".
+
+    The rule compares how much of the red tail light and of the pale yellow headlight the outer
+    columns of both sides show. The tail light of a red car and the headlight of a yellow one are
+    passed over, because there the paint itself would count.
+
+    Args:
+        images: uint8 [B, H, H, 3] in 0..255, H >= 32; crops off the centre by up to 8% will do.
+
+    Raises:
+        ValueError: the pictures have another type or shape.
+    """
+    paints = np.array(read_color(images))
+    trusted = np.stack([paints != "red", paints != "yellow"], -1)
+    score = np.zeros(len(images))
+    for side, pictures in ((1, images), (-1, images[:, :, ::-1])):
+        lab = rgb_to_lab(_cut(pictures, _LAMP_ROWS, _LAMP_COLUMNS))
+        likeness = np.exp(-_squared_distances(lab, rgb_to_lab(_LAMPS)) / (2 * _LAMP_WIDTH**2))
+        tail, head = (likeness.mean((1, 2)) * trusted).T
+        score += side * (tail - head)
+    return [FACINGS[int(value > 0)] for value in score]

@@ -1,0 +1,51 @@
+"""The run's own encoders as networks that features are read from."""
+
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from ssagan_jax.metrics.features import tree_sha256
+from ssagan_jax.steps.networks import Networks
+from ssagan_jax.steps.pmap import BatchFn, pmap_batched
+from ssagan_jax.steps.state import TrainState
+from ssagan_jax.steps.train_steps import normalize_images
+
+
+def encode_pairs(networks: Networks, batch_size: int) -> BatchFn:
+    """A function from pairs to embeddings, on all devices.
+
+    It takes what `encoder_variables` gives and rows of image u8[B, S, S, 3], tokens and mask, and
+    returns code f32[B, E] of the pictures and sentence f32[B, E] of the captions.
+    """
+
+    def encode(variables: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        _, sentence = networks.text_encoder.apply(
+            {"params": variables["text"]}, rows["tokens"], rows["mask"], False
+        )
+        _, code = networks.image_encoder.apply(variables["image"], normalize_images(rows["image"]))
+        return {"code": code, "sentence": sentence}
+
+    return pmap_batched(encode, batch_size)
+
+
+def encoder_variables(state: TrainState) -> dict[str, Any]:
+    """What `encoding` needs of a state."""
+    return {
+        "text": state.encoders["text"],
+        "image": {"params": state.encoders["image"], "trunk": state.trunk},
+    }
+
+
+def encoder_recipe(config: ConfigDict, state: TrainState) -> dict[str, Any]:
+    """How the pictures' codes are taken, for a score's recipe."""
+    if config.image_encoder.name == "inception_v3":
+        resize = {"filter": "half_pixel_bilinear", "size": 299}
+    else:
+        resize = {"filter": "none", "size": config.data.image_size}
+    return {
+        "features": f"{config.image_encoder.name}/code of the run",
+        "weights_sha256": tree_sha256(encoder_variables(state)["image"]),
+        "resize": resize,
+        "value_range": "x / 127.5 - 1 of 0..255",
+    }

@@ -1,0 +1,1 @@
+"""From a work folder to images: the trained model, the sampler, image grids."""

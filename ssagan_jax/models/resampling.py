@@ -1,0 +1,87 @@
+"""Layers that halve or double the height and width of feature maps."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+
+from ssagan_jax.models.layers import torch_init
+from ssagan_jax.models.mixed_precision import to_compute_dtype
+
+
+class DownsampleConv(nn.Module):
+    """A 4 x 4 convolution with stride 2, padding 1 and no bias: half the height and width.
+
+    XLA's CPU code for the second derivative of a strided convolution, which MA-GP needs, is 5 to 8
+    times slower than that of a matrix product over gathered pixels; so on CPUs it is one.
+    """
+
+    features: int
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """[B, H, W, C] to [B, H / 2, W / 2, features]."""
+        shape = (4, 4, inputs.shape[-1], self.features)
+        kernel = to_compute_dtype(self.param("kernel", torch_init, shape), self.dtype)
+        inputs = to_compute_dtype(inputs, self.dtype)
+        if jax.default_backend() == "cpu":
+            return downsample_matmul(inputs, kernel)
+        return downsample_conv(inputs, kernel)
+
+
+def downsample_conv(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
+    """[B, H, W, C] and kernel [4, 4, C, F] to [B, H / 2, W / 2, F]."""
+    padding = ((1, 1), (1, 1))
+    return lax.conv_general_dilated(
+        inputs, kernel, (2, 2), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def downsample_matmul(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The same as `halving_convolution`, as one matrix product."""
+    batch, height, width, channels = inputs.shape
+    high, wide = height // 2, width // 2
+    padded = jnp.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    squares = padded.reshape(batch, high + 1, 2, wide + 1, 2, channels)
+    squares = squares.transpose(0, 1, 3, 2, 4, 5).reshape(batch, high + 1, wide + 1, 4 * channels)
+    windows = [squares[:, y : y + high, x : x + wide] for y in (0, 1) for x in (0, 1)]
+    # Rows of the kernel in the windows' order: which square, then which pixel of it.
+    rows = kernel.reshape(2, 2, 2, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5)
+    return jnp.concatenate(windows, -1) @ rows.reshape(16 * channels, -1)
+
+
+def average_pool_2x2(inputs: jax.Array) -> jax.Array:
+    """[B, H, W, C] to [B, H / 2, W / 2, C] by the mean of each 2 x 2 square."""
+    batch, height, width, channels = inputs.shape
+    return inputs.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+
+
+def upsample_2x(inputs: jax.Array, method: str) -> jax.Array:
+    """[B, H, W, C] to [B, 2H, 2W, C].
+
+    Args:
+      inputs: feature maps.
+      method: "nearest" (the reference) or "bilinear" (the paper's text; half-pixel centres).
+    """
+    batch, height, width, channels = inputs.shape
+    shape = (batch, 2 * height, 2 * width, channels)
+    if method == "nearest":
+        # Not jax.image.resize, whose gradient is a slow scatter.
+        squares = (batch, height, 2, width, 2, channels)
+        return jnp.broadcast_to(inputs[:, :, None, :, None], squares).reshape(shape)
+    return jax.image.resize(inputs, shape, method)
+
+
+def _align_corners_matrix(size: int) -> jax.Array:
+    """Bilinear weights f32[2 * size, size] that map the first and last sample onto themselves."""
+    position = jnp.linspace(0.0, size - 1.0, 2 * size)
+    return jnp.maximum(0.0, 1.0 - jnp.abs(position[:, None] - jnp.arange(size)[None, :]))
+
+
+def upsample_mask_2x(mask: jax.Array) -> jax.Array:
+    """[B, H, W, 1] to [B, 2H, 2W, 1], bilinear with aligned corners (reference, model.py)."""
+    rows = _align_corners_matrix(mask.shape[1]).astype(mask.dtype)
+    columns = _align_corners_matrix(mask.shape[2]).astype(mask.dtype)
+    return jnp.einsum("yh,bhwc,xw->byxc", rows, mask, columns)

@@ -1,0 +1,1 @@
+"""Files of the PyTorch and Hugging Face world: readers, writers, tensor names."""

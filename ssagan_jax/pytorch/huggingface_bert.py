@@ -1,0 +1,100 @@
+"""Reads Hugging Face BERT checkpoints."""
+
+import dataclasses
+import functools
+import json
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ssagan_jax.models.bert import Bert, BertConfig
+from ssagan_jax.pytorch import weight_files
+
+# A part of a parameter's path here -> its part of the name in a Hugging Face checkpoint.
+_HF_NAMES = {
+    "word_embeddings": "embeddings.word_embeddings.weight",
+    "position_embeddings": "embeddings.position_embeddings.weight",
+    "token_type_embeddings": "embeddings.token_type_embeddings.weight",
+    "embedding_norm": "embeddings.LayerNorm",
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "attention_output": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "intermediate": "intermediate.dense",
+    "output": "output.dense",
+    "output_norm": "output.LayerNorm",
+    "pooler": "pooler.dense",
+    "kernel": "weight",
+    "scale": "weight",
+}
+
+
+# Task heads and index buffers that stand in published checkpoints beside the encoder.
+_IGNORED = r"(cls|classifier|qa_outputs)\.|embeddings\.(position|token_type)_ids$"
+
+
+def load_hf_bert(folder_or_name: str, pooler: bool = True) -> tuple[BertConfig, dict[str, Any]]:
+    """Reads a Hugging Face BERT checkpoint: config.json and model.safetensors or pytorch_model.bin.
+
+    Shards with an index file, names with and without the prefix "bert." and the old layer-norm
+    names gamma and beta are understood. Task heads and stored position ids are ignored.
+
+    Args:
+      folder_or_name: a folder, or a name on the Hugging Face hub (its local cache is used).
+      pooler: whether to read the pooler (pooling "cls"); False leaves it out, there or not.
+
+    Returns:
+      The sizes (dropout from hidden_dropout_prob) and the float32 parameters of
+      `Bert(config, pooler=pooler)`.
+
+    Raises:
+      FileNotFoundError: the config or the weights are in neither folder, cache nor hub.
+      ValueError: the checkpoint is no plain BERT, or tensors are missing, misshapen or unknown.
+    """
+    path = weight_files.find_weight_file(folder_or_name, "config.json")
+    with open(path, encoding="utf-8") as file:
+        config = _to_config(json.load(file), path)
+    path = weight_files.find_weight_file(folder_or_name, *weight_files.WEIGHT_FILES)
+    return config, _to_params(config, weight_files.read_tensors(path), pooler, path)
+
+
+def _to_config(values: dict[str, Any], path: str) -> BertConfig:
+    """Maps the contents of a Hugging Face config.json to a `BertConfig`."""
+    plain = {"model_type": "bert", "position_embedding_type": "absolute", "is_decoder": False}
+    for key, allowed in plain.items():
+        if values.get(key, allowed) != allowed:
+            raise ValueError(f"{path} has {key}={values[key]!r}; only {allowed!r} can be loaded")
+    renamed = {
+        "num_layers": "num_hidden_layers",
+        "num_heads": "num_attention_heads",
+        "max_positions": "max_position_embeddings",
+        "dropout": "hidden_dropout_prob",
+    }
+    keys = {f.name: renamed.get(f.name, f.name) for f in dataclasses.fields(BertConfig)}
+    # Old files leave the layer norm's epsilon to the default.
+    if missing := keys.values() - values.keys() - {"layer_norm_eps"}:
+        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
+    return BertConfig(**{own: values[key] for own, key in keys.items() if key in values})
+
+
+def _to_params(
+    config: BertConfig, tensors: dict[str, np.ndarray], pooler: bool, path: str
+) -> dict[str, Any]:
+    """Arranges the tensors of a checkpoint as the parameters of `Bert(config, pooler)`."""
+    renamed = {
+        re.sub("gamma$", "weight", re.sub("beta$", "bias", name.removeprefix("bert."))): tensor
+        for name, tensor in tensors.items()
+    }
+    init = functools.partial(Bert(config, pooler).init, jax.random.key(0))
+    wanted = jax.eval_shape(init, jnp.zeros((1, 1), int), jnp.ones((1, 1), bool))["params"]
+    ignored = _IGNORED if pooler else rf"{_IGNORED}|pooler\."
+    source = f"{path} (read with pooler={pooler})"
+    return weight_files.match_tensors(renamed, wanted, _hf_name, ignored=ignored, source=source)
+
+
+def _hf_name(path: tuple[str, ...]) -> str:
+    return ".".join(_HF_NAMES.get(p, p.replace("layer_", "encoder.layer.")) for p in path)

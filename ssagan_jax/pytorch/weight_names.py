@@ -1,0 +1,229 @@
+"""Our networks' variables as the state dicts of SSA-GAN, AttnGAN and DF-GAN, and back.
+
+The names are those of wtliao/text2image (model.py, DAMSM.py), whose encoders are AttnGAN's and
+DF-GAN's: netG (`NetG`), netD (`NetD`), text_encoder (`RNN_ENCODER`) and image_encoder
+(`CNN_ENCODER`). The networks may be narrower or for other picture sizes than the published ones.
+"""
+
+import functools
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from flax import traverse_util
+
+from ssagan_jax.pytorch import weight_files
+from ssagan_jax.pytorch.torchvision_inception import torch_name
+
+Tensors = Mapping[str, np.ndarray]
+
+# By our names: how files are called, and networks inside of files that hold several.
+PYTORCH_NETWORKS = {
+    "generator": "netG",
+    "discriminator": "netD",
+    "text_encoder": "text_encoder",
+    "image_encoder": "image_encoder",
+}
+_NOTHING = "(?!)"  # a pattern that nothing matches
+_MOST_BLOCKS = 9  # for pictures of 1024 pixels
+
+# Patterns over a variable's path, joined by dots and without its collection; applied in order.
+_LEAVES = ((r"\.(kernel|scale)$", ".weight"), (r"\.mean$", ".running_mean"))
+_LEAVES += ((r"\.var$", ".running_var"), (r"residual_gain$", "gamma"))
+_RULES = {
+    "generator": (
+        (r"^Dense_0", "fc"),
+        (r"^BatchNorm_0", "conv_img.0"),
+        (r"^to_rgb", "conv_img.2"),
+        (r"^mask0", "conv_mask"),
+        *((rf"^mask{n + 1}\.", f"block{n}.conv_mask.") for n in range(_MOST_BLOCKS)),
+        (r"conv_mask\.Conv_0", "conv_mask.0"),
+        (r"conv_mask\.BatchNorm_0", "conv_mask.1"),
+        (r"conv_mask\.Conv_1", "conv_mask.3"),
+        (r"\.Conv_0", ".c1"),
+        (r"\.Conv_1", ".c2"),
+        (r"\.shortcut", ".c_sc"),
+        (r"\.sscbn0", ".affine0"),
+        (r"\.sscbn1", ".affine2"),
+        (r"\.BatchNorm_0", ".batch_norm2d"),
+        (r"(gamma|beta)_hidden", r"fc_\1.linear1"),
+        (r"(gamma|beta)_out", r"fc_\1.linear2"),
+        *_LEAVES,
+    ),
+    "discriminator": (
+        (r"^from_rgb", "conv_img"),
+        (r"^blocks_", "block"),
+        (r"HalvingConv_0", "conv_r.0"),
+        (r"\.Conv_0", ".conv_r.2"),
+        (r"\.shortcut", ".conv_s"),
+        (r"^joint", "COND_DNET.joint_conv.0"),
+        (r"^to_logit", "COND_DNET.joint_conv.2"),
+        *_LEAVES,
+    ),
+    "text_encoder": (
+        (r"^embedding$", "encoder.weight"),
+        (r"^(\w+)_kernel_in$", r"rnn.weight_ih_l0_\1"),
+        (r"^(\w+)_kernel_hidden$", r"rnn.weight_hh_l0_\1"),
+        (r"^(\w+)_bias_in$", r"rnn.bias_ih_l0_\1"),
+        (r"^(\w+)_bias_hidden$", r"rnn.bias_hh_l0_\1"),
+        (r"_forward$", ""),
+        (r"_backward$", "_reverse"),
+    ),
+    "image_encoder": ((r"^regions", "emb_features"), (r"^code", "emb_cnn_code"), *_LEAVES),
+}
+
+
+def sizes(network: str, tensors: Tensors) -> dict[str, int]:
+    """Reads a network's sizes off its tensors.
+
+    Args:
+      network: a key of PYTORCH_NETWORKS.
+      tensors: its state dict.
+
+    Returns:
+      embedding_dim always; noise_dim, channels, mask_channels and image_size of the generator;
+      channels and image_size of the discriminator; vocab_size and word_dim of the text encoder.
+
+    Raises:
+      ValueError: a tensor that tells a size is missing or misshapen.
+    """
+
+    def size(name: str, axis: int, dimensions: int) -> int:
+        if name not in tensors:
+            raise ValueError(f"{name} is missing; is this the file of a {network}?")
+        if tensors[name].ndim != dimensions:
+            raise ValueError(f"{name} has shape {tensors[name].shape}, not {dimensions} dimensions")
+        return tensors[name].shape[axis]
+
+    numbers = [
+        int(found[1]) for found in map(re.compile(r"block(\d{1,2})\.").match, tensors) if found
+    ]
+    blocks = max(numbers, default=0) + 1
+    if network == "generator":
+        found = {
+            "embedding_dim": size("block0.affine0.fc_gamma.linear1.weight", 1, 2),
+            "noise_dim": size("fc.weight", 1, 2),
+            "channels": size("fc.weight", 0, 2) // (4 * 4 * 8),
+            "mask_channels": size("conv_mask.0.weight", 0, 4),
+            "image_size": 4 * 2 ** (blocks - 1),
+        }
+    elif network == "discriminator":
+        channels = size("conv_img.weight", 0, 4)
+        joined = size("COND_DNET.joint_conv.0.weight", 1, 4)
+        found = {
+            "embedding_dim": joined - channels * min(16, 2**blocks),
+            "channels": channels,
+            "image_size": 4 * 2**blocks,
+        }
+    elif network == "text_encoder":
+        found = {
+            "embedding_dim": 2 * size("rnn.weight_hh_l0", 1, 2),
+            "vocab_size": size("encoder.weight", 0, 2),
+            "word_dim": size("encoder.weight", 1, 2),
+        }
+    else:
+        found = {"embedding_dim": size("emb_features.weight", 0, 4)}
+    if wrong := [f"{key} {value}" for key, value in found.items() if value < 1]:
+        raise ValueError(f"its tensors' shapes give {', '.join(wrong)}: not a {network}")
+    return found
+
+
+def from_pytorch(
+    network: str, tensors: Tensors, wanted: Any, source: str
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Arranges a state dict as our variables.
+
+    Args:
+      network: a key of PYTORCH_NETWORKS.
+      tensors: its state dict.
+      wanted: our variables' collections, leaves with a `shape`.
+      source: what an error calls the state dict's origin.
+
+    Returns:
+      Float32 variables like `wanted`, and the tensors that our network has no use for, by name.
+
+    Raises:
+      ValueError: names every tensor that is missing, misshapen or unknown.
+    """
+    unused = _unused(network, wanted)
+    spare = {name: tensor for name, tensor in tensors.items() if name in unused}
+    rest = {name: _reorder(name, t, network) for name, t in tensors.items() if name not in unused}
+    variables = weight_files.match_tensors(
+        rest, wanted, functools.partial(_name, network), _NOTHING, source
+    )
+    for name, tensor in spare.items():
+        if tensor.shape != unused[name].shape:
+            raise ValueError(
+                f"{source}: {name} has shape {tensor.shape} instead of {unused[name].shape}"
+            )
+    return variables, spare
+
+
+def to_pytorch(network: str, variables: Any, spare: Tensors | None = None) -> dict[str, np.ndarray]:
+    """The inverse of `from_pytorch`.
+
+    Args:
+      network: a key of PYTORCH_NETWORKS.
+      variables: our variables' collections.
+      spare: tensors that our network has no use for; where None, zeros, so that PyTorch's strict
+        `load_state_dict` finds all that it looks for.
+
+    Returns:
+      The state dict, sorted by name.
+    """
+    tensors = dict(_unused(network, variables) if spare is None else spare)
+    for place, leaf in traverse_util.flatten_dict(variables).items():
+        name, tensor = _name(network, place), np.asarray(leaf)
+        if "kernel" in place[-1]:
+            last = (tensor.ndim - 1, tensor.ndim - 2)
+            tensor = tensor.transpose(*last, *range(tensor.ndim - 2))
+        tensors[name] = _reorder(name, tensor, network, back=True)
+    return {name: np.array(tensors[name], order="C") for name in sorted(tensors)}
+
+
+def _name(network: str, place: tuple[str, ...]) -> str:
+    """From a variable's path, which begins with its collection, to PyTorch's name."""
+    if place[0] == "trunk":
+        return torch_name(place[2:])
+    name = ".".join(place[1:])
+    for pattern, replacement in _RULES[network]:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _reorder(name: str, tensor: np.ndarray, network: str, back: bool = False) -> np.ndarray:
+    """Tensors that differ by more than the order of a kernel's axes."""
+    rows = tensor.shape[0] if tensor.ndim else 0
+    if network == "generator" and name in ("fc.weight", "fc.bias") and rows % 16 == 0 < rows:
+        # Rows of PyTorch's are of channels first, then of the 4 x 4 pixels; ours the other way.
+        first = 16 if back else rows // 16
+        split = tensor.reshape(first, rows // first, *tensor.shape[1:])
+        return split.swapaxes(0, 1).reshape(tensor.shape)
+    # A convolution of 1 x 1, which is a linear layer here.
+    if name == "emb_features.weight" and back:
+        return tensor[:, :, None, None]
+    if name == "emb_features.weight" and tensor.shape[2:] == (1, 1):
+        return tensor[:, :, 0, 0]
+    return tensor
+
+
+def _unused(network: str, variables: Any) -> dict[str, np.ndarray]:
+    """Zeros for the tensors that PyTorch's networks have and ours do without, by name.
+
+    These are the counters of batch norms, and NetD's convolutions beside shortcuts that are the
+    identity, which it makes and never calls.
+    """
+    places = traverse_util.flatten_dict(variables)
+    leaves = {_name(network, place): leaf for place, leaf in places.items()}
+    unused: dict[str, np.ndarray] = {}
+    for name, leaf in leaves.items():
+        block, _, layer = name.partition(".")
+        if layer == "conv_r.2.weight" and f"{block}.conv_s.weight" not in leaves:
+            width = leaf.shape[-1]
+            unused[f"{block}.conv_s.weight"] = np.zeros((width, width, 1, 1), np.float32)
+            unused[f"{block}.conv_s.bias"] = np.zeros(width, np.float32)
+        module, _, last = name.rpartition(".")
+        if last == "running_mean":
+            unused[f"{module}.num_batches_tracked"] = np.zeros((), np.int64)
+    return unused

@@ -1,0 +1,84 @@
+"""Time, memory, sizes and configs of runs, side by side."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from ssagan_jax.config import default_config, flatten
+from ssagan_jax.reporting.runs import ReportedRun
+from ssagan_jax.steps.state import abstract_state
+
+Lines = list[tuple[str, list[str]]]
+
+
+def count_parameters(run: ReportedRun) -> dict[str, int]:
+    """Parameters of each network; the shapes alone are computed."""
+    state = abstract_state(run.config, run.workdir.tokenizer())
+    networks = {
+        "text encoder": state.encoders["text"],
+        "image encoder": (state.encoders["image"], state.trunk),
+        "generator": state.generator,
+        "discriminator": state.discriminator,
+    }
+    return {
+        name: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+        for name, tree in networks.items()
+    }
+
+
+def seconds_per_epoch(run: ReportedRun) -> float:
+    """Mean over the GAN stage's measured windows, each weighted by its steps."""
+    values = run.scalar("time/seconds_per_epoch")
+    starts = [run.first_step, *values][:-1]
+    weights = [step - start for step, start in zip(values, starts, strict=True)]
+    return sum(map(math.prod, zip(values.values(), weights, strict=True))) / sum(weights)
+
+
+def training_stats(runs: Sequence[ReportedRun]) -> Lines:
+    """Lines (what, its value for each run) on time, memory and sizes."""
+    seconds = [seconds_per_epoch(run) for run in runs]
+    pictures = [run.steps_per_epoch * run.config.train.batch_size for run in runs]
+    lines = [
+        ("devices", [run.text("devices") or "not told" for run in runs]),
+        ("picture size", [f"{run.config.data.image_size} px" for run in runs]),
+        ("batch", [f"{run.config.train.batch_size}" for run in runs]),
+        ("GAN epochs trained", [f"{max(run.scalar('time/epoch').values()):.1f}" for run in runs]),
+        ("seconds an epoch", [f"{each:.1f}" for each in seconds]),
+        (
+            "pictures a second",
+            [f"{count / each:.1f}" for count, each in zip(pictures, seconds, strict=True)],
+        ),
+        ("peak memory", [_peak_memory(run) for run in runs]),
+    ]
+    sizes = [count_parameters(run) for run in runs]
+    lines += [(f"parameters, {name}", [f"{size[name]:,}" for size in sizes]) for name in sizes[0]]
+    lines.append(("parameters, all", [f"{sum(size.values()):,}" for size in sizes]))
+    return lines
+
+
+def _peak_memory(run: ReportedRun) -> str:
+    for name, owner in (("device", "a device"), ("process", "the process")):
+        if peaks := run.scalar(f"memory/{name}_peak_mib"):
+            return f"{max(peaks.values()):,.0f} MiB of {owner}"
+    return "not told"
+
+
+def differing_keys(runs: Sequence[ReportedRun]) -> tuple[list[str], Lines]:
+    """Columns, and lines (key, values) of the keys that differ between runs.
+
+    A run alone is set against the defaults.
+    """
+    columns = [(run.method, flatten(run.config)) for run in runs]
+    if len(runs) == 1:
+        columns.insert(0, ("default", flatten(default_config())))
+    names, values = zip(*columns, strict=True)
+    lines: list[tuple[str, list[Any]]] = [
+        (key, [each[key] for each in values]) for key in values[0]
+    ]
+    return list(names), [
+        (key, [repr(value) for value in row])
+        for key, row in lines
+        if any(value != row[0] for value in row)
+    ]

@@ -1,0 +1,38 @@
+"""How many steps each of the two training stages takes."""
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+from ssagan_jax.config import stage_steps, warm_start_dir
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """The steps of a run, counted over both stages.
+
+    Attributes:
+      steps_per_epoch: steps in which every training picture is seen once.
+      damsm_steps: steps of stage 1, which trains the encoders.
+      total_steps: steps of both stages.
+    """
+
+    steps_per_epoch: int
+    damsm_steps: int
+    total_steps: int
+
+    def has_generator(self, step: int) -> bool:
+        """Whether the generator has been trained at a step; a converted one has from step 0 on."""
+        return step > self.damsm_steps or not self.damsm_steps
+
+    def gan_epoch(self, step: int) -> float:
+        """Epochs of stage 2 completed at a step."""
+        return max(step - self.damsm_steps, 0) / self.steps_per_epoch
+
+
+def make_schedule(config: ConfigDict, num_train_images: int) -> Schedule:
+    """The schedule of a run; with trained encoders (`warm_start_dir`) there is no stage 1."""
+    steps_per_epoch = num_train_images // config.train.batch_size
+    damsm_steps = 0 if warm_start_dir(config) else stage_steps(config.damsm, steps_per_epoch)
+    gan_steps = stage_steps(config.train, steps_per_epoch)
+    return Schedule(steps_per_epoch, damsm_steps, damsm_steps + gan_steps)

@@ -1,0 +1,1 @@
+"""Pure training steps: functions of state and batch, and how they run on all devices."""

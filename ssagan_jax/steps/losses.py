@@ -1,0 +1,144 @@
+"""Equations 1, 2, 4 and 6 of the paper; DAMSM as in AttnGAN (Xu et al., 2018, eq. 7 to 13).
+
+Functions of arrays alone. Where an axis name is given, rows are one device's part of the global
+batch and the contrast is over the whole of it.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from ssagan_jax.models.collectives import all_gather_rows
+
+EPSILON = 1e-8
+
+
+def _safe_norm(values: jax.Array, axis: int) -> jax.Array:
+    """Euclidean norm whose gradient is zero, not NaN, at zero."""
+    squares = (values**2).sum(axis)
+    # Not > 0, which would hide NaN.
+    positive = squares != 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), 0)
+
+
+def _cosine(first: jax.Array, second: jax.Array) -> jax.Array:
+    norms = _safe_norm(first, -1) * _safe_norm(second, -1)
+    return (first * second).sum(-1) / jnp.maximum(norms, EPSILON)
+
+
+def word_attention(
+    regions: jax.Array, words: jax.Array, mask: jax.Array, gamma1: float
+) -> tuple[jax.Array, jax.Array]:
+    """Attention of every caption's words over every picture's regions (AttnGAN eq. 7 to 9).
+
+    Args:
+      regions: f32[I, R, E].
+      words: f32[J, T, E].
+      mask: bool[J, T], True on words.
+      gamma1: sharpness of the attention.
+
+    Returns:
+      Region contexts f32[I, J, T, E] and attention f32[I, J, T, R], summing to 1 over R.
+    """
+    scores = jnp.einsum("ire,jte->ijtr", regions, words)
+    over_words = jax.nn.softmax(jnp.where(mask[None, :, :, None], scores, -jnp.inf), axis=2)
+    attention = jax.nn.softmax(gamma1 * over_words, axis=3)
+    return jnp.einsum("ijtr,ire->ijte", attention, regions), attention
+
+
+def word_similarity(
+    regions: jax.Array, words: jax.Array, mask: jax.Array, gamma1: float, gamma2: float
+) -> jax.Array:
+    """R(Q, D) of every picture and caption, f32[I, J] (AttnGAN eq. 10)."""
+    contexts, _ = word_attention(regions, words, mask, gamma1)
+    cosine = _cosine(contexts, words[None])
+    return jax.nn.logsumexp(jnp.where(mask[None], gamma2 * cosine, -jnp.inf), axis=2)
+
+
+def sentence_similarity(codes: jax.Array, sentences: jax.Array) -> jax.Array:
+    """Cosine of every picture's code f32[I, E] and sentence f32[J, E], f32[I, J]."""
+    return _cosine(codes[:, None, :], sentences[None, :, :])
+
+
+def contrastive_loss(similarity: jax.Array, class_ids: jax.Array, gamma3: float) -> jax.Array:
+    """Mean of -log P(D_i|Q_i) plus mean of -log P(Q_i|D_i) (eq. 1, 2).
+
+    Args:
+      similarity: f32[B, B], pictures by captions.
+      class_ids: i32[B]; other pairs of the same class are left out of the contrast, since their
+        captions may well fit.
+      gamma3: sharpness of the contrast.
+    """
+    same_class = class_ids[:, None] == class_ids[None, :]
+    diagonal = jnp.eye(len(class_ids), dtype=bool)
+    logits = jnp.where(same_class & ~diagonal, -jnp.inf, gamma3 * similarity)
+    matched = jnp.diagonal(logits)
+    to_captions = jax.nn.logsumexp(logits, axis=1) - matched
+    to_pictures = jax.nn.logsumexp(logits, axis=0) - matched
+    return to_captions.mean() + to_pictures.mean()
+
+
+def damsm_losses(
+    image_features: tuple[jax.Array, jax.Array],
+    text_features: tuple[jax.Array, jax.Array],
+    mask: jax.Array,
+    class_ids: jax.Array,
+    gammas: tuple[float, float, float],
+    axis_name: str | None = None,
+) -> dict[str, jax.Array]:
+    """The DAMSM loss of this global batch (eq. 2 over words and over sentences).
+
+    Args:
+      image_features: regions f32[b, R, E] and codes f32[b, E] of this device's pictures.
+      text_features: words f32[b, T, E] and sentences f32[b, E] of this device's captions.
+      mask: bool[b, T], True on words.
+      class_ids: i32[b].
+      gammas: gamma 1, 2 and 3.
+      axis_name: mapped axis of the global batch, or None.
+
+    Returns:
+      Scalars "words" and "sentences", equal on every device.
+    """
+    regions, codes = image_features
+    words, sentences, mask, class_ids = (
+        all_gather_rows(rows, axis_name) for rows in (*text_features, mask, class_ids)
+    )
+    by_words = word_similarity(regions, words, mask, gammas[0], gammas[1])
+    by_sentences = sentence_similarity(codes, sentences)
+    return {
+        "words": contrastive_loss(all_gather_rows(by_words, axis_name), class_ids, gammas[2]),
+        "sentences": contrastive_loss(
+            all_gather_rows(by_sentences, axis_name), class_ids, gammas[2]
+        ),
+    }
+
+
+def hinge_real(logits: jax.Array) -> jax.Array:
+    """Mean of max(0, 1 - D(x, s)) over matched real pairs f32[B] (eq. 6)."""
+    return jax.nn.relu(1 - logits).mean()
+
+
+def hinge_fake(logits: jax.Array, weights: jax.Array | float = 1.0) -> jax.Array:
+    """Mean of max(0, 1 + D) over generated or mismatched pairs f32[B], weighted f32[B] (eq. 6)."""
+    return (weights * jax.nn.relu(1 + logits)).mean()
+
+
+def matching_aware_penalty(
+    image_gradient: jax.Array, sentence_gradient: jax.Array, power: float, norm: str
+) -> jax.Array:
+    """MA-GP without its weight: the mean of a norm of D's gradients, to a power (eq. 6).
+
+    Args:
+      image_gradient: f32[B, S, S, 3], of D(x, s) in x.
+      sentence_gradient: f32[B, E], of D(x, s) in s.
+      power: p.
+      norm: "joint": the norm of both gradients together, as the reference computes it; "sum": the
+        sum of the two norms, as eq. 6 prints it.
+    """
+    batch = image_gradient.shape[0]
+    if norm == "sum":
+        length = _safe_norm(image_gradient.reshape(batch, -1), -1)
+        length = length + _safe_norm(sentence_gradient, -1)
+    else:
+        both = jnp.concatenate([image_gradient.reshape(batch, -1), sentence_gradient], -1)
+        length = _safe_norm(both, -1)
+    return (length**power).mean()

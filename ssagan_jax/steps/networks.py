@@ -1,0 +1,120 @@
+"""The four networks of a run, and their initial variables."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from ml_collections import ConfigDict
+
+from ssagan_jax.config import ConfigError
+from ssagan_jax.models.bert import BertConfig, BertTextEncoder
+from ssagan_jax.models.discriminator import Discriminator
+from ssagan_jax.models.generator import Generator
+from ssagan_jax.models.image_encoder import CnnImageEncoder
+from ssagan_jax.models.inception import InceptionImageEncoder
+from ssagan_jax.models.lstm import LstmTextEncoder
+from ssagan_jax.models.vocabulary import Vocabulary
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """The four networks; they hold no parameters."""
+
+    text_encoder: nn.Module
+    image_encoder: nn.Module
+    generator: Generator
+    discriminator: Discriminator
+
+
+def build_networks(
+    config: ConfigDict, vocabulary: Vocabulary, axis_name: str | None = None
+) -> Networks:
+    """The networks that a config describes; `axis_name` is the mapped axis of the global batch.
+
+    Those without an axis are there to paint and to score, and compute in float32 always.
+    """
+    narrow = axis_name is not None and config.train.compute_dtype == "bfloat16"
+    dtype = jnp.bfloat16 if narrow else None
+    return Networks(
+        text_encoder=_text_encoder(config, vocabulary, axis_name, dtype),
+        image_encoder=_image_encoder(config, axis_name, dtype),
+        generator=Generator(
+            image_size=config.data.image_size,
+            channels=config.generator.channels,
+            ssacn_blocks=config.generator.ssacn_blocks,
+            mask_channels=config.generator.mask_channels,
+            modulation=config.generator.modulation,
+            upsampling=config.generator.upsampling,
+            axis_name=axis_name,
+            remat=config.train.remat,
+            dtype=dtype,
+        ),
+        discriminator=Discriminator(
+            config.data.image_size, config.discriminator.channels, config.train.remat, dtype
+        ),
+    )
+
+
+def _text_encoder(
+    config: ConfigDict, vocabulary: Vocabulary, axis_name: str | None, dtype: DTypeLike | None
+) -> nn.Module:
+    text = config.text_encoder
+    if text.name == "lstm":
+        return LstmTextEncoder(
+            vocabulary.size, text.embedding_dim, text.word_dim, text.dropout, axis_name, dtype
+        )
+    if text.vocab_size and text.vocab_size < vocabulary.size:
+        raise ConfigError(
+            f"config.text_encoder.vocab_size={text.vocab_size}: must be 0 or at least the "
+            f"tokenizer's {vocabulary.size}"
+        )
+    bert = BertConfig(
+        vocab_size=text.vocab_size or vocabulary.size,
+        hidden_size=text.hidden_size,
+        num_layers=text.num_layers,
+        num_heads=text.num_heads,
+        intermediate_size=text.intermediate_size,
+        max_positions=text.max_positions,
+        type_vocab_size=text.type_vocab_size,
+        dropout=text.bert_dropout,
+        layer_norm_eps=text.layer_norm_eps,
+        hidden_act=text.hidden_act,
+    )
+    return BertTextEncoder(
+        bert,
+        cls_id=vocabulary.cls_id,
+        sep_id=vocabulary.sep_id,
+        pad_id=vocabulary.pad_id,
+        embedding_dim=text.embedding_dim,
+        pooling=text.pooling,
+        axis_name=axis_name,
+        dtype=dtype,
+    )
+
+
+def _image_encoder(config: ConfigDict, axis_name: str | None, dtype: DTypeLike | None) -> nn.Module:
+    if config.image_encoder.name == "inception_v3":
+        return InceptionImageEncoder(config.text_encoder.embedding_dim, axis_name, dtype)
+    return CnnImageEncoder(config.text_encoder.embedding_dim, config.image_encoder.channels, dtype)
+
+
+def initial_variables(config: ConfigDict, networks: Networks) -> dict[str, PyTree]:
+    """Initial variables from `config.seed`: the collections of each network by its name."""
+    keys = jax.random.split(jax.random.key(config.seed), 5)
+    size = config.data.image_size
+    image = jnp.zeros((2, size, size, 3))
+    tokens = jnp.zeros((2, config.data.max_words), jnp.int32)
+    sentence = jnp.zeros((2, config.text_encoder.embedding_dim))
+    noise = jnp.zeros((2, config.generator.noise_dim))
+    text = networks.text_encoder.init(keys[0], tokens, jnp.ones_like(tokens, bool), False)
+    return {
+        "text_encoder": text,
+        "image_encoder": networks.image_encoder.init(keys[1], image),
+        "generator": networks.generator.init(keys[2], noise, sentence, False),
+        "discriminator": networks.discriminator.init(keys[3], image, sentence),
+    }

@@ -1,0 +1,77 @@
+"""Encoders that do not start from scratch: published BERT and Inception weights."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ssagan_jax.config import ConfigError
+from ssagan_jax.config_validation import validate
+from ssagan_jax.models.bert import BertConfig
+from ssagan_jax.pytorch.huggingface_bert import load_hf_bert
+from ssagan_jax.pytorch.torchvision_inception import load_inception
+from ssagan_jax.steps.state import TrainState
+
+
+def with_pretrained_sizes(config: ConfigDict) -> ConfigDict:
+    """A copy of the config with the sizes of the BERT that `text_encoder.pretrained` names.
+
+    With them a work folder describes its networks without the checkpoint they came from.
+
+    Raises:
+      ConfigError: a file that the config names cannot be found, or the BERT is no plain one.
+    """
+    config = ConfigDict(config)
+    text, image = config.text_encoder, config.image_encoder
+    # Trained encoders bring their own Inception along.
+    needed = image.name == "inception_v3" and not config.damsm.checkpoint
+    if needed and not os.path.isfile(image.weights):
+        raise ConfigError(f"config.image_encoder.weights={image.weights!r}: there is no such file")
+    if text.pretrained:
+        bert, _ = _load_bert(text)
+        text.vocab_size = bert.vocab_size
+        text.hidden_size = bert.hidden_size
+        text.num_layers = bert.num_layers
+        text.num_heads = bert.num_heads
+        text.intermediate_size = bert.intermediate_size
+        text.max_positions = bert.max_positions
+        text.type_vocab_size = bert.type_vocab_size
+        text.layer_norm_eps = bert.layer_norm_eps
+        text.hidden_act = bert.hidden_act
+        text.bert_dropout = bert.dropout
+        validate(config)
+    return config.lock()
+
+
+def with_pretrained_weights(state: TrainState, config: ConfigDict) -> TrainState:
+    """The initial state with the weights that the config names.
+
+    Raises:
+      ConfigError: a file is missing, or a tensor is missing, unknown or misshapen.
+    """
+    text, image = config.text_encoder, config.image_encoder
+    if text.pretrained:
+        _, bert = _load_bert(text)
+        encoders = state.encoders | {"text": state.encoders["text"] | {"bert": bert}}
+        state = state.replace(encoders=encoders)
+    if image.name == "inception_v3":
+        with _blaming("image_encoder.weights", image.weights):
+            trunk = load_inception(image.weights)["trunk"]
+        state = state.replace(trunk={"inception": trunk})
+    return state
+
+
+def _load_bert(text: ConfigDict) -> tuple[BertConfig, dict[str, Any]]:
+    with _blaming("text_encoder.pretrained", text.pretrained):
+        return load_hf_bert(text.pretrained, pooler=text.pooling == "cls")
+
+
+@contextlib.contextmanager
+def _blaming(key: str, value: str) -> Iterator[None]:
+    """Lays what goes wrong with a file to the config key that named it."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"config.{key}={value!r}: {error}") from error

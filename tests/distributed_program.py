@@ -1,0 +1,56 @@
+"""Both stages' steps in one of several processes, for test_processes.py: opens a run as training
+does, takes steps from a fixed state in float32 and in float64, and keeps what comes out.
+
+python tests/distributed_program.py WORKDIR OUT.npz CONFIG_JSON [HOST:PORT COUNT INDEX]
+"""
+
+import json
+import sys
+
+import jax
+import numpy as np
+from trees import awake, doubled
+
+from ssagan_jax import distributed
+from ssagan_jax.config import default_config
+from ssagan_jax.steps import train_steps
+from ssagan_jax.steps.networks import build_networks
+from ssagan_jax.steps.pmap import BATCH_AXIS, PmapStep, replicate
+from ssagan_jax.training.run import open_run
+
+
+def trained(run, state):
+    """State, metrics and note after two steps of each stage in float64, by their paths."""
+    with jax.enable_x64(True):
+        train_steps.normalize_images = lambda pixels: pixels.astype(float) / 127.5 - 1
+        networks = build_networks(run.config, run.tokenizer.vocabulary, BATCH_AXIS)
+        both = train_steps.TrainSteps(run.config, networks, run.optimizers, BATCH_AXIS)
+        state = replicate(doubled(state))
+        for step in (both.encoders, both.gan):
+            step_fn = PmapStep(step)
+            for _ in range(2):
+                state, metrics, note = step_fn(state, next(run.batches), jax.process_index() + 3)
+        leaves = jax.tree_util.tree_leaves_with_path((state, metrics, {"note": note}))
+        return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def main(workdir, out, values, *cluster):
+    if cluster:
+        distributed.initialize(cluster[0], int(cluster[1]), int(cluster[2]))
+    config = default_config()
+    config.update_from_flattened_dict(json.loads(values))
+    run, state = open_run(config, workdir)
+    state = jax.tree.map(np.asarray, state)
+    state = state.replace(
+        encoders=awake(state.encoders, 1),
+        generator=awake(state.generator, 2),
+        discriminator=awake(state.discriminator, 3),
+    )
+    kept = trained(run, state)
+    scores = run.score(state.replace(step=np.asarray(run.total_steps, np.int32)))
+    kept |= {f"score/{score.name}": np.asarray(score.value) for score in scores}
+    np.savez(out, **kept)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,308 @@
+"""The config files, the paper's numbers, and what validation refuses."""
+
+import copy
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from ssagan_jax.config import (
+    ConfigError,
+    default_config,
+    flatten,
+    incompatible_keys,
+    set_dataset,
+    stage_steps,
+)
+from ssagan_jax.config_validation import CONSTRAINTS, check_key, validate
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+VARIANTS = ("toy_cars", "birds", "my_cars")
+
+PAPER = {
+    "data.image_size": 256,
+    "data.max_words": 18,
+    "text_encoder.embedding_dim": 256,
+    "generator.noise_dim": 100,
+    "generator.ssacn_blocks": 7,
+    "generator.learning_rate": 1e-4,
+    "discriminator.learning_rate": 4e-4,
+    "loss.damsm_weight": 0.1,
+    "loss.magp_weight": 2.0,
+    "loss.magp_power": 6.0,
+    "loss.gamma1": 5.0,
+    "loss.gamma2": 5.0,
+    "loss.gamma3": 10.0,
+    "train.batch_size": 16,
+    "train.b1": 0.0,
+    "train.b2": 0.9,
+    "train.encoder_learning_rate": 4e-5,
+    "train.encoders": "trained",
+}
+PAPER_LSTM = PAPER | {"text_encoder.name": "lstm", "tokenizer.kind": "words", "train.epochs": 150}
+PAPER_BERT = PAPER | {
+    "text_encoder.name": "bert",
+    "text_encoder.hidden_size": 256,
+    "text_encoder.num_heads": 8,
+    "text_encoder.num_layers": 12,
+    "tokenizer.kind": "wordpiece",
+    "train.epochs": 50,
+}
+
+# Just outside of what each rule allows.
+BAD = {
+    "seed": [-1, 2**32],
+    "data.name": ["my cars", "../cars", "-cars", ""],
+    "data.image_size": [16, 48, 2048, 0, -64],
+    "data.max_words": [0, 511],
+    "data.bad_images": ["ignore"],
+    "data.cache_mb": [-1],
+    "data.cache_disk_mb": [-1],
+    "tokenizer.kind": ["bytes"],
+    "tokenizer.vocab_size": [99],
+    "text_encoder.name": ["gru"],
+    "text_encoder.embedding_dim": [0, 255, -2],
+    "text_encoder.dropout": [-0.1, 1.0],
+    "text_encoder.word_dim": [0],
+    "text_encoder.hidden_size": [0],
+    "text_encoder.num_layers": [0],
+    "text_encoder.num_heads": [0],
+    "text_encoder.intermediate_size": [0],
+    "text_encoder.bert_dropout": [-0.1, 1.0],
+    "text_encoder.vocab_size": [-1],
+    "text_encoder.max_positions": [2],
+    "text_encoder.type_vocab_size": [0],
+    "text_encoder.layer_norm_eps": [0.0],
+    "text_encoder.hidden_act": ["tanh"],
+    "text_encoder.pooling": ["max"],
+    "image_encoder.name": ["vgg"],
+    "image_encoder.channels": [0],
+    "image_encoder.statistics": ["none"],
+    "generator.noise_dim": [0],
+    "generator.channels": [0],
+    "generator.ssacn_blocks": [-1],
+    "generator.mask_channels": [0],
+    "generator.modulation": ["film"],
+    "generator.upsampling": ["bicubic"],
+    "generator.learning_rate": [0.0, -1e-4, float("nan")],
+    "discriminator.channels": [0],
+    "discriminator.learning_rate": [0.0],
+    "discriminator.updates": [0, 3],
+    "loss.damsm_weight": [-0.1],
+    "loss.magp_weight": [-1.0],
+    "loss.magp_power": [0.5],
+    "loss.magp_norm": ["max"],
+    "loss.mismatched": ["random"],
+    "loss.gamma1": [0.0],
+    "loss.gamma2": [0.0],
+    "loss.gamma3": [0.0],
+    "damsm.epochs": [-1],
+    "damsm.steps": [-1],
+    "damsm.learning_rate": [0.0],
+    "damsm.warmup_steps": [-1],
+    "damsm.b1": [-0.1, 1.0],
+    "damsm.b2": [-0.1, 1.0],
+    "damsm.clip_norm": [0.0],
+    "train.batch_size": [1, 0],
+    "train.epochs": [0],
+    "eval.every_epochs": [-1],
+    "eval.num": [-1],
+    "eval.inception_variant": ["timm"],
+    "eval.splits": [0],
+    "eval.batch_size": [0],
+    "train.steps": [-1],
+    "train.b1": [-0.1, 1.0],
+    "train.b2": [-0.1, 1.0],
+    "train.encoder_learning_rate": [0.0],
+    "train.encoders": ["absent"],
+    "train.ema_decay": [-0.1, 1.0],
+    "train.max_nonfinite_steps": [0],
+    "train.compute_dtype": ["float16"],
+    "train.grad_accumulation_steps": [0],
+    "log.scalars_every": [0],
+    "log.sample_grid_every": [0],
+    "log.sample_grid_rows": [0],
+    "log.checkpoint_every": [0],
+    "log.keep_checkpoints": [0],
+}
+# Any text or either truth value may stand here; wrong paths are told of by who opens them.
+UNRULED = {
+    *("data.dir", "data.prepared_dir", "data.random_flip", "tokenizer.pretrained"),
+    *("text_encoder.pretrained", "image_encoder.weights", "damsm.checkpoint", "log.profile"),
+    *("train.checkpoint", "train.remat", "eval.inception_weights", "eval.nearest"),
+}
+
+
+def changed(**values):
+    """The default config with other values; keys have two underscores for a dot."""
+    config = default_config()
+    for name, value in values.items():
+        section, _, key = name.rpartition("__")
+        (config[section] if section else config)[key] = value
+    return config
+
+
+def load(path, *variant):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(*variant)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_file_is_valid_and_locked(path, variant):
+    config = load(path, variant)
+    validate(config)
+    assert config.data.name == variant
+    assert config.data.random_flip == (variant != "toy_cars")
+    assert flatten(config).keys() == flatten(default_config()).keys()
+    with pytest.raises((AttributeError, KeyError)):
+        config.data.nonsense = 1
+    with pytest.raises((AttributeError, KeyError)):
+        config.nonsense = 1
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_config_file_without_a_variant_takes_the_toy_cars_and_refuses_what_is_no_name(path):
+    assert not incompatible_keys(load(path), load(path, "toy_cars"))
+    with pytest.raises(
+        ConfigError, match=r"config\.data\.name='my cars': must be toy_cars, birds or"
+    ):
+        validate(load(path, "my cars"))
+
+
+@pytest.mark.parametrize(("name", "paper"), [("lstm", PAPER_LSTM), ("bert", PAPER_BERT)])
+def test_the_papers_numbers(name, paper):
+    config = load(next(path for path in CONFIGS if path.stem == name), "birds")
+    assert {key: flatten(config)[key] for key in paper} == paper
+    assert config.train.steps == 0 and not config.train.ema_decay
+
+
+def test_every_key_has_a_rule_or_is_free():
+    assert set(BAD) == set(CONSTRAINTS)
+    assert set(BAD) | UNRULED == set(flatten(default_config()))
+    assert not set(BAD) & UNRULED
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(key, value) for key, values in BAD.items() for value in values]
+)
+def test_a_bad_value_is_refused_with_its_key_and_what_is_allowed(key, value):
+    allowed = CONSTRAINTS[key][1]
+    config = changed(**{key.replace(".", "__"): value})
+    with pytest.raises(ConfigError) as caught:
+        validate(config)
+    assert str(caught.value) == f"config.{key}={value!r}: must be {allowed}"
+    assert len(allowed) > 5
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            dict(text_encoder__name="bert", tokenizer__kind="wordpiece", text_encoder__num_heads=7),
+            "config.text_encoder.num_heads=7: must divide config.text_encoder.hidden_size=256",
+        ),
+        (
+            dict(text_encoder__name="bert"),
+            "config.tokenizer.kind='words': must be 'wordpiece' where "
+            "config.text_encoder.name='bert'",
+        ),
+        (
+            dict(
+                text_encoder__name="bert", tokenizer__kind="wordpiece", text_encoder__pretrained="b"
+            ),
+            "config.tokenizer.pretrained='': must equal config.text_encoder.pretrained='b'",
+        ),
+        (
+            dict(
+                text_encoder__name="bert",
+                tokenizer__kind="wordpiece",
+                text_encoder__max_positions=19,
+            ),
+            "config.data.max_words=18: must be at most 17",
+        ),
+        (
+            dict(image_encoder__name="inception_v3"),
+            "config.image_encoder.weights='': must name torchvision's inception_v3 file",
+        ),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(values, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        validate(changed(**values))
+
+
+def test_what_only_the_other_encoder_reads_is_not_held_against_it():
+    validate(changed(text_encoder__num_heads=7, text_encoder__max_positions=3))
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("data.imagesize", "data.image_size"),
+        ("train.batchsize", "train.batch_size"),
+        ("generator.lr", "generator.learning_rate"),
+        ("data", "data.dir"),
+        ("zzz", "ssagan_jax/config.py"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_those_near_it(key, near):
+    with pytest.raises(ConfigError, match=rf"config\.{key}: there is no such key; .*{near}"):
+        check_key(key)
+
+
+def test_known_keys_pass():
+    for key in flatten(default_config()):
+        check_key(key)
+
+
+def test_the_toy_cars_are_not_mirrored():
+    assert not set_dataset(default_config(), "toy_cars").data.random_flip
+    assert set_dataset(default_config(), "birds").data.random_flip
+
+
+def test_steps_go_before_epochs():
+    config = changed(train__epochs=3)
+    assert stage_steps(config.train, 40) == 120
+    config.train.steps = 7
+    assert stage_steps(config.train, 40) == 7
+    assert stage_steps(config.damsm, 40) == 8000
+
+
+def test_differences_name_key_and_both_values():
+    saved, current = default_config(), changed(seed=1, loss__magp_norm="sum", train__b1=0.5)
+    assert incompatible_keys(saved, copy.deepcopy(saved)) == []
+    assert incompatible_keys(saved, current) == [
+        "loss.magp_norm: 'joint' -> 'sum'",
+        "seed: 0 -> 1",
+        "train.b1: 0.0 -> 0.5",
+    ]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        dict(train__epochs=1, train__steps=5, train__max_nonfinite_steps=1),
+        dict(train__remat=True, train__compute_dtype="bfloat16", train__grad_accumulation_steps=2),
+        dict(data__dir="elsewhere", data__prepared_dir="elsewhere"),
+        dict(data__cache_mb=0, data__cache_disk_mb=0),
+        dict(log__scalars_every=1, log__keep_checkpoints=9, log__profile=True),
+    ],
+)
+def test_how_long_how_often_and_where_from_may_change_between_runs(values):
+    assert incompatible_keys(default_config(), changed(**values)) == []
+
+
+def test_any_other_key_may_not_change():
+    free = re.compile(
+        r"(eval|log)\..*|data\.(dir|prepared_dir|cache_(disk_)?mb)"
+        r"|train\.(epochs|steps|max_nonfinite_steps|remat|compute_dtype|grad_accumulation_steps)"
+    )
+    for key, value in flatten(default_config()).items():
+        other = BAD[key][0] if key in BAD else not value if isinstance(value, bool) else "other"
+        found = incompatible_keys(default_config(), changed(**{key.replace(".", "__"): other}))
+        wanted = [] if free.fullmatch(key) else [f"{key}: {value!r} -> {other!r}"]
+        assert found == wanted
