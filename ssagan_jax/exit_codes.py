@@ -32,7 +32,8 @@ _NO_MEMORY = re.compile("RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY")
 _NO_MEMORY_ADVICE = (
     "set what comes first and still can be: a smaller config.train.batch_size (the pictures of a "
     "step over all devices; more devices do as well), a larger "
-    "config.train.grad_accumulation_steps, config.train.remat=True, config.train.compute_dtype='bfloat16'. On a GPU JAX takes 75% of "
+    "config.train.grad_accumulation_steps, config.train.remat=True, "
+    "config.train.compute_dtype='bfloat16'. On a GPU JAX takes 75% of "
     "the memory at its start: alone there, XLA_CLIENT_MEM_FRACTION=0.95 gives it more; beside "
     "other processes XLA_PYTHON_CLIENT_PREALLOCATE=false, or a fraction for each, leaves them room"
 )

@@ -2,25 +2,35 @@
 
 config.json     the run's configuration
 tokenizer.json  its vocabulary
+schedule.json   steps of both stages
 checkpoints/    states
-samples/        sheets of pictures
+samples/        sample grids: fixed.npz (captions, noise, real pictures), and for each grid a PNG
+                and an .npz of what was generated
 pytorch_extras.safetensors  of converted weights: tensors that only PyTorch's networks have
 eval/           metrics.jsonl, a line for each score
 events...       for TensorBoard
 train.log
 """
 
+import dataclasses
 import json
 import os
 import shutil
+import zipfile
 from pathlib import Path
+from typing import TypeVar
 
 import safetensors
 from ml_collections import ConfigDict
 
+from ssagan_jax.atomic_files import write_atomically
 from ssagan_jax.config import config_from_dict, incompatible_keys
 from ssagan_jax.data.tokenizer import Tokenizer, load_tokenizer
 from ssagan_jax.errors import InputError
+from ssagan_jax.fixed_samples import FixedSamples, GeneratedSamples
+from ssagan_jax.schedule import Schedule
+
+_Samples = TypeVar("_Samples", FixedSamples, GeneratedSamples)
 
 
 class WorkdirError(InputError):
@@ -52,6 +62,54 @@ class Workdir:
     def sample_grid(self, step: int) -> Path:
         """The sample sheet of a step."""
         return self.samples / f"step_{step:07d}.png"
+
+    def schedule(self) -> Schedule:
+        """The steps of both stages.
+
+        Raises:
+          WorkdirError: there is no such file, or it is not one.
+        """
+        path = self.path / "schedule.json"
+        try:
+            return Schedule(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise WorkdirError(f"{path}: cannot be read ({error}); train in this folder") from error
+
+    def write_schedule(self, schedule: Schedule) -> None:
+        """Writes the steps of both stages; a longer run replaces them."""
+        content = json.dumps(dataclasses.asdict(schedule), indent=2) + "\n"
+        write_atomically(self.path / "schedule.json", content)
+
+    def fixed_samples(self) -> FixedSamples:
+        """Captions, noise and real pictures of all sample grids.
+
+        Raises:
+          WorkdirError: there is no such file, or it is not one.
+        """
+        return self._load(FixedSamples, self.samples / "fixed.npz")
+
+    def write_fixed_samples(self, samples: FixedSamples) -> None:
+        """Writes captions, noise and real pictures of all sample grids."""
+        samples.save(self.samples / "fixed.npz")
+
+    def generated_samples(self, step: int) -> GeneratedSamples:
+        """The generated pictures of a step's sample grid.
+
+        Raises:
+          WorkdirError: there is no such file, or it is not one.
+        """
+        return self._load(GeneratedSamples, self.sample_grid(step).with_suffix(".npz"))
+
+    def write_generated_samples(self, step: int, samples: GeneratedSamples) -> None:
+        """Writes the generated pictures of a step's sample grid."""
+        samples.save(self.sample_grid(step).with_suffix(".npz"))
+
+    @staticmethod
+    def _load(kind: type[_Samples], path: Path) -> _Samples:
+        try:
+            return kind.load(path)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise WorkdirError(f"{path}: cannot be read ({error}); train in this folder") from error
 
     def check_config(self, config: ConfigDict) -> None:
         """Refuses a folder that cannot be written, or that holds a run of another config.

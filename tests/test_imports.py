@@ -29,6 +29,7 @@ GROUND = {
     "errors": set(),
     "exit_codes": {"errors"},
     "atomic_files": set(),
+    "fixed_samples": {"atomic_files"},
     "config": {"errors"},
     "config_validation": {"config", "errors"},
     "schedule": {"config"},
