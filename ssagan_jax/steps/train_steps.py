@@ -9,7 +9,8 @@ bad/generator are 1 then, else 0.
 
 With `config.train.grad_accumulation_steps` above 1 each device's rows are worked off in so
 many parts, one after the other, and every network still takes its updates once
-a step, by the mean of the parts' gradients. Noise and mismatched captions are those of the whole global batch, whatever the number of
+a step, by the mean of the parts' gradients. Noise and mismatched captions are those of the whole
+global batch, whatever the number of
 parts. Part by part, over all devices, are dropout masks, DAMSM's contrast, and batch norm, whose
 running statistics move once a part, as PyTorch's would.
 """
