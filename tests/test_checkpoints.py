@@ -12,7 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ssagan_jax.checkpointing.checkpoints import CheckpointError, Checkpoints, DamagedCheckpoint
+from ssagan_jax.checkpointing.checkpoints import (
+    CheckpointError,
+    Checkpoints,
+    CorruptCheckpointError,
+)
 from ssagan_jax.steps.pmap import PmapStep, replicate
 
 DIGEST = "0123456789abcdef"
@@ -317,7 +321,7 @@ def test_tensors_that_read_well_and_are_others_are_named(copy, tmp_path, capsys)
 def test_a_damaged_checkpoint_that_is_asked_for_is_not_stepped_over(copy):
     flip(copy / "5/meta/metadata", 40)
     before = tree(copy.parent)
-    with pytest.raises(DamagedCheckpoint, match=r"damaged: 5 \(.*another one of \[2\]"):
+    with pytest.raises(CorruptCheckpointError, match=r"damaged: 5 \(.*another one of \[2\]"):
         reading(copy).restore(shapes(make_state(0)), step=5)
     assert bits(reading(copy).restore(shapes(make_state(0)), step=2)) == bits(make_state(2, 2))
     assert tree(copy.parent) == before
@@ -359,7 +363,9 @@ def test_where_all_are_damaged_each_is_named_and_none_is_moved(copy):
     flip(copy / "5/meta/metadata", 40)
     (copy / "2/state/manifest.ocdbt").write_bytes(b"")
     before = tree(copy.parent)
-    with pytest.raises(DamagedCheckpoint, match=r"5 \(.*; 2 \(state cannot be read: .*train anew"):
+    with pytest.raises(
+        CorruptCheckpointError, match=r"5 \(.*; 2 \(state cannot be read: .*train anew"
+    ):
         Checkpoints(copy, 3, DIGEST).restore(shapes(make_state(0)), make_position())
     assert tree(copy.parent) == before
 
@@ -369,7 +375,7 @@ def test_another_model_is_refused_and_not_stepped_over(copy, capsys):
     shutil.copytree(copy.parent / "other/9", copy / "9")
     with pytest.raises(CheckpointError, match="checkpoints/9: 3 tensors differ") as caught:
         Checkpoints(copy, 3, DIGEST).restore(shapes(make_state(0, width=6)))
-    assert not isinstance(caught.value, DamagedCheckpoint)
+    assert not isinstance(caught.value, CorruptCheckpointError)
     assert "damaged" not in capsys.readouterr().err and not copy.with_name("damaged").exists()
 
 
@@ -379,7 +385,7 @@ def test_one_of_an_older_version_is_refused_by_name(copy):
     meta.write_text(json.dumps({name: known[name] for name in ("layout", "tokenizer")}))
     with pytest.raises(CheckpointError, match="checkpoints/5: made by an older version") as caught:
         reading(copy).restore(shapes(make_state(0)))
-    assert not isinstance(caught.value, DamagedCheckpoint)
+    assert not isinstance(caught.value, CorruptCheckpointError)
 
 
 def test_the_state_is_not_changed_by_saving(tmp_path):

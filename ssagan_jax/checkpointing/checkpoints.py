@@ -106,7 +106,7 @@ class Checkpoints:
           step: the newest whole one where None.
 
         Raises:
-          DamagedCheckpoint: that of the step, or every one, is not as it was written.
+          CorruptCheckpointError: that of the step, or every one, is not as it was written.
           CheckpointError: there is none, or it does not fit `like` or the tokenizer.
         """
         damaged: dict[int, CorruptionError] = {}
