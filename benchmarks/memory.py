@@ -3,14 +3,15 @@
     python benchmarks/memory.py --config=configs/lstm.py
     python benchmarks/memory.py --config=configs/bert.py --dtypes bfloat16 --remat on
 
-Nothing is trained: the step is compiled from shapes alone, on virtual CPU devices, and XLA says
-what it would hold. What stands for the discriminator's strided convolutions is what accelerators
-run, a convolution; `--cpu_product` measures the matrix product that takes its place on CPUs, which
-gathers more. Scratch space inside of a library's kernels is in no such analysis.
+Nothing is trained: the step is compiled for shapes, on virtual CPU devices, and XLA reports the
+memory that it would need. The discriminator's strided convolutions are compiled as such, as on
+accelerators; `--cpu_product` measures the matrix products that replace them on CPUs and need more
+memory. Scratch space of library kernels is not included.
 """
 
 import argparse
 import copy
+import functools
 import itertools
 import os
 import runpy
@@ -42,15 +43,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, default=16, help="over all devices")
     parser.add_argument("--devices", type=int, default=4)
     parser.add_argument("--image_size", type=int, default=256)
-    parser.add_argument("--channels", type=int, help="of all networks; the config's if left out")
+    parser.add_argument("--channels", type=int, help="of all networks; default: the config's")
     parser.add_argument("--cpu_product", action="store_true")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Prints a row for each combination as soon as it is compiled."""
+    """Prints one row per combination of options as soon as it is compiled."""
     arguments = _arguments()
-    # Read when jax is imported. The other schedule keeps more buffers alive for the CPU's threads.
+    # Before jax is imported. The default scheduler keeps more buffers alive for the CPU's threads.
     os.environ["XLA_FLAGS"] = (
         f"{os.environ.get('XLA_FLAGS', '')} "
         f"--xla_force_host_platform_device_count={arguments.devices} "
@@ -67,29 +68,29 @@ def _rows(arguments: argparse.Namespace) -> Iterator[tuple[object, ...]]:
 
     if not arguments.cpu_product:
         resampling.downsample_matmul = resampling.downsample_conv
-    given = runpy.run_path(str(arguments.config))["get_config"]()
-    given.data.image_size = arguments.image_size
-    given.train.batch_size = arguments.batch_size
+    base = runpy.run_path(str(arguments.config))["get_config"]()
+    base.data.image_size = arguments.image_size
+    base.train.batch_size = arguments.batch_size
     if arguments.channels:
-        given.generator.channels = given.discriminator.channels = arguments.channels
-        given.image_encoder.channels = arguments.channels
+        base.generator.channels = base.discriminator.channels = arguments.channels
+        base.image_encoder.channels = arguments.channels
     for dtype, remat, accumulate in itertools.product(
         arguments.dtypes, arguments.remat, arguments.accumulate
     ):
-        config = copy.deepcopy(given)
+        config = copy.deepcopy(base)
         config.train.compute_dtype, config.train.remat = dtype, remat == "on"
         config.train.grad_accumulation_steps = accumulate
-        how = (arguments.config.stem, arguments.image_size, arguments.batch_size)
-        yield (*how, arguments.devices, dtype, remat, accumulate, *_figures(config))
+        sizes = (arguments.image_size, arguments.batch_size, arguments.devices)
+        yield (arguments.config.stem, *sizes, dtype, remat, accumulate, *_measurements(config))
 
 
-def _figures(config: "ConfigDict") -> list[str]:
-    """Compiles the GAN step of a config; its memory in MiB, its TFLOP and the seconds it took."""
+def _measurements(config: "ConfigDict") -> list[str]:
+    """Memory in MiB and TFLOP of a config's GAN step, and the seconds that it compiled."""
     from ssagan_jax.steps.memory import step_memory
 
-    began = time.perf_counter()
+    start = time.perf_counter()
     compiled = _compiled(config)
-    seconds = time.perf_counter() - began
+    seconds = time.perf_counter() - start
     memory = [f"{size / _MIB:.0f}" for size in step_memory(compiled).values()]
     return [*memory, f"{compiled.cost_analysis()['flops'] / 1e12:.2f}", f"{seconds:.0f}"]
 
@@ -99,18 +100,18 @@ def _compiled(config: "ConfigDict") -> "jax.stages.Compiled":
     import numpy as np
 
     from ssagan_jax.models.vocabulary import Vocabulary
+    from ssagan_jax.steps.gan_step import gan_step
     from ssagan_jax.steps.networks import build_networks
     from ssagan_jax.steps.optimizers import build_optimizers
     from ssagan_jax.steps.pmap import BATCH_AXIS, PmapStep
-    from ssagan_jax.steps.state import begin_gan_stage, initial_state
-    from ssagan_jax.steps.train_steps import TrainSteps
+    from ssagan_jax.steps.state import StepContext, begin_gan_stage, initial_state
 
     vocabulary, optimizers = Vocabulary(VOCABULARY), build_optimizers(config, 1)
     state = jax.eval_shape(lambda: begin_gan_stage(initial_state(config, vocabulary), optimizers))
     mesh = jax.sharding.Mesh(jax.local_devices(), (BATCH_AXIS,))
-    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    replicated = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     state = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere), state
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=replicated), state
     )
     rows, words, size = config.train.batch_size, config.data.max_words, config.data.image_size
     batch = {
@@ -119,10 +120,9 @@ def _compiled(config: "ConfigDict") -> "jax.stages.Compiled":
         "mask": np.zeros((rows, words), bool),
         "class_id": np.zeros(rows, np.int32),
     }
-    step = TrainSteps(
-        config, build_networks(config, vocabulary, BATCH_AXIS), optimizers, BATCH_AXIS
-    ).gan
-    return PmapStep(step).compiled(state, batch)
+    networks = build_networks(config, vocabulary, BATCH_AXIS)
+    step = functools.partial(gan_step, StepContext(config, networks, optimizers))
+    return PmapStep(step).compile(state, batch)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ does, takes steps from a fixed state in float32 and in float64, and keeps what c
 python tests/distributed_program.py WORKDIR OUT.npz CONFIG_JSON [HOST:PORT COUNT INDEX]
 """
 
+import functools
 import json
 import sys
 
@@ -13,21 +14,23 @@ from trees import awake, doubled
 
 from ssagan_jax import distributed
 from ssagan_jax.config import default_config
-from ssagan_jax.steps import train_steps
+from ssagan_jax.steps import damsm_step, gan_step
 from ssagan_jax.steps.networks import build_networks
 from ssagan_jax.steps.pmap import BATCH_AXIS, PmapStep, replicate
+from ssagan_jax.steps.state import StepContext
 from ssagan_jax.training.run import open_run
 
 
 def trained(run, state):
     """State, metrics and note after two steps of each stage in float64, by their paths."""
     with jax.enable_x64(True):
-        train_steps.normalize_images = lambda pixels: pixels.astype(float) / 127.5 - 1
+        for module in (damsm_step, gan_step):
+            module.normalize_images = lambda pixels: pixels.astype(float) / 127.5 - 1
         networks = build_networks(run.config, run.tokenizer.vocabulary, BATCH_AXIS)
-        both = train_steps.TrainSteps(run.config, networks, run.optimizers, BATCH_AXIS)
+        context = StepContext(run.config, networks, run.optimizers)
         state = replicate(doubled(state))
-        for step in (both.encoders, both.gan):
-            step_fn = PmapStep(step)
+        for step in (damsm_step.damsm_step, gan_step.gan_step):
+            step_fn = PmapStep(functools.partial(step, context))
             for _ in range(2):
                 state, metrics, note = step_fn(state, next(run.batches), jax.process_index() + 3)
         leaves = jax.tree_util.tree_leaves_with_path((state, metrics, {"note": note}))

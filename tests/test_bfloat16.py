@@ -1,4 +1,4 @@
-"""Activations in bfloat16, and all that must not be: parameters, statistics, losses."""
+"""Mixed precision: bfloat16 activations; parameters, statistics and losses stay float32."""
 
 import copy
 import re
@@ -36,13 +36,13 @@ def test_batch_statistics_are_those_of_float32():
 
 @pytest.fixture(scope="module")
 def both(tiny_config, vocabulary, make_batch):
-    """The start of stage 2, and state and metrics behind one step in float32 and in bfloat16."""
+    """The start of stage 2; state and metrics after one step in float32 and in bfloat16."""
     config = copy.deepcopy(tiny_config)
     config.data.image_size = 16
     config.loss.magp_power = 2.0
-    narrow = copy.deepcopy(config)
-    narrow.train.compute_dtype = "bfloat16"
-    runs = [Run(each, vocabulary, 2, False) for each in (config, narrow)]
+    bfloat16 = copy.deepcopy(config)
+    bfloat16.train.compute_dtype = "bfloat16"
+    runs = [Run(each, vocabulary, 2, False) for each in (config, bfloat16)]
     begin = jax.jit(
         lambda: state.begin_gan_stage(state.initial_state(config, vocabulary), runs[0].optimizers)
     )
@@ -54,14 +54,14 @@ def both(tiny_config, vocabulary, make_batch):
 
 
 def test_losses_are_near_float32s_and_the_state_is_float32(both):
-    first, ((wide, wanted), (narrow, found)) = both
+    first, ((float32, wanted), (bfloat16, found)) = both
     kinds = jax.tree.map(lambda leaf: leaf.dtype, first)
-    assert jax.tree.map(lambda leaf: leaf.dtype, narrow) == kinds
-    # A product of 8-bit numbers is off by 2**-8, and layers add up to a few of those.
+    assert jax.tree.map(lambda leaf: leaf.dtype, bfloat16) == kinds
+    # Products of 8-bit significands have an error of 2**-8, of which layers add up a few.
     for name, value in wanted.items():
         assert found[name] == pytest.approx(float(value), rel=0.03, abs=0.02), name
         assert found[name].dtype == np.float32
-    assert max(distances(narrow.batch_stats, wide.batch_stats).values()) < 0.05
+    assert max(distances(bfloat16.batch_stats, float32.batch_stats).values()) < 0.05
     assert any(found[name] != value for name, value in wanted.items())
 
 
@@ -73,10 +73,10 @@ def test_no_convolution_of_a_step_is_left_in_float32_but_the_logits(
     networks = build_networks(config, vocabulary, pmap.BATCH_AXIS)
     size = config.data.image_size
     images, sentence = jnp.zeros((2, size, size, 3)), jnp.zeros((2, 16))
-    judge = networks.discriminator
-    variables = jax.eval_shape(judge.init, jax.random.key(0), images, sentence)
-    text = str(jax.make_jaxpr(judge.apply)(variables, images, sentence))
+    discriminator = networks.discriminator
+    variables = jax.eval_shape(discriminator.init, jax.random.key(0), images, sentence)
+    text = str(jax.make_jaxpr(discriminator.apply)(variables, images, sentence))
     kinds = re.findall(r":(\w+)\[[\d,]*\] = (?:conv_general_dilated|dot_general)", text)
     assert kinds.count("f32") == 1 and kinds.count("bf16") > 5
-    painting = build_networks(config, vocabulary)
-    assert painting.discriminator.dtype is None and painting.generator.dtype is None
+    sampling = build_networks(config, vocabulary)
+    assert sampling.discriminator.dtype is None and sampling.generator.dtype is None

@@ -27,7 +27,7 @@ class State:
     step: jax.Array
     key: jax.Array
     params: dict
-    average: dict | None
+    ema: dict | None
 
 
 def make_state(step, seed=0, width=5):
@@ -42,7 +42,7 @@ def make_state(step, seed=0, width=5):
             "count": jnp.asarray(seed, jnp.int32),
             "half": jnp.asarray(kernel[1], jnp.bfloat16),
         },
-        average=None,
+        ema=None,
     )
 
 
@@ -93,7 +93,7 @@ def test_a_state_comes_back_bit_for_bit_with_its_data_position(folder):
     position = make_position()
     state = reading(folder).restore(shapes(make_state(0)), position)
     assert bits(state) == bits(make_state(5, 5))
-    assert state.average is None
+    assert state.ema is None
     expected = make_position(taken=5)
     for _ in range(30):
         np.testing.assert_array_equal(next(position), next(expected))
@@ -158,12 +158,12 @@ def test_leaves_that_one_side_lacks_are_refused(folder):
     like = make_state(0)
     params = dict(like.params, extra=jnp.zeros(2))
     del params["count"]
-    like = like.replace(params=params, average={"kernel": jnp.zeros(3)})
+    like = like.replace(params=params, ema={"kernel": jnp.zeros(3)})
     with pytest.raises(CheckpointError) as caught:
         reading(folder).restore(shapes(like))
     assert "params/count: saved int32[], the model has -" in str(caught.value)
     assert "params/extra: saved -, the model has float32[2]" in str(caught.value)
-    assert "average/kernel: saved -, the model has float32[3]" in str(caught.value)
+    assert "ema/kernel: saved -, the model has float32[3]" in str(caught.value)
 
 
 def test_many_faults_are_counted_and_ten_are_listed(folder):

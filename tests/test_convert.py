@@ -459,7 +459,7 @@ def test_fine_tuning_takes_the_donors_networks_and_its_own_rates(donor, tensors)
     state = warm_start_state(config)
     given = network_variables(load_model(donor).state)
     assert jax.tree.all(jax.tree.map(np.array_equal, network_variables(state), given))
-    assert int(state.step) == 0 and state.average is None
+    assert int(state.step) == 0 and state.ema is None
     assert same(
         to_pytorch("text_encoder", network_variables(state)["text_encoder"]),
         tensors["text_encoder"],
@@ -470,8 +470,8 @@ def test_averages_begin_at_the_donors_weights(donor):
     config = fine_tuning(donor)
     config.train.ema_decay = 0.9
     state = warm_start_state(with_warm_start_sizes(config))
-    assert jax.tree.all(jax.tree.map(np.array_equal, state.average["params"], state.generator))
-    ours, theirs = (jax.tree.leaves(tree) for tree in (state.average["params"], state.generator))
+    assert jax.tree.all(jax.tree.map(np.array_equal, state.ema["params"], state.generator))
+    ours, theirs = (jax.tree.leaves(tree) for tree in (state.ema["params"], state.generator))
     assert not {map(id, ours)} & {map(id, theirs)}
 
 
@@ -506,7 +506,7 @@ def trained(donor, tmp_path):
     state = trained.state
     doubled = jax.tree.map(lambda leaf: 2 * leaf, state.generator)
     average = {"params": doubled, "batch_stats": state.batch_stats}
-    state = state.replace(step=np.int32(1234), average=average)
+    state = state.replace(step=np.int32(1234), ema=average)
     return dataclasses.replace(trained, workdir=Workdir(tmp_path / "run"), state=state)
 
 

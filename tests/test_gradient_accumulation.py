@@ -1,6 +1,7 @@
-"""A step in parts against the same step at once, in float64 where both can be had."""
+"""Steps with gradient accumulation against the same steps on the whole batch, in float64."""
 
 import copy
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,12 @@ import pytest
 from test_steps import assert_all_close, assert_close, moments, precision
 from trees import awake, doubled
 
-from ssagan_jax.steps import pmap, state
-from ssagan_jax.steps.gradient_accumulation import accumulate_microbatches
+from ssagan_jax.steps import gan_step, pmap, state
+from ssagan_jax.steps.damsm_step import damsm_step
+from ssagan_jax.steps.discriminator_update import update_discriminator
+from ssagan_jax.steps.gradient_accumulation import MicrobatchOutputs, accumulate_microbatches
 from ssagan_jax.steps.networks import build_networks
 from ssagan_jax.steps.optimizers import Optimizers, build_optimizers
-from ssagan_jax.steps.train_steps import TrainSteps
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +29,10 @@ def config(tiny_config):
     return config
 
 
-def accumulated(config, parts):
+def context_of(config, vocabulary, microbatches, optimizers):
     config = copy.deepcopy(config)
-    config.train.grad_accumulation_steps = parts
-    return config
+    config.train.grad_accumulation_steps = microbatches
+    return state.StepContext(config, build_networks(config, vocabulary), optimizers)
 
 
 @pytest.fixture(scope="module")
@@ -48,41 +50,44 @@ def first(config, vocabulary):
     )
 
 
-def test_parts_are_worked_off_in_order_and_their_values_averaged():
-    def work(carry, rows, part):
-        return carry * 10 + part, {"sum": rows["a"].sum()}, rows["a"] + carry
+def test_microbatches_run_in_order_and_their_values_are_averaged():
+    def work(carry, rows, index):
+        total = {"sum": rows["a"].sum()}
+        return MicrobatchOutputs(carry * 10 + index, total, rows["a"] + carry)
 
-    carry, mean, rows = accumulate_microbatches(work, 3, jnp.float32(1), {"a": jnp.arange(6.0)})
+    batch = {"a": jnp.arange(6.0)}
+    carry, averaged, rows = accumulate_microbatches(work, 3, batch, jnp.float32(1))
     assert carry == 1012
-    assert mean["sum"] == 15 / 3
+    assert averaged["sum"] == 15 / 3
     np.testing.assert_array_equal(rows, [1, 2, 12, 13, 105, 106])
 
 
 @pytest.mark.parametrize("mismatched", ["roll", "shift"])
 def test_the_discriminators_gradient_is_that_of_all_rows(config, vocabulary, first, mismatched):
-    """It has no batch norm, so of given pictures parts change nothing, wrong captions included."""
+    """It has no batch norm, so microbatches change nothing; pairs are made before the split."""
+    config = copy.deepcopy(config)
+    config.loss.mismatched = mismatched
     rng = np.random.default_rng(0)
     images, fakes = rng.normal(size=(2, 8, 16, 16, 3))
     sentence = rng.normal(size=(8, 16))
     plain = optax.sgd(1.0)
     found = []
     with precision(double=True):
-        for parts in (1, 2):
-            now = accumulated(config, parts)
-            now.loss.mismatched = mismatched
-            networks = build_networks(now, vocabulary)
-            step = TrainSteps(now, networks, Optimizers(None, None, None, plain))
+        for microbatches in (1, 2):
+            optimizers = Optimizers(None, None, None, plain)
+            context = context_of(config, vocabulary, microbatches, optimizers)
+            update = jax.jit(functools.partial(update_discriminator, context))
             params = doubled(first.discriminator)
             begun = first.replace(discriminator=params, discriminator_opt=plain.init(params))
-            after, metrics = jax.jit(step._update_discriminator)(begun, images, fakes, sentence)
+            after, metrics = update(begun, images, fakes, sentence)
             gradient = jax.tree.map(np.subtract, params, after.discriminator)
             found.append(jax.device_get((gradient, metrics)))
     assert_all_close(found[1][0], found[0][0], 1e-9)
     assert_close(found[1][1], found[0][1], 1e-9)
 
 
-def test_encoders_get_the_mean_of_the_parts_gradients(config, vocabulary, first, make_batch):
-    """DAMSM contrasts within a part, so a part is as a batch of its own."""
+def test_encoders_get_the_mean_of_the_microbatches_gradients(config, vocabulary, first, make_batch):
+    """DAMSM contrasts within a microbatch, so each one is like a batch."""
     batch, plain = make_batch(config), optax.sgd(1.0)
     halves = [
         {name: rows[part] for name, rows in batch.items()} for part in np.r_[:8].reshape(2, 4)
@@ -90,18 +95,18 @@ def test_encoders_get_the_mean_of_the_parts_gradients(config, vocabulary, first,
     found = []
     with precision(double=True):
         begun = doubled(first).replace(encoders_opt=plain.init(first.encoders))
-        for parts, rows in ((2, batch), (1, halves[0]), (1, halves[1])):
-            now = accumulated(config, parts)
-            networks = build_networks(now, vocabulary)
-            step = TrainSteps(now, networks, Optimizers(plain, None, None, None))
-            found.append(jax.device_get(jax.jit(step.encoders)(begun, rows)[0].encoders))
+        for microbatches, rows in ((2, batch), (1, halves[0]), (1, halves[1])):
+            optimizers = Optimizers(plain, None, None, None)
+            context = context_of(config, vocabulary, microbatches, optimizers)
+            after, _ = jax.jit(functools.partial(damsm_step, context))(begun, rows)
+            found.append(jax.device_get(after.encoders))
     mean = jax.tree.map(lambda a, b: (a + b) / 2, *found[1:])
     assert_close(found[0], mean, 1e-12)
     assert not np.allclose(found[1]["image"]["code"]["bias"], mean["image"]["code"]["bias"])
 
 
-def test_a_gan_step_of_equal_parts_is_the_step_of_one(config, vocabulary, first, make_batch):
-    """Halves that are equal, noise too, have equal statistics; DAMSM, which contrasts, is out."""
+def test_a_gan_step_of_equal_microbatches_is_the_step_of_one(config, vocabulary, first, make_batch):
+    """Equal halves, noise included, have equal statistics; DAMSM, which contrasts, has weight 0."""
     config = copy.deepcopy(config)
     config.train.encoders, config.loss.damsm_weight = "frozen", 0.0
     half = {name: rows[:4] for name, rows in make_batch(config).items()}
@@ -110,11 +115,11 @@ def test_a_gan_step_of_equal_parts_is_the_step_of_one(config, vocabulary, first,
     optimizers = build_optimizers(config, 1)
     found = []
     with precision(double=True), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrainSteps, "_noise", lambda *_: jnp.asarray(noise))
-        for parts in (1, 2):
-            now = accumulated(config, parts)
-            step = TrainSteps(now, build_networks(now, vocabulary), optimizers)
-            found.append(jax.device_get(jax.jit(step.gan)(doubled(first), batch)))
+        patch.setattr(gan_step, "sample_noise", lambda *_: jnp.asarray(noise))
+        for microbatches in (1, 2):
+            context = context_of(config, vocabulary, microbatches, optimizers)
+            step = jax.jit(functools.partial(gan_step.gan_step, context))
+            found.append(jax.device_get(step(doubled(first), batch)))
     (once, metrics), (twice, others) = found
     for name in ("generator", "discriminator"):
         assert_close(getattr(twice, name), getattr(once, name), 1e-9)
@@ -123,15 +128,15 @@ def test_a_gan_step_of_equal_parts_is_the_step_of_one(config, vocabulary, first,
     for name, value in metrics.items():
         if "damsm" not in name:
             assert others[name] == pytest.approx(float(value), rel=1e-9), name
-    # Running means move once a part: from 0 to 0.1 of the batch's, and to 0.19.
+    # Running means move once per microbatch: from 0 to 0.1 of the batch's, then to 0.19.
     moved = twice.batch_stats["BatchNorm_0"]["mean"] / once.batch_stats["BatchNorm_0"]["mean"]
     np.testing.assert_allclose(moved, 1.9, rtol=1e-9)
 
 
-def test_devices_and_parts_must_share_the_batch_evenly():
+def test_devices_and_microbatches_must_divide_the_batch():
     pmap.check_batch_size(16, grad_accumulation_steps=2)
     with pytest.raises(
         pmap.DeviceError,
-        match=r"batch_size=12: .* 4 devices .* times config.train.grad_acc.*=2; 8 or 16 would",
+        match=r"batch_size=12: .* 4 devices .* times config.train.grad_acc.*=2; use 8 or 16",
     ):
         pmap.check_batch_size(12, grad_accumulation_steps=2)

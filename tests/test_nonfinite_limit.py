@@ -6,9 +6,9 @@ import pytest
 from ssagan_jax.errors import TrainingError
 from ssagan_jax.training.nonfinite_limit import NonFiniteLimit
 
-GOOD = {"discriminator/magp": jnp.asarray(0.5), "bad/discriminator": jnp.asarray(0.0)}
-BAD = {"discriminator/magp": jnp.asarray(jnp.nan), "bad/discriminator": jnp.asarray(1.0)}
-GRADIENT = {"discriminator/magp": jnp.asarray(0.5), "bad/generator": jnp.asarray(1.0)}
+GOOD = {"discriminator/magp": jnp.asarray(0.5), "nonfinite/discriminator": jnp.asarray(0.0)}
+BAD = {"discriminator/magp": jnp.asarray(jnp.nan), "nonfinite/discriminator": jnp.asarray(1.0)}
+GRADIENT = {"discriminator/magp": jnp.asarray(0.5), "nonfinite/generator": jnp.asarray(1.0)}
 
 
 def test_a_bad_step_is_told_with_its_term(capsys):

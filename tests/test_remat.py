@@ -1,15 +1,16 @@
-"""Blocks that are computed again for their gradient: the same networks, for less memory."""
+"""Rematerialization: the same networks in less memory; and the memory of a compiled step."""
 
 import copy
+import functools
 
 import jax
 import numpy as np
 import pytest
 
 from ssagan_jax.steps import memory, pmap, state
+from ssagan_jax.steps.gan_step import gan_step
 from ssagan_jax.steps.networks import build_networks, initial_variables
 from ssagan_jax.steps.optimizers import build_optimizers
-from ssagan_jax.steps.train_steps import TrainSteps
 
 
 def remat(config):
@@ -37,14 +38,15 @@ def compiled(tiny_config, vocabulary, make_batch):
             lambda: state.begin_gan_stage(state.initial_state(config, vocabulary), optimizers)
         )
         current = jax.device_get(begin())
-        step = TrainSteps(config, build_networks(config, vocabulary), optimizers)
-        return current, batch, jax.jit(step.gan).lower(current, batch).compile()
+        context = state.StepContext(config, build_networks(config, vocabulary), optimizers)
+        step = jax.jit(functools.partial(gan_step, context))
+        return current, batch, step.lower(current, batch).compile()
 
     return compile_step
 
 
 def awake(tree):
-    """Residual gains begin at zero, where a block has no gradient but its gain's."""
+    """Residual gains start at zero, where only the gain of a block has a gradient."""
     return jax.tree.map(lambda leaf: np.where(leaf == 0, 0.3, leaf).astype(leaf.dtype), tree)
 
 
@@ -64,21 +66,22 @@ def test_a_step_is_the_same_to_rounding(compiled, tiny_config):
         assert np.linalg.norm(one - other) <= 1e-4 * np.linalg.norm(other) + 1e-7
 
 
-def test_less_is_kept_for_the_gradient(tiny_config, vocabulary):
-    """Counted before XLA, which on CPUs merges at will what is computed twice."""
+def test_fewer_residuals_are_stored_for_the_gradient(tiny_config, vocabulary):
+    """Counted before XLA, which on CPUs may merge repeated computations."""
 
-    def kept(config):
+    def stored(config):
         networks = build_networks(config, vocabulary)
         variables = jax.eval_shape(lambda: initial_variables(config, networks))
-        painter, judge = variables["generator"], variables["discriminator"]
+        generator, discriminator = variables["generator"], variables["discriminator"]
         noise, sentence, size = np.ones((8, 8)), np.ones((8, 16)), config.data.image_size
         images = np.ones((8, size, size, 3))
 
-        def paint(params, batch_stats):
+        def generate(params, batch_stats):
             given = {"params": params, "batch_stats": batch_stats}
-            return networks.generator.apply(given, noise, sentence, True, mutable=["batch_stats"])[
-                0
-            ][0]
+            outputs, _ = networks.generator.apply(
+                given, noise, sentence, True, mutable=["batch_stats"]
+            )
+            return outputs[0]
 
         def logits(params):
             return networks.discriminator.apply({"params": params}, images, sentence)[0]
@@ -87,35 +90,36 @@ def test_less_is_kept_for_the_gradient(tiny_config, vocabulary):
             pullback = jax.eval_shape(lambda *given: jax.vjp(function, *given)[1], *given)
             return sum(leaf.size for leaf in jax.tree.leaves(pullback))
 
-        return residuals(paint, painter["params"], painter["batch_stats"]), residuals(
-            logits, judge["params"]
+        return (
+            residuals(generate, generator["params"], generator["batch_stats"]),
+            residuals(logits, discriminator["params"]),
         )
 
-    for again, plain in zip(kept(remat(tiny_config)), kept(tiny_config), strict=True):
+    for again, plain in zip(stored(remat(tiny_config)), stored(tiny_config), strict=True):
         assert again < 0.6 * plain
 
 
-def test_what_a_step_holds_is_told_in_a_line(compiled, tiny_config):
+def test_the_memory_of_a_step_is_one_line(compiled, tiny_config):
     current, batch, step = compiled(tiny_config)
     sizes = memory.step_memory(step)
     state_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves((current, batch)))
-    # Of every tensor no more than some bytes of alignment beside it.
+    # Alignment adds a few bytes per array.
     assert sizes["arguments"] == pytest.approx(state_bytes, rel=0.01)
     assert sizes["total"] == (
         sizes["arguments"] + sizes["outputs"] - sizes["aliased"] + sizes["temporary"]
     )
     total, given = sizes["total"] / 2**20, sizes["arguments"] / 2**20
     assert memory.format_memory(step) == (
-        f"a step takes {total:.1f} MiB on each device ({given:.1f} state and batch, "
-        f"{total - given:.1f} working memory)"
+        f"memory of a step: {total:.1f} MiB on each device ({given:.1f} for state and batch, "
+        f"{total - given:.1f} for intermediate results)"
     )
 
 
 def test_a_donated_state_is_counted_once():
-    """A step can be compiled from a state's shapes alone, and the state is given away."""
+    """A step can be compiled from the shapes of a state, which it donates."""
     step = pmap.PmapStep(lambda kept, batch: (kept + batch["image"].sum(), {}))
     kept = pmap.replicate(np.zeros(3000, np.float32))
     kept = jax.ShapeDtypeStruct(kept.shape, kept.dtype, sharding=kept.sharding)
-    sizes = memory.step_memory(step.compiled(kept, {"image": np.zeros((4, 1000), np.float32)}))
+    sizes = memory.step_memory(step.compile(kept, {"image": np.zeros((4, 1000), np.float32)}))
     assert sizes["aliased"] == 4 * 3000
     assert 4 * 4000 <= sizes["arguments"] <= sizes["total"] < 1.5 * 4 * 4000

@@ -1,7 +1,7 @@
 """Both training steps: against plain compositions of their losses, and on 1, 2 and 4 devices.
 
-The comparisons run in float64, where two orders of the same sums agree to 1e-9 and nothing hides
-behind rounding; what users run, float32, is compared across devices too.
+Comparisons are in float64, where two orders of the same sums agree to 1e-9 and rounding hides no
+error; across devices also in float32, which users run.
 """
 
 import contextlib
@@ -18,12 +18,18 @@ import pytest
 from trees import awake, doubled
 
 from ssagan_jax.models import layers
-from ssagan_jax.steps import losses, pmap, state, train_steps
-from ssagan_jax.steps.network_losses import NetworkLosses
+from ssagan_jax.steps import damsm_step, gan_step, losses, pmap, state
+from ssagan_jax.steps.discriminator_update import (
+    DiscriminatorInputs,
+    discriminator_loss,
+    mismatch_sentences,
+    update_discriminator,
+)
 from ssagan_jax.steps.networks import Networks, build_networks
 from ssagan_jax.steps.optimizers import Optimizers, build_optimizers
 
 DAMSM_STEPS = 20
+STEPS = {"damsm": damsm_step.damsm_step, "gan": gan_step.gan_step}
 NETWORKS = ("encoders", "generator", "batch_stats", "discriminator")
 OPTIMIZERS = ("encoders_opt", "generator_opt", "discriminator_opt")
 
@@ -33,11 +39,11 @@ OPTIMIZERS = ("encoders_opt", "generator_opt", "discriminator_opt")
 
 @pytest.fixture(scope="module")
 def trained_config(tiny_config):
-    """Encoders trained beside the GAN, one discriminator update, averaged weights."""
+    """Encoders trained in stage 2 too, one discriminator update, EMA."""
     config = copy.deepcopy(tiny_config)
     config.data.image_size = 16
     config.generator.ssacn_blocks = 2
-    # At power 6 the penalty of so small a network is too flat to be seen.
+    # At power 6 the penalty of so small a network is nearly zero.
     config.loss.magp_power = 2.0
     config.train.ema_decay = 0.99
     return config
@@ -45,7 +51,7 @@ def trained_config(tiny_config):
 
 @pytest.fixture(scope="module")
 def frozen_config(trained_config):
-    """Frozen encoders, two discriminator updates, no wrong caption for the last, no averages."""
+    """Frozen encoders, two discriminator updates, "shift", no EMA."""
     config = copy.deepcopy(trained_config)
     config.train.encoders = "frozen"
     config.discriminator.updates = 2
@@ -79,9 +85,9 @@ def create(trained_config, vocabulary):
         return first.replace(
             encoders=awake(first.encoders, 0),
             generator=generator,
-            average={"params": generator, "batch_stats": first.batch_stats},
+            ema={"params": generator, "batch_stats": first.batch_stats},
             discriminator=awake(first.discriminator, 2),
-            # This image encoder has none, so one that nothing may touch.
+            # This image encoder has no trunk; no step may change this one.
             trunk={"kernel": np.arange(3.0)},
         )
 
@@ -95,23 +101,25 @@ def precision(double):
         yield
         return
     with pytest.MonkeyPatch.context() as patch, jax.enable_x64(True):
-        patch.setattr(train_steps, "to_unit_range", lambda pixels: pixels.astype(float) / 127.5 - 1)
+        for module in (damsm_step, gan_step):
+            patch.setattr(module, "normalize_images", lambda x: x.astype(float) / 127.5 - 1)
         yield
 
 
 class Run:
-    """Both steps of a config, compiled for so many devices; takes and gives states in numpy."""
+    """Both steps of a config on some devices; states are passed and returned in numpy."""
 
     def __init__(self, config, vocabulary, devices, double, image_encoder=None):
         self.optimizers = build_optimizers(config, DAMSM_STEPS)
         networks = build_networks(config, vocabulary, pmap.BATCH_AXIS)
         if image_encoder is not None:
             networks = dataclasses.replace(networks, image_encoder=image_encoder)
-        self.steps = train_steps.TrainSteps(config, networks, self.optimizers, pmap.BATCH_AXIS)
+        context = state.StepContext(config, networks, self.optimizers)
         self.devices, self.double = jax.local_devices()[:devices], double
         with self.here():
-            self.parallel = {
-                name: pmap.PmapStep(getattr(self.steps, name)) for name in ("encoders", "gan")
+            self.pmapped = {
+                name: pmap.PmapStep(functools.partial(step, context))
+                for name, step in STEPS.items()
             }
 
     @contextlib.contextmanager
@@ -123,17 +131,17 @@ class Run:
     def take(self, name, current, batch):
         with self.here():
             current = doubled(current) if self.double else current
-            found = self.parallel[name](pmap.replicate(current), batch)
+            found = self.pmapped[name](pmap.replicate(current), batch)
             return jax.device_get(found[:2])
 
     def train(self, current, batches):
         """A step of stage 1 on each batch, then one of stage 2 on each: state and all metrics."""
         history = []
-        for name in ("encoders", "gan"):
+        for name in STEPS:
             for batch in batches:
                 current, metrics = self.take(name, current, batch)
                 history.append(metrics)
-            if name == "encoders":
+            if name == "damsm":
                 with self.here():
                     current = jax.device_get(state.begin_gan_stage(current, self.optimizers))
         return current, history
@@ -147,7 +155,7 @@ def runs(trained_config, vocabulary):
 
 @pytest.fixture(scope="module")
 def after_training(runs, create, batches):
-    """(devices, double) to state and metrics behind six steps."""
+    """(devices, double) to state and metrics after six steps."""
 
     @functools.cache
     def train(devices, double):
@@ -188,7 +196,7 @@ def assert_equal(found, wanted):
 def assert_all_close(found, wanted, bound):
     """Two lists of tensors whose difference as one vector is small.
 
-    For the optimizers' moments: a bias in front of a normalization has no gradient but rounding.
+    For optimizer moments: the gradient of a bias before a normalization is rounding error only.
     """
 
     def flat(tree):
@@ -198,7 +206,7 @@ def assert_all_close(found, wanted, bound):
 
 
 def moments(current, name):
-    """Adam's first and second moments; with b1=0, as in stage 2, the first is the gradient."""
+    """Adam's first and second moments; with b1 = 0, as in stage 2, the first is the gradient."""
     chain = getattr(current, name)
     (adam,) = (
         part
@@ -212,12 +220,12 @@ def differs(found, wanted):
     return max(distances(found, wanted).values()) > 1e-6
 
 
-# Plain compositions of the losses, in one piece, on the whole batch
+# Plain compositions of the losses, on the whole batch
 
 
 @pytest.fixture(scope="module")
 def plain(trained_config, vocabulary):
-    """Compiled gradients of the plain losses; none of the steps' own code."""
+    """Compiled gradients of the plain losses, without code of the steps."""
     config = trained_config
     networks = build_networks(config, vocabulary)
     loss = config.loss
@@ -226,27 +234,27 @@ def plain(trained_config, vocabulary):
     def pixels(batch):
         return batch["image"].astype(float) / 127.5 - 1
 
-    def look(encoders, images):
+    def encode_images(encoders, images):
         return networks.image_encoder.apply({"params": encoders["image"]}, images)
 
-    def read(encoders, batch, key, train):
+    def encode_text(encoders, batch, key, train):
         variables, rngs = {"params": encoders["text"]}, {"dropout": key}
         return networks.text_encoder.apply(
             variables, batch["tokens"], batch["mask"], train, rngs=rngs
         )
 
-    def damsm(seen, text, batch):
-        terms = losses.damsm_losses(seen, text, batch["mask"], batch["class_id"], gammas)
+    def damsm(images, text, batch):
+        terms = losses.damsm_losses(images, text, batch["mask"], batch["class_id"], gammas)
         return terms["words"] + terms["sentences"]
 
     def encoders(params, batch, key, train):
         def total(params):
-            text = read(params, batch, key, train)
-            return damsm(look(params, pixels(batch)), text, batch), text
+            text = encode_text(params, batch, key, train)
+            return damsm(encode_images(params, pixels(batch)), text, batch), text
 
         return jax.grad(total, has_aux=True)(params)
 
-    def paint(params, batch_stats, noise, sentence):
+    def generate(params, batch_stats, noise, sentence):
         (images, _), updates = networks.generator.apply(
             {"params": params, "batch_stats": batch_stats},
             noise,
@@ -256,24 +264,24 @@ def plain(trained_config, vocabulary):
         )
         return images, updates["batch_stats"]
 
-    def judge(params, images, sentence):
+    def logits(params, images, sentence):
         return networks.discriminator.apply({"params": params}, images, sentence)[0]
 
     def discriminator(params, mismatched, generator, batch_stats, batch, noise, sentence):
         """Gradients of the adversarial loss and of the weighted penalty, and both values."""
-        images, (fakes, _) = pixels(batch), paint(generator, batch_stats, noise, sentence)
+        images, (fakes, _) = pixels(batch), generate(generator, batch_stats, noise, sentence)
         pairs = len(images) if mismatched == "roll" else len(images) - 1
         others = jnp.concatenate([sentence[1:], sentence[:1]])[:pairs]
 
         def adversarial(params):
-            real = jnp.maximum(0, 1 - judge(params, images, sentence)).mean()
-            wrong = jnp.maximum(0, 1 + judge(params, images[:pairs], others)).mean()
-            fake = jnp.maximum(0, 1 + judge(params, fakes, sentence)).mean()
+            real = jnp.maximum(0, 1 - logits(params, images, sentence)).mean()
+            wrong = jnp.maximum(0, 1 + logits(params, images[:pairs], others)).mean()
+            fake = jnp.maximum(0, 1 + logits(params, fakes, sentence)).mean()
             return real + (wrong + fake) / 2
 
         def penalty(params):
             def squared_norm(image, sentence):
-                gradients = jax.grad(lambda x, s: judge(params, x[None], s[None])[0], (0, 1))
+                gradients = jax.grad(lambda x, s: logits(params, x[None], s[None])[0], (0, 1))
                 return sum((part**2).sum() for part in gradients(image, sentence))
 
             lengths = jax.vmap(squared_norm)(images, sentence) ** 0.5
@@ -285,12 +293,12 @@ def plain(trained_config, vocabulary):
         return adversarial_gradient, weighted, first, second
 
     def generator(params, batch_stats, discriminator, encoders, batch, noise, text):
-        """Gradient of the whole of eq. 4 and 5 in the generator's parameters."""
+        """Gradient of eq. 4 and 5 in the generator's parameters."""
 
         def total(params):
-            fakes, updated = paint(params, batch_stats, noise, text[1])
-            adversarial = -judge(discriminator, fakes, text[1]).mean()
-            matching = damsm(look(encoders, fakes), text, batch)
+            fakes, updated = generate(params, batch_stats, noise, text[1])
+            adversarial = -logits(discriminator, fakes, text[1]).mean()
+            matching = damsm(encode_images(encoders, fakes), text, batch)
             values = updated, adversarial, matching
             return adversarial + loss.damsm_weight * matching, values
 
@@ -320,19 +328,19 @@ def plain_gan_step(plain, config, current, batch):
     if trained:
         encoders, encoders_opt = updated(optimizers.encoders, gradient, encoders_opt, encoders)
 
-    judged = current.discriminator, current.discriminator_opt
-    painter = config.loss.mismatched, current.generator, current.batch_stats, batch, noise, text[1]
-    adversarial, penalty, *values = plain["discriminator"](judged[0], *painter)
+    params, opt = current.discriminator, current.discriminator_opt
+    inputs = config.loss.mismatched, current.generator, current.batch_stats, batch, noise, text[1]
+    adversarial, penalty, *values = plain["discriminator"](params, *inputs)
     if config.discriminator.updates == 1:
         both = jax.tree.map(jnp.add, adversarial, penalty)
-        judged = updated(optimizers.discriminator, both, judged[1], judged[0])
+        params, opt = updated(optimizers.discriminator, both, opt, params)
     else:
-        judged = updated(optimizers.discriminator, adversarial, judged[1], judged[0])
-        _, penalty, _, values[1] = plain["discriminator"](judged[0], *painter)
-        judged = updated(optimizers.discriminator, penalty, judged[1], judged[0])
+        params, opt = updated(optimizers.discriminator, adversarial, opt, params)
+        _, penalty, _, values[1] = plain["discriminator"](params, *inputs)
+        params, opt = updated(optimizers.discriminator, penalty, opt, params)
 
     gradient, (batch_stats, *terms) = plain["generator"](
-        current.generator, current.batch_stats, judged[0], encoders, batch, noise, text
+        current.generator, current.batch_stats, params, encoders, batch, noise, text
     )
     generator, generator_opt = updated(
         optimizers.generator, gradient, current.generator_opt, current.generator
@@ -345,8 +353,8 @@ def plain_gan_step(plain, config, current, batch):
         generator=generator,
         batch_stats=batch_stats,
         generator_opt=generator_opt,
-        discriminator=judged[0],
-        discriminator_opt=judged[1],
+        discriminator=params,
+        discriminator_opt=opt,
     ), dict(zip(names, (*values, *terms), strict=True))
 
 
@@ -368,11 +376,11 @@ def frozen_run(frozen_config, vocabulary):
 
 @pytest.fixture(scope="module")
 def frozen_step(frozen_run, gan_start, batches):
-    return frozen_run.take("gan", gan_start.replace(average=None), batches[0])
+    return frozen_run.take("gan", gan_start.replace(ema=None), batches[0])
 
 
 def assert_same_step(found, wanted):
-    """States behind one step: gradients (the optimizers' moments), parameters and metrics."""
+    """States after one step: gradients (the optimizers' moments), parameters and metrics."""
     for name in NETWORKS:
         assert_close(getattr(found[0], name), getattr(wanted[0], name), 1e-9)
     for name in OPTIMIZERS:
@@ -384,19 +392,19 @@ def assert_same_step(found, wanted):
 # Stage 1
 
 
-def test_encoders_step_lowers_damsm(runs, create, batches):
+def test_damsm_step_lowers_damsm(runs, create, batches):
     current, history = create(0), []
     for _ in range(DAMSM_STEPS):
-        current, metrics = runs(1, False).take("encoders", current, batches[0])
+        current, metrics = runs(1, False).take("damsm", current, batches[0])
         history.append(sum(metrics.values()))
     assert current.step == DAMSM_STEPS
     assert np.mean(history[-3:]) < 0.9 * np.mean(history[:3])
-    for name in ("generator", "batch_stats", "discriminator", "average"):
+    for name in ("generator", "batch_stats", "discriminator", "ema"):
         assert_equal(getattr(current, name), getattr(create(0), name))
 
 
 class Averager(nn.Module):
-    """An image encoder whose trunk is the running mean of a channel, which it subtracts."""
+    """An image encoder whose trunk is the running mean of each channel, which it subtracts."""
 
     axis_name: str | None = None
 
@@ -411,23 +419,23 @@ class Averager(nn.Module):
 
 
 @pytest.mark.parametrize(("statistics", "moves"), [("batch", True), ("kept", False)])
-def test_the_trunk_follows_the_global_batch_if_asked(
+def test_the_trunk_is_updated_with_statistics_of_the_batch(
     trained_config, vocabulary, create, batches, statistics, moves
 ):
     config = copy.deepcopy(trained_config)
     config.image_encoder.statistics = statistics
-    looker = Averager(pmap.BATCH_AXIS)
-    run = Run(config, vocabulary, devices=4, double=False, image_encoder=looker)
+    image_encoder = Averager(pmap.BATCH_AXIS)
+    run = Run(config, vocabulary, devices=4, double=False, image_encoder=image_encoder)
     pixels = batches[0]["image"] / 127.5 - 1
     variables = jax.device_get(Averager().init(jax.random.key(0), pixels))
     first = create(0)
     encoders = first.encoders | {"image": variables["params"]}
     optimizer = run.optimizers.damsm.init(encoders)
     first = first.replace(encoders=encoders, encoders_opt=optimizer, trunk=variables["trunk"])
-    after, _ = run.take("encoders", first, batches[0])
+    after, _ = run.take("damsm", first, batches[0])
     wanted = 0.1 * pixels.mean((0, 1, 2)) if moves else np.zeros(3)
     np.testing.assert_allclose(after.trunk["mean"], wanted, atol=1e-7)
-    # Stage 2 looks at the real pictures and at the painted ones.
+    # Stage 2 encodes the real images, then the generated ones.
     begun = jax.device_get(state.begin_gan_stage(after, run.optimizers))
     later, _ = run.take("gan", begun, batches[0])
     once = 0.9 * wanted + wanted
@@ -451,7 +459,7 @@ def test_devices_change_nothing(after_training, measured, devices, double, bound
         for figure in distances(found, wanted).values():
             measured(f"3 + 3 steps, {kind}, {part}", f"{devices} devices and 1", figure, bound)
 
-    for name in (*NETWORKS, "average"):
+    for name in (*NETWORKS, "ema"):
         compare("every tensor", getattr(found, name), getattr(wanted, name))
     compare("every loss", history, metrics)
     if double:
@@ -462,10 +470,10 @@ def test_devices_change_nothing(after_training, measured, devices, double, bound
 def test_devices_must_share_the_batch_evenly():
     pmap.check_batch_size(8)
     with pytest.raises(
-        pmap.DeviceError, match="batch_size=6: .* 4 devices of this run; 4 or 8 would"
+        pmap.DeviceError, match="batch_size=6: .* 4 devices of this run; use 4 or 8"
     ):
         pmap.check_batch_size(6)
-    with pytest.raises(pmap.DeviceError, match="batch_size=2: .* 4 devices .*; 4 would"):
+    with pytest.raises(pmap.DeviceError, match="batch_size=2: .* 4 devices .*; use 4"):
         pmap.check_batch_size(2)
 
 
@@ -516,10 +524,10 @@ def test_trunk_stays(after_training, frozen_step, gan_start):
 
 
 def test_adversarial_losses_never_reach_the_encoders(runs, gan_start, create, batches):
-    """Only DAMSM trains them: another generator and discriminator change nothing for them."""
-    run, stranger = runs(1, True), create(1)
+    """Only DAMSM trains them: with another generator and discriminator their update is the same."""
+    run, second = runs(1, True), create(1)
     wanted, _ = run.take("gan", gan_start, batches[0])
-    other = gan_start.replace(generator=stranger.generator, discriminator=stranger.discriminator)
+    other = gan_start.replace(generator=second.generator, discriminator=second.discriminator)
     found, _ = run.take("gan", other, batches[0])
     assert differs(found.generator, wanted.generator)
     assert_equal(found.encoders, wanted.encoders)
@@ -527,14 +535,14 @@ def test_adversarial_losses_never_reach_the_encoders(runs, gan_start, create, ba
         assert differs(encoder, gan_start.encoders[name])
 
 
-def test_average_follows_the_generator(runs, gan_start, batches, frozen_step):
+def test_ema_follows_the_generator(runs, gan_start, batches, frozen_step):
     current, _ = runs(1, True).take("gan", gan_start, batches[0])
     # The decay of a first step is (1 + 0) / (10 + 0), since the config's 0.99 is above it.
     fresh = {"params": current.generator, "batch_stats": current.batch_stats}
-    wanted = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, gan_start.average, fresh)
-    assert_close(current.average, wanted, 1e-6)
-    assert_equal(state.sampling_variables(current), current.average)
-    assert frozen_step[0].average is None
+    wanted = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, gan_start.ema, fresh)
+    assert_close(current.ema, wanted, 1e-6)
+    assert_equal(state.sampling_variables(current), current.ema)
+    assert frozen_step[0].ema is None
     assert_equal(
         state.sampling_variables(frozen_step[0]),
         {"params": frozen_step[0].generator, "batch_stats": frozen_step[0].batch_stats},
@@ -542,9 +550,9 @@ def test_average_follows_the_generator(runs, gan_start, batches, frozen_step):
 
 
 class PairTable:
-    """A discriminator whose logit is params[picture, caption]: its gradient shows who meets whom.
+    """A discriminator whose logit is params[image, caption]: its gradient shows the pairs.
 
-    A picture's first pixel, times 100, is its number; a sentence is one-hot.
+    An image's first pixel, times 100, is its number; a sentence is one-hot.
     """
 
     def features(self, images):
@@ -561,65 +569,67 @@ class PairTable:
 @pytest.mark.parametrize(("mismatched", "pairs"), [("roll", 8), ("shift", 7)])
 def test_captions_of_the_discriminator(trained_config, gan_start, devices, mismatched, pairs):
     """Real with its own, real with the next one's of the GLOBAL batch, generated with own."""
-    networks = Networks(None, None, None, PairTable())
+    networks = Networks(None, None, None, PairTable(), axis_name="batch")
     optimizers = Optimizers(None, None, None, optax.sgd(1.0))
     config = copy.deepcopy(trained_config)
     config.loss.mismatched = mismatched
-    both = train_steps.TrainSteps(config, networks, optimizers, "batch")
+    context = state.StepContext(config, networks, optimizers)
 
     def gradient(rows):
         current = gan_start.replace(
             discriminator=jnp.zeros((16, 8)), discriminator_opt=optimizers.discriminator.init(0)
         )
-        pictures = rows["number"].reshape(-1, 1, 1, 1) * jnp.full((1, 2, 2, 3), 0.01)
+        images = rows["number"].reshape(-1, 1, 1, 1) * jnp.full((1, 2, 2, 3), 0.01)
         sentence = jax.nn.one_hot(rows["number"], 8)
-        current, _ = both._update_discriminator(current, pictures, pictures + 0.08, sentence)
+        current, _ = update_discriminator(context, current, images, images + 0.08, sentence)
         return -current.discriminator
 
     numbers = {"number": np.arange(8).reshape(devices, -1)}
     found = jax.pmap(gradient, axis_name="batch", devices=jax.devices()[:devices])(numbers)
     wanted = np.zeros((16, 8))
-    for picture in range(8):
-        wanted[picture, picture] -= 1 / 8
-        wanted[8 + picture, picture] += 1 / 16
-    for picture in range(pairs):
-        wanted[picture, (picture + 1) % 8] += 1 / (2 * pairs)
+    for image in range(8):
+        wanted[image, image] -= 1 / 8
+        wanted[8 + image, image] += 1 / 16
+    for image in range(pairs):
+        wanted[image, (image + 1) % 8] += 1 / (2 * pairs)
     np.testing.assert_allclose(found, np.stack([wanted] * devices), atol=1e-6)
 
 
-class LinearJudge:
+class LinearDiscriminator:
     """A discriminator <a, x> + <b, s>, whose MA-GP is (|a|^2 + |b|^2)^(p / 2) everywhere."""
 
     def apply(self, variables, images, sentence, method=None):
         a, b = variables["params"]
         if method == "logits":
             return images + sentence @ b
-        seen = jnp.einsum("bhwc,hwc->b", images, a)
-        return seen + sentence @ b, seen
+        features = jnp.einsum("bhwc,hwc->b", images, a)
+        return features + sentence @ b, features
 
 
 @pytest.mark.parametrize(("norm", "length"), [("joint", 13.0), ("sum", 17.0)])
 def test_penalty_of_a_linear_discriminator(trained_config, make_batch, norm, length):
     config = copy.deepcopy(trained_config)
     config.loss.magp_norm, config.loss.magp_power, config.loss.magp_weight = norm, 3.0, 5.0
-    both = NetworkLosses(config, Networks(None, None, None, LinearJudge()))
+    networks = Networks(None, None, None, LinearDiscriminator())
+    context = state.StepContext(config, networks, optimizers=None)
     a, b = np.zeros((2, 2, 3), np.float32), np.array([12, 0], np.float32)
     a[0, 1, 0], a[1, 0, 2] = 3, 4
     rng = np.random.default_rng(0)
     images, fakes = rng.normal(size=(2, 8, 2, 2, 3)).astype(np.float32)
     sentence = rng.normal(size=(8, 2)).astype(np.float32)
-    mismatched = both.mismatched(sentence)
-    adversarial, weighted, metrics = both.judging((a, b), images, fakes, sentence, mismatched)
+    mismatched = mismatch_sentences(context, sentence)
+    inputs = DiscriminatorInputs(images, fakes, sentence, mismatched)
+    adversarial, weighted, metrics = discriminator_loss((a, b), context, inputs)
     assert metrics["discriminator/magp"] == pytest.approx(length**3, rel=1e-5)
     assert weighted == pytest.approx(5 * length**3, rel=1e-5)
 
-    def judged(images, sentence):
+    def logits(images, sentence):
         return (images * a).sum((1, 2, 3)) + sentence @ b
 
-    real, fake = judged(images, sentence), judged(fakes, sentence)
-    wrong = judged(images, np.roll(sentence, -1, 0))
+    real, fake = logits(images, sentence), logits(fakes, sentence)
+    wrong = logits(images, np.roll(sentence, -1, 0))
     wanted = np.maximum(0, 1 - real).mean()
     wanted += (np.maximum(0, 1 + fake).mean() + np.maximum(0, 1 + wrong).mean()) / 2
     assert adversarial == pytest.approx(wanted, rel=1e-5)
-    for name, logits in (("real", real), ("generated", fake), ("mismatched", wrong)):
-        assert metrics[f"discriminator/{name}"] == pytest.approx(logits.mean(), rel=1e-4)
+    for name, values in (("real", real), ("generated", fake), ("mismatched", wrong)):
+        assert metrics[f"discriminator/{name}"] == pytest.approx(values.mean(), rel=1e-4)

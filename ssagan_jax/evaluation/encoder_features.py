@@ -6,10 +6,9 @@ import jax
 from ml_collections import ConfigDict
 
 from ssagan_jax.metrics.features import tree_sha256
-from ssagan_jax.steps.networks import Networks
+from ssagan_jax.steps.networks import Networks, normalize_images
 from ssagan_jax.steps.pmap import BatchFn, pmap_batched
 from ssagan_jax.steps.state import TrainState
-from ssagan_jax.steps.train_steps import normalize_images
 
 
 def encode_pairs(networks: Networks, batch_size: int) -> BatchFn:

@@ -47,7 +47,7 @@ class Round:
             "resize": None,
             "value_range": "0..255",
             "checkpoint": int(state.step),
-            "weights": "raw" if state.average is None else "average",
+            "weights": "raw" if state.ema is None else "average",
             "seed": request.seed,
             "real_statistics": self._sha256,
             "versions": {"ssagan_jax": __version__}

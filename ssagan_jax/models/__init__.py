@@ -1,1 +1,1 @@
-"""Networks: pure functions of parameters and inputs (flax.linen)."""
+"""Networks: pure functions of parameters and inputs (flax.linen), without project dependencies."""

@@ -1,7 +1,7 @@
-"""BERT as a text encoder, and the reader of Hugging Face BERT checkpoints.
+"""BERT as a text encoder.
 
-The network is that of Devlin et al. 2018 (arXiv:1810.04805): post-layer-norm transformer blocks
-over word, position and token-type embeddings, with a tanh pooler on [CLS].
+The network of Devlin et al. 2018 (arXiv:1810.04805): post-layer-norm transformer blocks over word,
+position and token-type embeddings, with a tanh pooler on [CLS].
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ _ACTIVATIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class BertConfig:
-    """Sizes of a BERT encoder.
+    """Hyperparameters of a BERT encoder.
 
     Raises:
       ValueError: `num_heads` does not divide `hidden_size`, or `hidden_act` is unknown.
@@ -34,11 +34,11 @@ class BertConfig:
     vocab_size: int  # word pieces
     hidden_size: int = 256  # channels H of the hidden states
     num_layers: int = 12  # transformer blocks
-    num_heads: int = 8  # attention heads a block
-    intermediate_size: int = 1024  # channels inside a block's feed-forward part
-    max_positions: int = 512  # longest sequence, [CLS] and [SEP] counted
+    num_heads: int = 8  # attention heads per block
+    intermediate_size: int = 1024  # hidden channels of the feed-forward layers
+    max_positions: int = 512  # longest sequence, including [CLS] and [SEP]
     type_vocab_size: int = 2  # token types, of which only type 0 is used
-    dropout: float = 0.1  # rate after embeddings, attention weights and a block's two outputs
+    dropout: float = 0.1  # rate on embeddings, attention weights and outputs of sublayers
     layer_norm_eps: float = 1e-12  # added to the variance
     hidden_act: str = "gelu"  # "gelu" (exact), "gelu_new" (tanh form) or "relu"
 
@@ -59,14 +59,14 @@ def _dense(features: int, name: str, dtype: DTypeLike | None) -> nn.Dense:
 
 
 def _layer_norm(config: BertConfig, name: str) -> nn.LayerNorm:
-    # The one-pass variance loses digits that the published weights were trained with.
+    # The one-pass variance is less accurate than PyTorch's, which published weights come from.
     return nn.LayerNorm(epsilon=config.layer_norm_eps, use_fast_variance=False, name=name)
 
 
 class _BertLayer(nn.Module):
-    """One post-layer-norm block: self-attention, then the feed-forward part.
+    """One post-layer-norm block: self-attention, then feed-forward.
 
-    `dtype` is that of the matrix products; sums, norms and the softmax are float32 at least.
+    `dtype` is that of matrix products; residual sums, norms and the softmax are float32 at least.
     """
 
     config: BertConfig
@@ -102,11 +102,15 @@ class _BertLayer(nn.Module):
 class Bert(nn.Module):
     """The BERT encoder (Devlin et al. 2018).
 
-    Called with ids int32[B, L] and attention_mask bool[B, L] (True on tokens that may be attended
-    to, at least one a row), returns hidden f32[B, L, H] and pooled f32[B, H] in [-1, 1]: the tanh
-    layer on the first token, or None with `pooler=False`. `axis_name` is the mapped axis over which
-    the global batch is split, if any, and `dtype` that of the matrix products (None: as they come).
-    With `train=True` an rng "dropout" is needed.
+    Called with ids i32[B, L] and attention_mask bool[B, L] (True on tokens to attend to, at least
+    one per row), returns hidden f32[B, L, H] and pooled f32[B, H] in [-1, 1]: the tanh layer on the
+    first token, or None with `pooler=False`. `train=True` needs an rng "dropout".
+
+    Attributes:
+      config: hyperparameters.
+      pooler: whether to compute the pooled output.
+      axis_name: mapped axis of the global batch, or None.
+      dtype: of matrix products; None: promoted from inputs and parameters.
 
     Raises:
       ValueError: L exceeds `config.max_positions`.
@@ -125,8 +129,8 @@ class Bert(nn.Module):
         config, width, length = self.config, self.config.hidden_size, ids.shape[1]
         if length > config.max_positions:
             raise ValueError(
-                f"{length} tokens with [CLS] and [SEP] exceed BERT's max_positions="
-                f"{config.max_positions}: shorten the captions"
+                f"{length} tokens, including [CLS] and [SEP], exceed BERT's max_positions="
+                f"{config.max_positions}; shorten the captions (config.data.max_words)"
             )
         normal = nn.initializers.truncated_normal(0.02)
         words = self.param("word_embeddings", normal, (config.vocab_size, width))
@@ -144,23 +148,23 @@ class Bert(nn.Module):
 
 
 class BertTextEncoder(nn.Module):
-    """A caption encoder on BERT: word pieces to word and sentence embeddings.
+    """A caption encoder with BERT: word pieces to word and sentence embeddings.
 
-    Called with tokens int32[B, T] (word pieces without [CLS] and [SEP]), mask bool[B, T] (True on
-    real ones, which come first in a row) and train, returns words f32[B, T, E], zero where the
-    mask is False, and sentence f32[B, E]. [CLS] goes in front and [SEP] right behind the last real
-    token, so BERT sees T + 2 positions. With `train=True` an rng "dropout" is needed. The
-    parameters of `load_hf_bert` go under params["bert"].
+    Called with tokens i32[B, T] (word pieces without [CLS] and [SEP]), mask bool[B, T] (True on
+    tokens, which are at the beginning of a row) and train, returns words f32[B, T, E], zero where
+    the mask is False, and sentence f32[B, E]. [CLS] is inserted at the front and [SEP] after the
+    last token, so BERT runs on T + 2 positions. `train=True` needs an rng "dropout". The parameters
+    that `load_hf_bert` reads go into params["bert"].
 
     Attributes:
-      config: sizes of the BERT.
-      cls_id, sep_id, pad_id: ids of [CLS], [SEP] and of what stands where nothing is attended to.
-      embedding_dim: E. Where `config.hidden_size` differs, words and sentence each get a linear
-        projection.
-      pooling: "cls", the sentence is the pooler's tanh output on [CLS], or "mean", the mean of the
-        outputs over [CLS], real tokens and [SEP] without pooler (Sentence-BERT, arXiv:1908.10084).
-      axis_name: mapped axis over which the global batch is split, None if it is not.
-      dtype: of BERT's matrix products; None: as they come. What it returns is float32 at least.
+      config: hyperparameters of the BERT.
+      cls_id, sep_id, pad_id: ids of [CLS], [SEP] and padding.
+      embedding_dim: E. If `config.hidden_size` differs, words and sentence are linearly projected.
+      pooling: "cls": the sentence is the pooler's output on [CLS]; "mean": the mean of the hidden
+        states of [CLS], tokens and [SEP], without pooler (Sentence-BERT, arXiv:1908.10084).
+      axis_name: mapped axis of the global batch, or None.
+      dtype: of BERT's matrix products; None: promoted from inputs and parameters. Outputs are
+        float32 at least.
 
     Raises:
       ValueError: `pooling` is unknown, or T + 2 exceeds `config.max_positions`.
@@ -183,8 +187,8 @@ class BertTextEncoder(nn.Module):
         if self.pooling not in ("cls", "mean"):
             raise ValueError(f"pooling={self.pooling!r} is unknown; allowed: 'cls', 'mean'")
         ids, attention_mask = self._with_specials(tokens, mask)
-        how = self.pooling == "cls", self.axis_name, self.dtype
-        bert = Bert(self.config, *how, name="bert")
+        pooler = self.pooling == "cls"
+        bert = Bert(self.config, pooler, self.axis_name, self.dtype, name="bert")
         hidden, sentence = bert(ids, attention_mask, train)
         if self.pooling == "mean":
             sentence = jnp.mean(hidden, axis=1, where=attention_mask[..., None])
@@ -195,11 +199,11 @@ class BertTextEncoder(nn.Module):
         return jnp.where(mask[..., None], words, 0.0), sentence
 
     def _with_specials(self, tokens: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Adds [CLS] and [SEP]: ids int32[B, T + 2] and attention mask bool[B, T + 2]."""
-        places = jnp.arange(tokens.shape[1] + 2)[None]
-        ends = jnp.max(jnp.where(mask, places[:, 1:-1], 0), axis=1, keepdims=True)
-        is_sep = places == ends + 1
-        attended = jnp.pad(mask, ((0, 0), (1, 1))) | is_sep | (places == 0)
+        """Adds [CLS] and [SEP]: ids i32[B, T + 2] and attention mask bool[B, T + 2]."""
+        positions = jnp.arange(tokens.shape[1] + 2)[None]
+        ends = jnp.max(jnp.where(mask, positions[:, 1:-1], 0), axis=1, keepdims=True)
+        is_sep = positions == ends + 1
+        attended = jnp.pad(mask, ((0, 0), (1, 1))) | is_sep | (positions == 0)
         ids = jnp.where(attended, jnp.pad(tokens, ((0, 0), (1, 1))), self.pad_id)
-        ids = jnp.where(places == 0, self.cls_id, jnp.where(is_sep, self.sep_id, ids))
+        ids = jnp.where(positions == 0, self.cls_id, jnp.where(is_sep, self.sep_id, ids))
         return ids, attended

@@ -1,4 +1,4 @@
-"""The one-way discriminator (paper, section III-E; DF-GAN): picture and sentence to one number."""
+"""The one-way discriminator (paper, section III-E; DF-GAN): image and sentence to one logit."""
 
 import functools
 
@@ -14,7 +14,7 @@ from ssagan_jax.models.resampling import DownsampleConv, average_pool_2x2
 
 
 class DownBlock(nn.Module):
-    """Halves height and width; the residual branch starts at zero."""
+    """Halves height and width; at initialization the residual branch is scaled by zero."""
 
     features: int
     dtype: DTypeLike | None = None
@@ -23,11 +23,13 @@ class DownBlock(nn.Module):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """[B, H, W, C] to [B, H / 2, W / 2, features]."""
         conv = functools.partial(layers.conv, self.features, dtype=self.dtype)
-        hidden = layers.leaky_relu(DownsampleConv(self.features, self.dtype)(inputs))
+        hidden = layers.leaky_relu(
+            DownsampleConv(self.features, self.dtype, name="HalvingConv_0")(inputs)
+        )
         hidden = layers.leaky_relu(conv(3, use_bias=False)(hidden))
         gain = self.param("residual_gain", nn.initializers.zeros, (1,))
-        # The reference convolves first and pools then; both are linear and commute, and this
-        # order is a quarter of the work.
+        # The reference convolves, then pools. Both are linear and commute, and pooling first takes
+        # a quarter of the operations.
         shortcut = average_pool_2x2(inputs)
         if inputs.shape[-1] != self.features:
             shortcut = conv(1, name="shortcut")(shortcut)
@@ -35,16 +37,16 @@ class DownBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Judges whether a picture is real and matches its sentence.
+    """One logit: whether an image is real and matches its sentence.
 
-    The two halves are methods of their own, so that one pass over the pictures can be judged
-    against several sentences.
+    `features` and `logits` are separate methods, so that one pass over the images serves several
+    sentences.
 
     Attributes:
-      image_size: height and width of the pictures in pixels, 4 times a power of two, at least 8.
-      channels: width of the first convolution; the last blocks are 16 times as wide.
-      remat: whether blocks are computed again for their gradient, instead of being kept.
-      dtype: of activations and features; None: as inputs and parameters are. Logits are float32.
+      image_size: height and width of the images in pixels, 4 times a power of two, at least 8.
+      channels: output channels of the first convolution; the last blocks have 16 times as many.
+      remat: whether activations of blocks are recomputed in the backward pass (`jax.checkpoint`).
+      dtype: of activations; None: promoted from inputs and parameters. Logits are float32.
     """
 
     image_size: int = 256
@@ -54,19 +56,18 @@ class Discriminator(nn.Module):
 
     def setup(self) -> None:
         """Declares the layers."""
-        downs = num_blocks(self.image_size) - 1
+        blocks = num_blocks(self.image_size)
+        widths = [self.channels * min(16, 2**index) for index in range(1, blocks)]
         self.from_rgb = layers.conv(self.channels, 3, dtype=self.dtype)
-        made = nn.remat(DownBlock) if self.remat else DownBlock
-        self.blocks = [
-            made(self.channels * min(16, 2 ** (index + 1)), self.dtype) for index in range(downs)
-        ]
+        block_class = nn.remat(DownBlock) if self.remat else DownBlock
+        self.blocks = [block_class(width, self.dtype) for width in widths]
         self.joint = layers.conv(2 * self.channels, 3, use_bias=False, dtype=self.dtype)
         self.to_logit = nn.Conv(
             1, (4, 4), padding="VALID", use_bias=False, kernel_init=layers.torch_init
         )
 
     def features(self, images: jax.Array) -> jax.Array:
-        """Pictures f32[B, S, S, 3] in [-1, 1] to features f32[B, 4, 4, C]."""
+        """Images f32[B, S, S, 3] in [-1, 1] to features f32[B, 4, 4, C]."""
         hidden = self.from_rgb(images)
         for block in self.blocks:
             hidden = block(hidden)
@@ -74,14 +75,14 @@ class Discriminator(nn.Module):
 
     def logits(self, features: jax.Array, sentence: jax.Array) -> jax.Array:
         """Features f32[B, 4, 4, C] and sentences f32[B, E] to logits f32[B]."""
-        spread = jnp.broadcast_to(
+        tiled = jnp.broadcast_to(
             to_compute_dtype(sentence, self.dtype)[:, None, None, :],
             (*features.shape[:3], sentence.shape[-1]),
         )
-        hidden = layers.leaky_relu(self.joint(jnp.concatenate([features, spread], -1)))
+        hidden = layers.leaky_relu(self.joint(jnp.concatenate([features, tiled], -1)))
         return self.to_logit(to_float32(hidden))[:, 0, 0, 0]
 
     def __call__(self, images: jax.Array, sentence: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Pictures and sentences to (logits f32[B], features f32[B, 4, 4, C])."""
+        """Images and sentences to (logits f32[B], features f32[B, 4, 4, C])."""
         features = self.features(images)
         return self.logits(features, sentence), features

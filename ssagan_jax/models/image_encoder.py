@@ -1,6 +1,6 @@
-"""A small convolutional image encoder for DAMSM on CPUs and on data that it can learn from scratch.
+"""A small convolutional image encoder for DAMSM, trained from scratch: for CPUs and toy data.
 
-It answers the same contract as `inception.InceptionImageEncoder`: pictures to regions and a code.
+It has the interface of `inception.InceptionImageEncoder`: images to regions and codes.
 """
 
 import flax.linen as nn
@@ -15,9 +15,9 @@ class CnnImageEncoder(nn.Module):
     """Strided convolutions with group norm, which is the same in training and evaluation.
 
     Attributes:
-      embedding_dim: size E of region and picture embeddings.
-      channels: width of the first layer; each further one is twice as wide, at most 8 times.
-      dtype: of activations; None: as inputs and parameters are. What it returns is float32.
+      embedding_dim: size E of region features and image codes.
+      channels: output channels of the first layer, doubled by each further one up to 8 times.
+      dtype: of activations; None: promoted from inputs and parameters. Outputs are float32.
     """
 
     embedding_dim: int = 256
@@ -26,9 +26,9 @@ class CnnImageEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Pictures f32[B, S, S, 3] in [-1, 1] to regions f32[B, R, E] and codes f32[B, E].
+        """Images f32[B, S, S, 3] in [-1, 1] to regions f32[B, R, E] and codes f32[B, E].
 
-        The regions are an 8 x 8 grid below 128 pixels, 16 x 16 from there on.
+        The regions are an 8 x 8 grid for S < 128, else 16 x 16, row by row.
         """
         grid = 16 if images.shape[1] >= 128 else 8
         hidden, width = images, self.channels
@@ -46,5 +46,5 @@ class CnnImageEncoder(nn.Module):
     def _down(self, hidden: jax.Array, width: int) -> jax.Array:
         hidden = layers.conv(width, 4, 2, use_bias=False, dtype=self.dtype)(hidden)
         groups = next(groups for groups in (8, 4, 2, 1) if width % groups == 0)
-        # Its statistics are float32 in either type.
+        # GroupNorm computes its statistics in float32 for any dtype.
         return layers.leaky_relu(nn.GroupNorm(groups, dtype=self.dtype)(hidden))

@@ -1,7 +1,7 @@
-"""Inception v3 (Szegedy et al. 2016, arXiv:1512.00567), frozen, and DAMSM's image encoder on it.
+"""Frozen Inception v3 (Szegedy et al. 2016, arXiv:1512.00567), and DAMSM's image encoder on it.
 
 Modules have the names of torchvision's `inception_v3`, so that its checkpoints, and those of the
-network that FID is defined by, load name by name.
+FID network, load name by name.
 """
 
 import functools
@@ -48,12 +48,12 @@ def _c(n: int) -> _Branches:
 
 
 class InceptionTaps(NamedTuple):
-    """What is read off the network.
+    """Activations that are read from the network.
 
     Attributes:
-      mixed_6e: f32[B, 17, 17, 768], not negative: the last 17 x 17 block.
-      pooled: f32[B, 2048], not negative: the mean over the last block's 8 x 8 grid.
-      logits: f32[B, classes] of the classifier, or None where it was not asked for.
+      mixed_6e: f32[B, 17, 17, 768], at least 0: the last 17 x 17 block.
+      pooled: f32[B, 2048], at least 0: the mean over the last block's 8 x 8 grid.
+      logits: f32[B, classes] of the classifier, None unless `logits=True`.
     """
 
     mixed_6e: jax.Array
@@ -64,14 +64,14 @@ class InceptionTaps(NamedTuple):
 def _frozen(
     module: nn.Module, name: str, init: nn.initializers.Initializer, shape: tuple[int, ...]
 ) -> jax.Array:
-    """A variable of the collection "trunk", which no optimizer is handed."""
+    """A variable of the collection "trunk", which is not optimized."""
     return module.variable("trunk", name, lambda: init(module.make_rng("params"), shape)).value
 
 
 class _Conv(nn.Module):
     """Convolution without bias, batch norm with a fixed scale and bias, ReLU.
 
-    Where "trunk" is mutable, its statistics are the global batch's, and the kept ones follow.
+    If "trunk" is mutable, it normalizes by the global batch and updates its running statistics.
     """
 
     features: int
@@ -84,7 +84,7 @@ class _Conv(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
         shape = (*self.kernel, inputs.shape[-1], self.features)
-        # Zeros until weights are read: random ones would take minutes to compile.
+        # Zeros until weights are loaded: random initialization would compile for minutes.
         kernel = _frozen(self, "kernel", nn.initializers.zeros, shape)
         scale = _frozen(self, "scale", nn.initializers.ones, shape[-1:])
         bias = _frozen(self, "bias", nn.initializers.zeros, shape[-1:])
@@ -99,9 +99,11 @@ class _Conv(nn.Module):
             dimension_numbers=layout,
         )
         if self.is_mutable_collection("trunk") and not self.is_initializing():
-            hidden, found = layers.normalize_by_batch(hidden, _BATCH_NORM_EPSILON, self.axis_name)
-            for kept, value in zip((mean, variance), found, strict=True):
-                kept.value = 0.9 * kept.value + 0.1 * value
+            hidden, (batch_mean, batch_variance) = layers.normalize_by_batch(
+                hidden, _BATCH_NORM_EPSILON, self.axis_name
+            )
+            mean.value = 0.9 * mean.value + 0.1 * batch_mean
+            variance.value = 0.9 * variance.value + 0.1 * batch_variance
         else:
             hidden = layers.normalize(hidden, mean.value, variance.value, _BATCH_NORM_EPSILON)
         hidden = hidden * scale[None, None, None] + bias[None, None, None]
@@ -113,10 +115,10 @@ class _Block(nn.Module):
 
     Attributes:
       branches: the convolutions.
-      pool_features: channels of the branch that pools 3 x 3 and projects; 0 for a block that halves
-        the grid, where branches end in stride 2 and a max pool stands beside them.
+      pool_features: channels of the branch with a 3 x 3 pool and a projection; 0 for a block that
+        halves the grid, where branches end in stride 2 and a max pool is added.
       pool: "average", "average_inside" (padding is not counted) or "max".
-      split: whether the 3 x 3 branches end in a 1 x 3 and a 3 x 1 convolution side by side.
+      split: whether the 3 x 3 branches end in parallel 1 x 3 and 3 x 1 convolutions.
     """
 
     branches: _Branches
@@ -151,8 +153,8 @@ class _Block(nn.Module):
         for i, (features, height, width) in enumerate(steps, start=1):
             label = f"{name}_{i}" if split or len(steps) > 1 else name
             halves = not self.pool_features and i == len(steps)
-            how = (2, "VALID") if halves else (1, "SAME")
-            hidden = conv(features, (height, width), *how, name=label)(hidden)
+            stride, padding = (2, "VALID") if halves else (1, "SAME")
+            hidden = conv(features, (height, width), stride, padding, name=label)(hidden)
         if not split:
             return [hidden]
         ends = (("a", (1, 3)), ("b", (3, 1)))
@@ -164,17 +166,17 @@ class InceptionV3Features(nn.Module):
     """Inception v3 with fixed weights.
 
     Called with images f32[B, S, S, 3] in [-1, 1], any S, which are resized to 299 bilinearly (half
-    pixel centres, no antialiasing: torch's F.interpolate); returns `InceptionTaps`. All variables
-    are in the collection "trunk"; gradients reach the images. `load_inception` reads weights.
-    Its batch norms use the kept statistics, or, where "trunk" is mutable, the global batch's.
+    pixel centers, no antialiasing, as F.interpolate); returns `InceptionTaps`. All variables are in
+    the collection "trunk"; gradients reach the images. `load_inception` reads weights.
+    Batch norms use their running statistics, or those of the global batch if "trunk" is mutable.
 
     Attributes:
-      variant: "torchvision", or "fid" for the TensorFlow network of 2015-12-05 that FID is defined
-        by, as pytorch-fid and torch-fidelity distribute it: average pools leave the padding out,
-        the last block pools by maximum, and the classifier has 1008 classes.
+      variant: "torchvision", or "fid": the TensorFlow network of 2015-12-05 that FID is defined
+        with, as distributed by pytorch-fid and torch-fidelity. Its average pools exclude padding,
+        its last block has a max pool, and its classifier has 1008 classes.
       logits: whether to run the classifier.
       axis_name: mapped axis of the global batch, or None.
-      dtype: of activations; None: as inputs and variables are. What it returns is float32 at least.
+      dtype: of activations; None: promoted from inputs and variables. Outputs are float32 at least.
 
     Raises:
       ValueError: `variant` is unknown, or the images are not [B, S, S, 3].
@@ -191,7 +193,7 @@ class InceptionV3Features(nn.Module):
         if self.variant not in _CLASSES:
             raise ValueError(f"variant={self.variant!r} is unknown; allowed: {', '.join(_CLASSES)}")
         if images.ndim != 4 or images.shape[-1] != 3:
-            raise ValueError(f"images have shape {images.shape}; Inception takes [B, S, S, 3]")
+            raise ValueError(f"images have shape {images.shape}; Inception needs [B, S, S, 3]")
         size = (images.shape[0], _INPUT_SIZE, _INPUT_SIZE, 3)
         hidden = self._stem(jax.image.resize(images, size, "linear", antialias=False))
         pool = "average" if self.variant == "torchvision" else "average_inside"
@@ -234,13 +236,13 @@ class _Classifier(nn.Module):
 class InceptionImageEncoder(nn.Module):
     """AttnGAN's image encoder (Xu et al. 2018, arXiv:1711.10485, section 3.2; code CNN_ENCODER).
 
-    Two trainable linear heads ("params") on a fixed Inception v3. The trunk's variables are under
-    variables["trunk"]["inception"]: put `load_inception(path)["trunk"]` there.
+    Two trainable linear heads ("params") on a fixed Inception v3. The trunk's variables are
+    variables["trunk"]["inception"]; `load_inception(path)["trunk"]` reads them.
 
     Attributes:
-      embedding_dim: size E of region and picture embeddings.
+      embedding_dim: size E of region features and image codes.
       axis_name: mapped axis of the global batch, or None.
-      dtype: of the trunk's activations; None: as inputs and variables are.
+      dtype: of the trunk's activations; None: promoted from inputs and variables.
     """
 
     embedding_dim: int = 256

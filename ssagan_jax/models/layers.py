@@ -1,4 +1,4 @@
-"""Layers that the networks share. Pictures and feature maps are NHWC."""
+"""Layers that several networks use. Images and feature maps are NHWC."""
 
 from typing import Any
 
@@ -8,20 +8,20 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from ssagan_jax.models.collectives import axis_size, local_shard
+from ssagan_jax.models.collectives import axis_size, local_shard, mean_across_devices
 from ssagan_jax.models.mixed_precision import to_float32
 
-# PyTorch's default for convolutions and linear layers, which the reference keeps: U(-b, b) with
-# b = 1 / sqrt(fan_in).
+# PyTorch's default initialization of convolutions and linear layers, as in the reference: U(-b, b)
+# with b = 1 / sqrt(fan_in).
 torch_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class Dropout(nn.Module):
-    """Dropout whose mask is drawn for the global batch, so that it does not depend on devices.
+    """Dropout with a mask drawn for the global batch, independent of the number of devices.
 
     Attributes:
-      rate: share of entries set to zero, in [0, 1).
-      axis_name: the mapped axis over which the first dimension is split, or None.
+      rate: probability that an entry is set to zero, in [0, 1).
+      axis_name: mapped axis of the global batch, or None.
     """
 
     rate: float
@@ -40,23 +40,23 @@ class Dropout(nn.Module):
 
 
 class Conv(nn.Conv):
-    """flax's convolution, whose bias may be kept as it is.
+    """Flax's convolution, with the option to freeze its bias.
 
     Attributes:
-      frozen_bias: whether a batch norm behind it takes the bias out again. Its gradient is then
-        zero but for rounding, which Adam would divide by its size and make full steps of.
+      frozen_bias: set where a batch norm that follows cancels the bias. The gradient is then only
+        rounding error, which Adam would normalize to updates of full size.
     """
 
     frozen_bias: bool = False
 
     def param(self, name: str, *args: Any, **kwargs: Any) -> jax.Array:
-        """A parameter; see `frozen_bias`."""
+        """Creates or reads a parameter, without a gradient if it is a frozen bias."""
         value = super().param(name, *args, **kwargs)
         return lax.stop_gradient(value) if self.frozen_bias and name == "bias" else value
 
 
 def conv(features: int, kernel: int, stride: int = 1, use_bias: bool = True, **kwargs: Any) -> Conv:
-    """A square convolution with PyTorch's padding (kernel - 1) // 2 and initial weights."""
+    """A square convolution with padding (kernel - 1) // 2 and PyTorch's initialization."""
     pad = (kernel - 1) // 2
     return Conv(
         features,
@@ -70,13 +70,13 @@ def conv(features: int, kernel: int, stride: int = 1, use_bias: bool = True, **k
 
 
 class BatchNorm(nn.Module):
-    """Batch norm over the global batch, with PyTorch's statistics.
+    """Batch norm over the global batch, with PyTorch's running statistics.
 
-    Unlike flax's it keeps the unbiased variance for evaluation, as PyTorch does. Statistics and
-    what is computed with them are float32 at least, whatever the inputs are; outputs are as inputs.
+    Unlike Flax's it accumulates the unbiased variance, as PyTorch does. It computes in float32 at
+    least; outputs have the dtype of the inputs.
 
     Attributes:
-      train: whether it uses, and updates, this batch's statistics instead of the running ones.
+      train: whether to use the batch's statistics and update the running ones, or to use those.
       affine: whether a learned scale and bias follow.
       axis_name: mapped axis of the global batch, or None.
     """
@@ -87,7 +87,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        """[B, H, W, C] to the same, normalized over all but C."""
+        """Normalizes [B, H, W, C] per channel."""
         shape = inputs.shape[-1:]
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         var = self.variable("batch_stats", "var", jnp.ones, shape)
@@ -95,10 +95,10 @@ class BatchNorm(nn.Module):
             normalized = normalize(inputs, mean.value, var.value, 1e-5)
         else:
             axis_name = None if self.is_initializing() else self.axis_name
-            normalized, found = normalize_by_batch(inputs, 1e-5, axis_name)
+            normalized, (batch_mean, batch_var) = normalize_by_batch(inputs, 1e-5, axis_name)
             if not self.is_initializing():
-                mean.value = 0.9 * mean.value + 0.1 * found[0]
-                var.value = 0.9 * var.value + 0.1 * found[1]
+                mean.value = 0.9 * mean.value + 0.1 * batch_mean
+                var.value = 0.9 * var.value + 0.1 * batch_var
         if self.affine:
             scale = self.param("scale", nn.initializers.ones, shape)
             bias = self.param("bias", nn.initializers.zeros, shape)
@@ -107,7 +107,7 @@ class BatchNorm(nn.Module):
 
 
 def normalize(inputs: jax.Array, mean: jax.Array, var: jax.Array, epsilon: float) -> jax.Array:
-    """Inputs [B, H, W, C] by means [C] and variances [C] of their channels, in float32 at least."""
+    """Normalizes [B, H, W, C] by means [C] and variances [C], in float32 at least."""
     return (to_float32(inputs) - mean[None, None, None]) * lax.rsqrt(var + epsilon)[
         None, None, None
     ]
@@ -116,15 +116,14 @@ def normalize(inputs: jax.Array, mean: jax.Array, var: jax.Array, epsilon: float
 def normalize_by_batch(
     inputs: jax.Array, epsilon: float, axis_name: str | None
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Inputs [B, H, W, C] by the statistics of the global batch.
+    """Normalizes [B, H, W, C] by the statistics of the global batch.
 
     Returns:
-      The normalized inputs, and the mean and unbiased variance [C] that evaluation averages.
+      The normalized inputs, and the mean and unbiased variance [C] for the running statistics.
     """
 
     def over_batch(values: jax.Array) -> jax.Array:
-        local = to_float32(values).mean((0, 1, 2))
-        return local if axis_name is None else lax.pmean(local, axis_name)
+        return mean_across_devices(to_float32(values).mean((0, 1, 2)), axis_name)
 
     mean = over_batch(inputs)
     var = over_batch((to_float32(inputs) - mean[None, None, None]) ** 2)
@@ -133,11 +132,11 @@ def normalize_by_batch(
 
 
 def leaky_relu(inputs: jax.Array) -> jax.Array:
-    """Leaky ReLU with the slope 0.2 of the reference's networks."""
+    """Leaky ReLU with slope 0.2, as in the reference."""
     return nn.leaky_relu(inputs, 0.2)
 
 
 def zero_where_masked(values: jax.Array, mask: ArrayLike) -> jax.Array:
-    """Values [B, T, ...] with zeros where mask [B, T] is False."""
+    """Sets values [B, T, ...] to zero where mask bool[B, T] is False."""
     mask = jnp.asarray(mask)
     return jnp.where(mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim)), values, 0)

@@ -10,17 +10,17 @@ from ssagan_jax.models.mixed_precision import to_compute_dtype, to_float32
 
 
 class LstmTextEncoder(nn.Module):
-    """A caption to word and sentence embeddings by one bidirectional LSTM layer.
+    """Captions to word and sentence embeddings by one bidirectional LSTM layer.
 
-    The weights have PyTorch's layout (gates i, f, g, o; two biases), transposed.
+    Weights have PyTorch's layout (gates i, f, g, o; two biases), transposed.
 
     Attributes:
       vocab_size: number of tokens.
       embedding_dim: size E of word and sentence embeddings, half of it from each direction.
       word_dim: size of the input word vectors.
-      dropout: share of the input word vectors' entries dropped in training.
+      dropout: rate on the input word vectors in training.
       axis_name: mapped axis of the global batch, or None.
-      dtype: of what the matrix products take; None: as it comes. States and gates are float32.
+      dtype: of the inputs of matrix products; None: not cast. States and gates are float32.
     """
 
     vocab_size: int
@@ -37,13 +37,13 @@ class LstmTextEncoder(nn.Module):
         """Encodes captions.
 
         Args:
-          tokens: i32[B, T], padded behind the last word.
-          mask: bool[B, T], True on words; a row's words stand at its beginning.
+          tokens: i32[B, T], padded at the end.
+          mask: bool[B, T], True on words, which are at the beginning of a row.
           train: whether dropout is on.
 
         Returns:
-          Word embeddings f32[B, T, E], zero on padding, and the sentence embedding f32[B, E], the
-          last state of both directions. Neither depends on what stands in the padding.
+          Word embeddings f32[B, T, E], zero on padding, and sentence embeddings f32[B, E], the last
+          states of both directions. Neither depends on the tokens of the padding.
         """
         init = nn.initializers.uniform(0.2)
         table = self.param(
@@ -52,7 +52,7 @@ class LstmTextEncoder(nn.Module):
             (self.vocab_size, self.word_dim),
         )
         vectors = layers.Dropout(self.dropout, self.axis_name)(table[tokens], not train)
-        # Each row turned around within its own length, so that padding stays behind it.
+        # Each row is reversed within its length, so that padding stays at the end.
         position = jnp.arange(tokens.shape[1])[None, :]
         length = mask.sum(1, keepdims=True)
         reverse = jnp.where(mask, length - 1 - position, position)
@@ -66,7 +66,7 @@ class LstmTextEncoder(nn.Module):
     def _direction(
         self, name: str, vectors: jax.Array, mask: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Outputs f32[B, T, E / 2] and the state f32[B, E / 2] behind each row's last word."""
+        """Outputs f32[B, T, E / 2] and the state f32[B, E / 2] after each row's last word."""
         size = self.embedding_dim // 2
         bound = size**-0.5
 

@@ -1,4 +1,4 @@
-"""Layers that halve or double the height and width of feature maps."""
+"""Downsampling and upsampling of feature maps by a factor of 2."""
 
 import flax.linen as nn
 import jax
@@ -11,10 +11,10 @@ from ssagan_jax.models.mixed_precision import to_compute_dtype
 
 
 class DownsampleConv(nn.Module):
-    """A 4 x 4 convolution with stride 2, padding 1 and no bias: half the height and width.
+    """A 4 x 4 convolution with stride 2, padding 1 and no bias.
 
-    XLA's CPU code for the second derivative of a strided convolution, which MA-GP needs, is 5 to 8
-    times slower than that of a matrix product over gathered pixels; so on CPUs it is one.
+    On CPUs it is computed as a matrix product over gathered pixels: MA-GP needs second derivatives,
+    which XLA's CPU code computes 5 to 8 times slower for a strided convolution.
     """
 
     features: int
@@ -32,7 +32,7 @@ class DownsampleConv(nn.Module):
 
 
 def downsample_conv(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
-    """[B, H, W, C] and kernel [4, 4, C, F] to [B, H / 2, W / 2, F]."""
+    """Convolves [B, H, W, C] with a kernel [4, 4, C, F] to [B, H / 2, W / 2, F]."""
     padding = ((1, 1), (1, 1))
     return lax.conv_general_dilated(
         inputs, kernel, (2, 2), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -40,20 +40,20 @@ def downsample_conv(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def downsample_matmul(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The same as `halving_convolution`, as one matrix product."""
+    """The same as `downsample_conv`, as one matrix product."""
     batch, height, width, channels = inputs.shape
-    high, wide = height // 2, width // 2
+    rows, columns = height // 2, width // 2
     padded = jnp.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    squares = padded.reshape(batch, high + 1, 2, wide + 1, 2, channels)
-    squares = squares.transpose(0, 1, 3, 2, 4, 5).reshape(batch, high + 1, wide + 1, 4 * channels)
-    windows = [squares[:, y : y + high, x : x + wide] for y in (0, 1) for x in (0, 1)]
-    # Rows of the kernel in the windows' order: which square, then which pixel of it.
-    rows = kernel.reshape(2, 2, 2, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5)
-    return jnp.concatenate(windows, -1) @ rows.reshape(16 * channels, -1)
+    # Each window is 2 x 2 blocks of 2 x 2 pixels.
+    blocks = padded.reshape(batch, rows + 1, 2, columns + 1, 2, channels)
+    blocks = blocks.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows + 1, columns + 1, 4 * channels)
+    windows = [blocks[:, y : y + rows, x : x + columns] for y in (0, 1) for x in (0, 1)]
+    kernel = kernel.reshape(2, 2, 2, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5)
+    return jnp.concatenate(windows, -1) @ kernel.reshape(16 * channels, -1)
 
 
 def average_pool_2x2(inputs: jax.Array) -> jax.Array:
-    """[B, H, W, C] to [B, H / 2, W / 2, C] by the mean of each 2 x 2 square."""
+    """[B, H, W, C] to [B, H / 2, W / 2, C], the mean of each 2 x 2 block."""
     batch, height, width, channels = inputs.shape
     return inputs.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
 
@@ -63,25 +63,25 @@ def upsample_2x(inputs: jax.Array, method: str) -> jax.Array:
 
     Args:
       inputs: feature maps.
-      method: "nearest" (the reference) or "bilinear" (the paper's text; half-pixel centres).
+      method: "nearest" (the reference) or "bilinear" (the paper's text; half-pixel centers).
     """
     batch, height, width, channels = inputs.shape
     shape = (batch, 2 * height, 2 * width, channels)
     if method == "nearest":
         # Not jax.image.resize, whose gradient is a slow scatter.
-        squares = (batch, height, 2, width, 2, channels)
-        return jnp.broadcast_to(inputs[:, :, None, :, None], squares).reshape(shape)
+        blocks = (batch, height, 2, width, 2, channels)
+        return jnp.broadcast_to(inputs[:, :, None, :, None], blocks).reshape(shape)
     return jax.image.resize(inputs, shape, method)
 
 
 def _align_corners_matrix(size: int) -> jax.Array:
-    """Bilinear weights f32[2 * size, size] that map the first and last sample onto themselves."""
+    """Bilinear weights f32[2 * size, size] with aligned first and last samples."""
     position = jnp.linspace(0.0, size - 1.0, 2 * size)
     return jnp.maximum(0.0, 1.0 - jnp.abs(position[:, None] - jnp.arange(size)[None, :]))
 
 
 def upsample_mask_2x(mask: jax.Array) -> jax.Array:
-    """[B, H, W, 1] to [B, 2H, 2W, 1], bilinear with aligned corners (reference, model.py)."""
+    """[B, H, W, 1] to [B, 2H, 2W, 1], bilinear with aligned corners, as in the reference."""
     rows = _align_corners_matrix(mask.shape[1]).astype(mask.dtype)
     columns = _align_corners_matrix(mask.shape[2]).astype(mask.dtype)
     return jnp.einsum("yh,bhwc,xw->byxc", rows, mask, columns)

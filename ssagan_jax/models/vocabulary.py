@@ -1,17 +1,17 @@
-"""What a text encoder must know of its tokenizer."""
+"""What a text encoder needs to know about its tokenizer."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """Size of a vocabulary and its special ids (the LSTM needs none but the padding).
+    """Size of a vocabulary and its special ids.
 
     Attributes:
       size: number of entries.
-      pad_id: stands behind the last token.
-      cls_id: BERT's first token.
-      sep_id: BERT's last token.
+      pad_id: of padding, after the last token.
+      cls_id: of BERT's first token, [CLS]; unused by the LSTM.
+      sep_id: of BERT's last token, [SEP]; unused by the LSTM.
     """
 
     size: int

@@ -1,1 +1,1 @@
-"""Pure training steps: functions of state and batch, and how they run on all devices."""
+"""Training steps: pure functions of state and batch, and how they run on all devices."""

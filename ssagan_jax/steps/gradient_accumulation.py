@@ -1,7 +1,7 @@
-"""Gradient accumulation: the rows of a step worked off in parts, for the memory of one part."""
+"""Gradient accumulation: a batch is processed as microbatches, in the memory of one of them."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,35 +10,61 @@ from jax import lax
 PyTree = Any
 
 
+class LossAndGradient(NamedTuple):
+    """A loss f32[], its gradient in a network's parameters (None if not computed), and metrics."""
+
+    loss: jax.Array
+    gradient: PyTree
+    metrics: dict[str, jax.Array]
+
+
+class MicrobatchOutputs(NamedTuple):
+    """Outputs of one microbatch, and of all of them together.
+
+    Attributes:
+      carry: handed from each microbatch to the next; of all: that of the last one.
+      averaged: such as `LossAndGradient`; of all: means over the microbatches.
+      concatenated: arrays [b / n, ...] of one microbatch; of all: [b, ...], in the batch's order.
+    """
+
+    carry: PyTree = None
+    averaged: PyTree = None
+    concatenated: PyTree = None
+
+
 def accumulate_microbatches(
-    function: Callable[[PyTree, PyTree, Any], tuple[PyTree, PyTree, PyTree]],
-    parts: int,
-    carry: PyTree,
-    rows: PyTree,
-) -> tuple[PyTree, PyTree, PyTree]:
-    """Works rows off in equal parts, one after the other; one part is all of them at once.
+    function: Callable[[PyTree, PyTree, Any], MicrobatchOutputs],
+    num_microbatches: int,
+    batch: PyTree,
+    carry: PyTree = None,
+) -> MicrobatchOutputs:
+    """Applies a function to equal microbatches in sequence.
 
     Args:
-      function: (carry, a part's rows, the part's number) to (carry, values, rows of results).
-      parts: how many; divides the number of rows.
-      carry: what goes from one part to the next.
-      rows: arrays [b, ...], of which a part has [b / parts, ...].
-
-    Returns:
-      The last carry, the mean over the parts of the values, and all rows of results [b, ...].
+      function: called with (carry, microbatch, index of the microbatch).
+      num_microbatches: n, which divides the batch size b; with 1 the function is called once, on
+        the whole batch.
+      batch: arrays [b, ...]; a microbatch has [b / n, ...] of each.
+      carry: passed to the first microbatch.
     """
-    if parts == 1:
-        return function(carry, rows, 0)
-    split = jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:]), rows)
+    if num_microbatches == 1:
+        return function(carry, batch, 0)
+    microbatches = jax.tree.map(
+        lambda leaf: leaf.reshape(num_microbatches, -1, *leaf.shape[1:]), batch
+    )
 
-    def work(carried: PyTree, part: PyTree) -> tuple[PyTree, PyTree]:
-        carry, total = carried
-        carry, values, results = function(carry, *part)
-        return (carry, jax.tree.map(jnp.add, total, values)), results
+    def body(carry_and_sum: PyTree, inputs: PyTree) -> tuple[PyTree, PyTree]:
+        carry, total = carry_and_sum
+        outputs = function(carry, *inputs)
+        return (outputs.carry, jax.tree.map(jnp.add, total, outputs.averaged)), outputs.concatenated
 
-    first = jax.tree.map(lambda leaf: leaf[0], split)
-    _, values, _ = jax.eval_shape(function, carry, first, jnp.int32(0))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), values)
-    (carry, total), results = lax.scan(work, (carry, zeros), (split, jnp.arange(parts)))
-    mean = jax.tree.map(lambda leaf: leaf / parts, total)
-    return carry, mean, jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), results)
+    first = jax.tree.map(lambda leaf: leaf[0], microbatches)
+    shapes = jax.eval_shape(function, carry, first, jnp.int32(0)).averaged
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    indices = jnp.arange(num_microbatches)
+    (carry, total), stacked = lax.scan(body, (carry, zeros), (microbatches, indices))
+    return MicrobatchOutputs(
+        carry=carry,
+        averaged=jax.tree.map(lambda leaf: leaf / num_microbatches, total),
+        concatenated=jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), stacked),
+    )

@@ -1,8 +1,9 @@
-"""Equations 1, 2, 4 and 6 of the paper; DAMSM as in AttnGAN (Xu et al., 2018, eq. 7 to 13).
+"""Loss functions: DAMSM (eq. 1, 2), hinge loss and MA-GP (eq. 6).
 
-Functions of arrays alone. Where an axis name is given, rows are one device's part of the global
-batch and the contrast is over the whole of it.
+Functions of arrays only. DAMSM is that of AttnGAN (Xu et al. 2018, arXiv:1711.10485, eq. 7 to 13).
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +13,24 @@ from ssagan_jax.models.collectives import all_gather_rows
 EPSILON = 1e-8
 
 
+class ImageFeatures(NamedTuple):
+    """Region features f32[B, R, E] and codes f32[B, E] of images."""
+
+    regions: jax.Array
+    codes: jax.Array
+
+
+class TextFeatures(NamedTuple):
+    """Word embeddings f32[B, T, E] and sentence embeddings f32[B, E] of captions."""
+
+    words: jax.Array
+    sentence: jax.Array
+
+
 def _safe_norm(values: jax.Array, axis: int) -> jax.Array:
-    """Euclidean norm whose gradient is zero, not NaN, at zero."""
+    """Euclidean norm with gradient zero, not NaN, at zero."""
     squares = (values**2).sum(axis)
-    # Not > 0, which would hide NaN.
+    # Not > 0, which is false for NaN and would replace it by 0.
     positive = squares != 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), 0)
 
@@ -28,13 +43,13 @@ def _cosine(first: jax.Array, second: jax.Array) -> jax.Array:
 def word_attention(
     regions: jax.Array, words: jax.Array, mask: jax.Array, gamma1: float
 ) -> tuple[jax.Array, jax.Array]:
-    """Attention of every caption's words over every picture's regions (AttnGAN eq. 7 to 9).
+    """Attention of every caption's words over every image's regions (AttnGAN eq. 7 to 9).
 
     Args:
       regions: f32[I, R, E].
       words: f32[J, T, E].
       mask: bool[J, T], True on words.
-      gamma1: sharpness of the attention.
+      gamma1: inverse temperature of the attention.
 
     Returns:
       Region contexts f32[I, J, T, E] and attention f32[I, J, T, R], summing to 1 over R.
@@ -48,55 +63,55 @@ def word_attention(
 def word_similarity(
     regions: jax.Array, words: jax.Array, mask: jax.Array, gamma1: float, gamma2: float
 ) -> jax.Array:
-    """R(Q, D) of every picture and caption, f32[I, J] (AttnGAN eq. 10)."""
+    """R(Q, D) of every image and caption, f32[I, J] (AttnGAN eq. 10)."""
     contexts, _ = word_attention(regions, words, mask, gamma1)
     cosine = _cosine(contexts, words[None])
     return jax.nn.logsumexp(jnp.where(mask[None], gamma2 * cosine, -jnp.inf), axis=2)
 
 
 def sentence_similarity(codes: jax.Array, sentences: jax.Array) -> jax.Array:
-    """Cosine of every picture's code f32[I, E] and sentence f32[J, E], f32[I, J]."""
+    """Cosine similarities f32[I, J] of image codes f32[I, E] and sentences f32[J, E]."""
     return _cosine(codes[:, None, :], sentences[None, :, :])
 
 
 def contrastive_loss(similarity: jax.Array, class_ids: jax.Array, gamma3: float) -> jax.Array:
-    """Mean of -log P(D_i|Q_i) plus mean of -log P(Q_i|D_i) (eq. 1, 2).
+    """Mean of -log P(D_i|Q_i) plus mean of -log P(Q_i|D_i), f32[] (eq. 1, 2).
 
     Args:
-      similarity: f32[B, B], pictures by captions.
-      class_ids: i32[B]; other pairs of the same class are left out of the contrast, since their
-        captions may well fit.
-      gamma3: sharpness of the contrast.
+      similarity: f32[B, B], images by captions.
+      class_ids: i32[B]; other examples of the same class are not used as negatives, since their
+        captions may match.
+      gamma3: inverse temperature of the softmax.
     """
     same_class = class_ids[:, None] == class_ids[None, :]
     diagonal = jnp.eye(len(class_ids), dtype=bool)
     logits = jnp.where(same_class & ~diagonal, -jnp.inf, gamma3 * similarity)
     matched = jnp.diagonal(logits)
     to_captions = jax.nn.logsumexp(logits, axis=1) - matched
-    to_pictures = jax.nn.logsumexp(logits, axis=0) - matched
-    return to_captions.mean() + to_pictures.mean()
+    to_images = jax.nn.logsumexp(logits, axis=0) - matched
+    return to_captions.mean() + to_images.mean()
 
 
 def damsm_losses(
-    image_features: tuple[jax.Array, jax.Array],
-    text_features: tuple[jax.Array, jax.Array],
+    image_features: ImageFeatures,
+    text_features: TextFeatures,
     mask: jax.Array,
     class_ids: jax.Array,
     gammas: tuple[float, float, float],
     axis_name: str | None = None,
 ) -> dict[str, jax.Array]:
-    """The DAMSM loss of this global batch (eq. 2 over words and over sentences).
+    """The DAMSM loss of the global batch (eq. 2 over words and over sentences).
 
     Args:
-      image_features: regions f32[b, R, E] and codes f32[b, E] of this device's pictures.
-      text_features: words f32[b, T, E] and sentences f32[b, E] of this device's captions.
+      image_features: of this device's b images.
+      text_features: of this device's b captions.
       mask: bool[b, T], True on words.
       class_ids: i32[b].
       gammas: gamma 1, 2 and 3.
-      axis_name: mapped axis of the global batch, or None.
+      axis_name: mapped axis over which the global batch is split, or None.
 
     Returns:
-      Scalars "words" and "sentences", equal on every device.
+      Scalars "words" and "sentences", equal on all devices.
     """
     regions, codes = image_features
     words, sentences, mask, class_ids = (
@@ -118,21 +133,26 @@ def hinge_real(logits: jax.Array) -> jax.Array:
 
 
 def hinge_fake(logits: jax.Array, weights: jax.Array | float = 1.0) -> jax.Array:
-    """Mean of max(0, 1 + D) over generated or mismatched pairs f32[B], weighted f32[B] (eq. 6)."""
+    """Mean of max(0, 1 + D(x, s)) over generated or mismatched pairs f32[B] (eq. 6).
+
+    Args:
+      logits: D(x, s), f32[B].
+      weights: of the pairs, f32[B].
+    """
     return (weights * jax.nn.relu(1 + logits)).mean()
 
 
 def matching_aware_penalty(
     image_gradient: jax.Array, sentence_gradient: jax.Array, power: float, norm: str
 ) -> jax.Array:
-    """MA-GP without its weight: the mean of a norm of D's gradients, to a power (eq. 6).
+    """MA-GP without its weight, f32[]: the mean of a norm of D's gradients, to a power (eq. 6).
 
     Args:
       image_gradient: f32[B, S, S, 3], of D(x, s) in x.
       sentence_gradient: f32[B, E], of D(x, s) in s.
       power: p.
-      norm: "joint": the norm of both gradients together, as the reference computes it; "sum": the
-        sum of the two norms, as eq. 6 prints it.
+      norm: "joint", the norm of the concatenated gradients, as in the reference; or "sum", the sum
+        of their norms, as in eq. 6.
     """
     batch = image_gradient.shape[0]
     if norm == "sum":

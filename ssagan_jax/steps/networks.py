@@ -1,4 +1,4 @@
-"""The four networks of a run, and their initial variables."""
+"""The four networks of a run, the range of their input images, and their initial variables."""
 
 import dataclasses
 from typing import Any
@@ -23,23 +23,44 @@ PyTree = Any
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
-    """The four networks; they hold no parameters."""
+    """The four networks, without parameters.
+
+    Attributes:
+      text_encoder: tokens i32[B, T], mask bool[B, T] to words f32[B, T, E], sentence f32[B, E].
+      image_encoder: images f32[B, S, S, 3] in [-1, 1] to regions f32[B, R, E], codes f32[B, E].
+      generator: noise f32[B, N], sentence f32[B, E] to images f32[B, S, S, 3] in (-1, 1), masks.
+      discriminator: images and sentences to logits f32[B] and features.
+      axis_name: mapped axis of the global batch that they were built with, or None.
+    """
 
     text_encoder: nn.Module
     image_encoder: nn.Module
     generator: Generator
     discriminator: Discriminator
+    axis_name: str | None = None
+
+
+def normalize_images(pixels: jax.Array) -> jax.Array:
+    """Pixels u8 in [0, 255] to f32 in [-1, 1], the range of all networks."""
+    return pixels.astype(jnp.float32) / 127.5 - 1
 
 
 def build_networks(
     config: ConfigDict, vocabulary: Vocabulary, axis_name: str | None = None
 ) -> Networks:
-    """The networks that a config describes; `axis_name` is the mapped axis of the global batch.
+    """The networks that a config describes.
 
-    Those without an axis are there to paint and to score, and compute in float32 always.
+    Args:
+      config: the run's configuration.
+      vocabulary: of its tokenizer.
+      axis_name: mapped axis of the global batch in training; None for sampling and evaluation,
+        which compute in float32 whatever `config.train.compute_dtype` is.
+
+    Raises:
+      ConfigError: the tokenizer has more entries than the text encoder.
     """
-    narrow = axis_name is not None and config.train.compute_dtype == "bfloat16"
-    dtype = jnp.bfloat16 if narrow else None
+    mixed_precision = axis_name is not None and config.train.compute_dtype == "bfloat16"
+    dtype = jnp.bfloat16 if mixed_precision else None
     return Networks(
         text_encoder=_text_encoder(config, vocabulary, axis_name, dtype),
         image_encoder=_image_encoder(config, axis_name, dtype),
@@ -57,6 +78,7 @@ def build_networks(
         discriminator=Discriminator(
             config.data.image_size, config.discriminator.channels, config.train.remat, dtype
         ),
+        axis_name=axis_name,
     )
 
 
@@ -104,7 +126,7 @@ def _image_encoder(config: ConfigDict, axis_name: str | None, dtype: DTypeLike |
 
 
 def initial_variables(config: ConfigDict, networks: Networks) -> dict[str, PyTree]:
-    """Initial variables from `config.seed`: the collections of each network by its name."""
+    """Variables drawn from `config.seed`: the collections of each network, by its name."""
     keys = jax.random.split(jax.random.key(config.seed), 5)
     size = config.data.image_size
     image = jnp.zeros((2, size, size, 3))

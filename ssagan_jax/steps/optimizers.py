@@ -1,14 +1,24 @@
-"""The optimizers of a run."""
+"""The optimizers of a run, and how one is applied."""
 
 import dataclasses
+from typing import Any
 
 import optax
 from ml_collections import ConfigDict
 
+PyTree = Any
+
 
 @dataclasses.dataclass(frozen=True)
 class Optimizers:
-    """Adam for each network, and for the encoders in each stage."""
+    """One optimizer for each network.
+
+    Attributes:
+      damsm: of both encoders in stage 1.
+      encoders: of both encoders in stage 2.
+      generator: of the generator.
+      discriminator: of the discriminator.
+    """
 
     damsm: optax.GradientTransformation
     encoders: optax.GradientTransformation
@@ -17,7 +27,13 @@ class Optimizers:
 
 
 def build_optimizers(config: ConfigDict, damsm_steps: int) -> Optimizers:
-    """Adam as in the paper; stage 1 warms up and falls along a cosine to stage 2's rate."""
+    """Adam with the paper's settings.
+
+    Args:
+      config: the run's configuration.
+      damsm_steps: steps of stage 1. Its learning rate warms up linearly, then decays along a cosine
+        to the encoders' rate of stage 2.
+    """
     train, damsm = config.train, config.damsm
 
     def adam(rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
@@ -27,7 +43,7 @@ def build_optimizers(config: ConfigDict, damsm_steps: int) -> Optimizers:
     rate = optax.warmup_cosine_decay_schedule(
         0.0, damsm.learning_rate, warmup, max(damsm_steps, 1), train.encoder_learning_rate
     )
-    # In form like stage 1's, so that the optimizer's state looks alike in both stages.
+    # A chain over a schedule as in stage 1, so that the state has the same tree in both stages.
     constant = optax.constant_schedule(train.encoder_learning_rate)
     clip = optax.clip_by_global_norm(damsm.clip_norm)
     return Optimizers(
@@ -36,3 +52,11 @@ def build_optimizers(config: ConfigDict, damsm_steps: int) -> Optimizers:
         generator=adam(config.generator.learning_rate),
         discriminator=adam(config.discriminator.learning_rate),
     )
+
+
+def apply_optimizer(
+    optimizer: optax.GradientTransformation, gradient: PyTree, opt_state: PyTree, params: PyTree
+) -> tuple[PyTree, PyTree]:
+    """Parameters and optimizer state after one update."""
+    updates, opt_state = optimizer.update(gradient, opt_state)
+    return optax.apply_updates(params, updates), opt_state

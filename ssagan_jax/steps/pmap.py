@@ -1,7 +1,7 @@
-"""Data parallelism: the only home of `jax.pmap`.
+"""Data parallelism over devices; no other module calls `jax.pmap`.
 
-The state has no device axis: it goes in and comes out replicated, and only the batch is split. With
-several processes each has some of the devices and gives their rows of the batch.
+The state has no device axis: it is replicated, and only the batch is split. With several processes,
+each one passes the rows of the batch for its own devices.
 """
 
 from collections.abc import Callable
@@ -13,42 +13,42 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from ssagan_jax.errors import InputError
+from ssagan_jax.steps.state import Batch, Metrics
 
 # The mapped axis over which the global batch is split.
 BATCH_AXIS = "batch"
 
-Metrics = dict[str, jax.Array]
-Step = Callable[[Any, dict[str, jax.Array]], tuple[Any, Metrics]]
+Step = Callable[[Any, Batch], tuple[Any, Metrics]]
 BatchFn = Callable[[Any, dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 class DeviceError(InputError):
-    """A batch that the devices cannot share evenly."""
+    """A batch size that the devices do not divide."""
 
 
 def check_batch_size(batch_size: int, grad_accumulation_steps: int = 1) -> None:
-    """Refuses a global batch that all devices cannot share evenly.
+    """Checks that the global batch splits evenly into the microbatches of all devices.
 
     Args:
-      batch_size: pictures a step over all devices.
-      grad_accumulation_steps: parts that each device works its pictures off in.
+      batch_size: images per step over all devices.
+      grad_accumulation_steps: microbatches per device and step.
 
     Raises:
-      DeviceError: with the numbers and the sizes that would do.
+      DeviceError: it does not; the message has the nearest batch sizes that do.
     """
     devices = len(jax.devices())
-    shares = devices * grad_accumulation_steps
-    if batch_size % shares:
-        below = batch_size // shares * shares
-        sizes = [size for size in (below, below + shares) if size]
-        parts = (
+    divisor = devices * grad_accumulation_steps
+    if batch_size % divisor:
+        below = batch_size // divisor * divisor
+        sizes = [size for size in (below, below + divisor) if size]
+        microbatches = (
             f" times config.train.grad_accumulation_steps={grad_accumulation_steps}"
             if grad_accumulation_steps > 1
             else ""
         )
         raise DeviceError(
-            f"config.train.batch_size={batch_size}: must be divisible by the {devices} devices "
-            f"of this run{parts}; {' or '.join(map(str, sizes))} would do"
+            f"config.train.batch_size={batch_size}: must be divisible by the {devices} devices of "
+            f"this run{microbatches}; use {' or '.join(map(str, sizes))}"
         )
 
 
@@ -56,53 +56,53 @@ def _sharding(*axes: str) -> NamedSharding:
     return NamedSharding(jax.sharding.Mesh(jax.devices(), (BATCH_AXIS,)), PartitionSpec(*axes))
 
 
-def _own_devices() -> int:
-    """How many of the devices are this process's."""
+def _num_local_devices() -> int:
+    """Number of the run's devices that belong to this process."""
     return sum(device.process_index == jax.process_index() for device in jax.devices())
 
 
 def replicate(state: Any) -> Any:
-    """The state laid on all devices, as a `ParallelStep` returns it.
+    """A state on all devices, with the sharding that `PmapStep` returns.
 
-    A step that is given anything else compiles twice: for that, and for what it returned. Every
-    process gives the same.
+    With any other sharding a step would compile twice, for this state and for the one it returns.
+    All processes must pass the same state.
     """
     sharding = _sharding()
     if jax.process_count() == 1:
         return jax.device_put(state, sharding)
 
-    def lay(leaf: Any) -> jax.Array:
+    def replicate_leaf(leaf: Any) -> jax.Array:
         if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
             return leaf
         host = np.asarray(leaf)
-        # A copy for each device: a step overwrites what it is given.
+        # A copy for each device: a step donates its state.
         return jax.make_array_from_callback(host.shape, sharding, lambda _: host.copy())
 
-    return jax.tree.map(lay, state)
+    return jax.tree.map(replicate_leaf, state)
 
 
 def unreplicate(state: Any) -> Any:
-    """A replicated state as this process's first device has it, for computations without others."""
+    """The copy of a replicated state on this process's first device."""
     return jax.tree.map(
         lambda leaf: leaf.addressable_data(0) if isinstance(leaf, jax.Array) else leaf, state
     )
 
 
 class PmapStep:
-    """A step (state, batch) -> (state, metrics) on all devices.
+    """A training step (state, batch) -> (state, metrics) on all devices.
 
-    The step sees a replicated state and its device's rows of the batch, and must return the same
-    state and metrics on every device. The given state is donated.
+    The function gets the replicated state and its device's rows of the batch, and must return the
+    same state and metrics on all devices. The state is donated.
     """
 
     def __init__(self, step: Step) -> None:
-        def with_note(state: Any, batch: dict[str, jax.Array], note: jax.Array) -> Any:
-            return *step(state, batch), lax.pmax(note, BATCH_AXIS)
+        def step_with_signal(state: Any, batch: Batch, stop_signal: jax.Array) -> Any:
+            return *step(state, batch), lax.pmax(stop_signal, BATCH_AXIS)
 
-        self._devices = _own_devices()
-        self._rows = _sharding(BATCH_AXIS)
+        self._local_devices = _num_local_devices()
+        self._sharding = _sharding(BATCH_AXIS)
         self._mapped = jax.pmap(
-            with_note,
+            step_with_signal,
             axis_name=BATCH_AXIS,
             in_axes=(None, 0, 0),
             out_axes=None,
@@ -111,47 +111,53 @@ class PmapStep:
         )
         self._compiled: jax.stages.Compiled | None = None
 
-    def compiled(self, state: Any, batch: dict[str, np.ndarray]) -> jax.stages.Compiled:
-        """The step compiled for a state and a batch like these, once."""
+    def compile(self, state: Any, batch: dict[str, np.ndarray]) -> jax.stages.Compiled:
+        """Compiles the step for the shapes of a state and a batch; later calls return the same."""
         if self._compiled is None:
-            self._compiled = self._mapped.lower(state, *self._inputs(batch, 0)).compile()
+            self._compiled = self._mapped.lower(state, *self._shard_inputs(batch, 0)).compile()
         return self._compiled
 
     def __call__(
-        self, state: Any, batch: dict[str, np.ndarray], note: int = 0
+        self, state: Any, batch: dict[str, np.ndarray], stop_signal: int = 0
     ) -> tuple[Any, Metrics, jax.Array]:
-        """Takes a step.
+        """Runs the step.
 
         Args:
           state: replicated.
           batch: this process's rows of the batch.
-          note: a number of this process.
+          stop_signal: number of the signal that this process received, 0 for none.
 
         Returns:
-          The state after it, its metrics, and the largest note of all processes.
+          The state after the step, its metrics, and the largest stop signal of all processes.
         """
-        return self.compiled(state, batch)(state, *self._inputs(batch, note))
+        return self.compile(state, batch)(state, *self._shard_inputs(batch, stop_signal))
 
-    def _inputs(self, batch: dict[str, np.ndarray], note: int) -> Any:
-        rows = _split(batch, self._devices), np.full(self._devices, note, np.int32)
-        return jax.tree.map(self._lay, rows)
-
-    def _lay(self, rows: np.ndarray) -> jax.Array:
-        return jax.make_array_from_process_local_data(self._rows, np.asarray(rows))
+    def _shard_inputs(self, batch: dict[str, np.ndarray], stop_signal: int) -> Any:
+        signals = np.full(self._local_devices, stop_signal, np.int32)
+        return jax.tree.map(
+            lambda rows: jax.make_array_from_process_local_data(self._sharding, np.asarray(rows)),
+            (_split(batch, self._local_devices), signals),
+        )
 
 
 def pmap_batched(
     function: Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]], batch_size: int
 ) -> BatchFn:
-    """Runs a function of variables and rows, which treats each row alone, on all devices.
+    """Runs a function of variables and rows on all devices, for any number of rows.
 
-    Rows go in by `batch_size`, filled up to one size that the devices share evenly, so that it is
-    compiled once. What comes back is on the host and has as many rows as went in. Every process
-    gives the same and gets the same; each computes its devices' share.
+    Args:
+      function: computes each row independently of the others.
+      batch_size: rows per call, rounded up to a multiple of the devices. The last call is padded,
+        so that the function is compiled once.
+
+    Returns:
+      A function of variables and arrays [B, ...] on the host to arrays [B, ...] on the host. All
+      processes pass the same rows and get the same results.
     """
-    devices, own = len(jax.devices()), _own_devices()
+    devices, local_devices = len(jax.devices()), _num_local_devices()
     size = -(-batch_size // devices) * devices
-    first = jax.process_index() * own * (size // devices)
+    local_rows = size // devices * local_devices
+    first = jax.process_index() * local_rows
 
     def gathered(variables: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
         return lax.all_gather(function(variables, rows), BATCH_AXIS, tiled=True)
@@ -162,19 +168,20 @@ def pmap_batched(
 
     def run(variables: Any, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         count = len(next(iter(batch.values())))
-        parts = []
+        outputs = []
         for start in range(0, count, size):
-            places = np.minimum(np.arange(start, start + size), count - 1)
-            places = places[first : first + size // devices * own]
-            filled = {name: np.asarray(rows)[places] for name, rows in batch.items()}
-            parts.append(jax.tree.map(np.asarray, mapped(variables, _split(filled, own))))
-        return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}
+            indices = np.minimum(np.arange(start, start + size), count - 1)
+            indices = indices[first : first + local_rows]
+            padded = {name: np.asarray(rows)[indices] for name, rows in batch.items()}
+            rows = mapped(variables, _split(padded, local_devices))
+            outputs.append(jax.tree.map(np.asarray, rows))
+        return {name: np.concatenate([out[name] for out in outputs])[:count] for name in outputs[0]}
 
     return run
 
 
 def _split(batch: dict[str, np.ndarray], devices: int) -> dict[str, np.ndarray]:
-    """Rows [B, ...] as [devices, B / devices, ...]."""
+    """Reshapes [B, ...] to [devices, B / devices, ...]."""
     return {
         name: rows.reshape(devices, rows.shape[0] // devices, *rows.shape[1:])
         for name, rows in batch.items()

@@ -1,6 +1,7 @@
-"""The networks of a run, their optimizers, and the one state that training carries on."""
+"""The training state, and how it is created."""
 
-from typing import Any
+import dataclasses
+from typing import Any, NamedTuple
 
 import flax
 import jax
@@ -13,24 +14,41 @@ from ssagan_jax.steps.networks import Networks, build_networks, initial_variable
 from ssagan_jax.steps.optimizers import Optimizers, build_optimizers
 
 PyTree = Any
+# One device's rows: image u8[b, S, S, 3], tokens i32[b, T], mask bool[b, T] and class_id i32[b].
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class StepContext:
+    """What stays the same from step to step: the first argument of both steps and their parts."""
+
+    config: ConfigDict
+    networks: Networks
+    optimizers: Optimizers | None
+
+    @property
+    def axis_name(self) -> str | None:
+        """Mapped axis over which the global batch is split, or None."""
+        return self.networks.axis_name
 
 
 @flax.struct.dataclass
 class TrainState:
-    """All that training carries from one step to the next, without a device axis.
+    """Everything that training carries from one step to the next, without a device axis.
 
     Attributes:
-      step: i32, steps of both stages taken.
-      key: the run's random key; each step folds its number in.
+      step: i32, steps taken in both stages.
+      key: data of the run's random key; see `step_keys`.
       encoders: parameters {"text", "image"} of both encoders.
-      trunk: the image encoder's variables that no gradient changes ({} for the small CNN).
-      encoders_opt: the optimizer's state over `encoders`.
+      trunk: the image encoder's variables without gradients ({} for the small CNN).
+      encoders_opt: optimizer state of `encoders`.
       generator: the generator's parameters.
       batch_stats: the generator's running statistics.
-      generator_opt: the optimizer's state over `generator`.
-      average: running averages {"params", "batch_stats"} of the generator, None without them.
+      generator_opt: optimizer state of `generator`.
+      ema: moving averages {"params", "batch_stats"} of the generator, None if the run has none.
       discriminator: the discriminator's parameters.
-      discriminator_opt: the optimizer's state over `discriminator`.
+      discriminator_opt: optimizer state of `discriminator`.
     """
 
     step: jax.Array
@@ -41,40 +59,50 @@ class TrainState:
     generator: PyTree
     batch_stats: PyTree
     generator_opt: PyTree
-    average: PyTree | None
+    ema: PyTree | None
     discriminator: PyTree
     discriminator_opt: PyTree
+
+
+class StepKeys(NamedTuple):
+    """The random keys of one step."""
+
+    dropout: jax.Array
+    noise: jax.Array
+
+
+def step_keys(state: TrainState) -> StepKeys:
+    """The keys of the next step: the run's key with the step's number folded in."""
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    return StepKeys(*jax.random.split(key))
 
 
 def state_from_variables(
     config: ConfigDict, variables: dict[str, PyTree], optimizers: Optimizers
 ) -> TrainState:
-    """The state at step 0 with these variables of the four networks, and fresh optimizers.
-
-    Encoders are set up for stage 1; `begin_gan_stage` sets them up for stage 2.
-    """
-    text, looker = variables["text_encoder"], variables["image_encoder"]
-    painter, judge = variables["generator"], variables["discriminator"]
-    encoders = {"text": text["params"], "image": looker["params"]}
-    average = {"params": painter["params"], "batch_stats": painter["batch_stats"]}
+    """The state at step 0 of stage 1 with these variables, as `network_variables` returns them."""
+    text_encoder, image_encoder = variables["text_encoder"], variables["image_encoder"]
+    generator, discriminator = variables["generator"], variables["discriminator"]
+    encoders = {"text": text_encoder["params"], "image": image_encoder["params"]}
+    ema = {"params": generator["params"], "batch_stats": generator["batch_stats"]}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         key=jax.random.key_data(jax.random.split(jax.random.key(config.seed), 5)[4]),
         encoders=encoders,
-        trunk=looker.get("trunk", {}),
+        trunk=image_encoder.get("trunk", {}),
         encoders_opt=optimizers.damsm.init(encoders),
-        generator=painter["params"],
-        batch_stats=painter["batch_stats"],
-        generator_opt=optimizers.generator.init(painter["params"]),
+        generator=generator["params"],
+        batch_stats=generator["batch_stats"],
+        generator_opt=optimizers.generator.init(generator["params"]),
         # A copy: the step donates the state, and a buffer cannot be donated twice.
-        average=jax.tree.map(jnp.copy, average) if config.train.ema_decay else None,
-        discriminator=judge["params"],
-        discriminator_opt=optimizers.discriminator.init(judge["params"]),
+        ema=jax.tree.map(jnp.copy, ema) if config.train.ema_decay else None,
+        discriminator=discriminator["params"],
+        discriminator_opt=optimizers.discriminator.init(discriminator["params"]),
     )
 
 
 def network_variables(state: TrainState) -> dict[str, PyTree]:
-    """The collections of each network by its name, as `new_state` takes them."""
+    """The variable collections of each network, by the network's name."""
     return {
         "text_encoder": {"params": state.encoders["text"]},
         "image_encoder": {"params": state.encoders["image"], "trunk": state.trunk},
@@ -83,30 +111,30 @@ def network_variables(state: TrainState) -> dict[str, PyTree]:
     }
 
 
+def sampling_variables(state: TrainState) -> dict[str, PyTree]:
+    """The generator's variables to sample with: the EMA if the run has one."""
+    if state.ema is not None:
+        return state.ema
+    return {"params": state.generator, "batch_stats": state.batch_stats}
+
+
 def create_state(config: ConfigDict, networks: Networks, optimizers: Optimizers) -> TrainState:
-    """The state of a new run with initial weights from `config.seed`."""
+    """The state of a new run with initial weights drawn from `config.seed`."""
     return state_from_variables(config, initial_variables(config, networks), optimizers)
 
 
 def initial_state(config: ConfigDict, vocabulary: Vocabulary) -> TrainState:
-    """The state of a new run; under `jax.eval_shape`, its shapes and types alone."""
+    """The state of a new run."""
     networks = build_networks(config, vocabulary)
-    # Only the form of the optimizers' states is asked for, and no number of steps changes it.
+    # The number of steps does not change the tree of the optimizers' states.
     return create_state(config, networks, build_optimizers(config, damsm_steps=1))
 
 
-def begin_gan_stage(state: TrainState, optimizers: Optimizers) -> TrainState:
-    """The state at the start of stage 2: the encoders' optimizer starts afresh."""
-    return state.replace(encoders_opt=optimizers.encoders.init(state.encoders))
-
-
-def sampling_variables(state: TrainState) -> dict[str, PyTree]:
-    """The generator's variables to paint with: the averaged ones where the run keeps them."""
-    if state.average is not None:
-        return state.average
-    return {"params": state.generator, "batch_stats": state.batch_stats}
-
-
 def abstract_state(config: ConfigDict, tokenizer: Tokenizer) -> TrainState:
-    """Shapes and types of a run's state, without any computation."""
+    """Shapes and types of a run's state, as `jax.ShapeDtypeStruct`."""
     return jax.eval_shape(lambda: initial_state(config, tokenizer.vocabulary))
+
+
+def begin_gan_stage(state: TrainState, optimizers: Optimizers) -> TrainState:
+    """The state at the start of stage 2: the encoders' optimizer starts anew."""
+    return state.replace(encoders_opt=optimizers.encoders.init(state.encoders))

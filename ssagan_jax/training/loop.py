@@ -1,5 +1,6 @@
 """The training job: both stages, with checkpoints, sheets and scalars on the way."""
 
+import functools
 import sys
 
 import jax
@@ -11,11 +12,12 @@ from ssagan_jax.config import flatten
 from ssagan_jax.distributed import broadcast_tree, is_primary, print_on_primary
 from ssagan_jax.evaluation.scores import format_scores, read_scores
 from ssagan_jax.inference.image_grid import draw_image_grid, mask_to_rgb
-from ssagan_jax.steps.memory import format_memory as described_memory
+from ssagan_jax.steps.damsm_step import damsm_step
+from ssagan_jax.steps.gan_step import gan_step
+from ssagan_jax.steps.memory import format_memory
 from ssagan_jax.steps.networks import build_networks
 from ssagan_jax.steps.pmap import BATCH_AXIS, PmapStep, replicate, unreplicate
-from ssagan_jax.steps.state import TrainState, begin_gan_stage
-from ssagan_jax.steps.train_steps import TrainSteps
+from ssagan_jax.steps.state import StepContext, TrainState, begin_gan_stage
 from ssagan_jax.training.nonfinite_limit import NonFiniteLimit
 from ssagan_jax.training.progress_bar import ProgressBar
 from ssagan_jax.training.run import TrainingRun, open_run
@@ -40,17 +42,18 @@ def _train(run: TrainingRun, state: TrainState) -> TrainState:
     """Takes the steps that are left, then leaves a checkpoint, a sheet and scores."""
     writer = _writer(run, state)
     networks = build_networks(run.config, run.tokenizer.vocabulary, BATCH_AXIS)
-    steps = TrainSteps(run.config, networks, run.optimizers, BATCH_AXIS)
+    context = StepContext(run.config, networks, run.optimizers)
     state, asked = replicate(state), 0
     try:
         with StopSignals() as stop:
             if int(state.step) < run.damsm_steps:
-                step_fn = PmapStep(steps.encoders)
+                step_fn = PmapStep(functools.partial(damsm_step, context))
                 state, asked = _stage(run, state, step_fn, "encoders", writer, stop)
             if int(state.step) == run.damsm_steps:
                 state = replicate(begin_gan_stage(unreplicate(state), run.optimizers))
             if not asked:
-                state, asked = _stage(run, state, PmapStep(steps.gan), "gan", writer, stop)
+                step_fn = PmapStep(functools.partial(gan_step, context))
+                state, asked = _stage(run, state, step_fn, "gan", writer, stop)
         run.save(state)
     finally:
         run.wait()
@@ -110,7 +113,7 @@ def _stage(
         while step < last and not asked:
             previous, earlier, batch = bar.metrics, note, next(run.batches)
             if previous is None:
-                print_on_primary(described_memory(step_fn.compiled(state, batch)))
+                print_on_primary(format_memory(step_fn.compile(state, batch)))
             state, metrics, note = step_fn(state, batch, stop.signal)
             step += 1
             # The step before has ended by now, so reading it does not make the device wait.

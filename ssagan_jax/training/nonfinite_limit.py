@@ -6,7 +6,7 @@ import numpy as np
 from ssagan_jax.distributed import print_on_primary
 from ssagan_jax.errors import TrainingError
 
-_MARK = "bad/"
+_MARK = "nonfinite/"
 
 
 class NonFiniteLimit:

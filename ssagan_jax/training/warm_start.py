@@ -83,8 +83,8 @@ def warm_start_state(config: ConfigDict) -> TrainState:
     state = state_from_variables(
         config, network_variables(donor), build_optimizers(config, damsm_steps=1)
     )
-    if state.average is not None and donor.average is not None:
-        state = state.replace(average=donor.average)
+    if state.ema is not None and donor.ema is not None:
+        state = state.replace(ema=donor.ema)
     return state
 
 

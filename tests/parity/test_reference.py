@@ -28,11 +28,15 @@ from reference_inputs import (
 from ssagan_jax.config import default_config
 from ssagan_jax.models.vocabulary import Vocabulary
 from ssagan_jax.pytorch import weight_names
-from ssagan_jax.steps import losses, train_steps
-from ssagan_jax.steps.network_losses import NetworkLosses
+from ssagan_jax.steps import gan_step, losses
+from ssagan_jax.steps.discriminator_update import (
+    DiscriminatorInputs,
+    discriminator_loss,
+    mismatch_sentences,
+)
 from ssagan_jax.steps.networks import Networks, build_networks
 from ssagan_jax.steps.optimizers import build_optimizers
-from ssagan_jax.steps.state import TrainState
+from ssagan_jax.steps.state import StepContext, TrainState
 
 AGAINST = "SSA-GAN reference"
 GAMMAS = (5.0, 5.0, 10.0)
@@ -197,11 +201,12 @@ def test_matching_aware_penalty(config, networks, variables, given, goldens, mea
     _, sentence = networks.text_encoder.apply(
         variables["text_encoder"], given["tokens"].astype(np.int32), mask, False
     )
-    terms = NetworkLosses(config, networks)
+    context = StepContext(config, networks, optimizers=None)
 
     def penalty(params):
-        mismatched = terms.mismatched(sentence)
-        return terms.judging(params, pixels, pixels, sentence, mismatched)[1]
+        mismatched = mismatch_sentences(context, sentence)
+        inputs = DiscriminatorInputs(pixels, pixels, sentence, mismatched)
+        return discriminator_loss(params, context, inputs).weighted_magp
 
     value, gradient = jax.jit(jax.value_and_grad(penalty))(variables["netD"]["params"])
     measured("MA-GP, value", AGAINST, distance(value, goldens["magp/weighted"]), 1e-3)
@@ -255,7 +260,7 @@ def moments(state, name):
 
 @pytest.fixture(scope="module")
 def iteration(config, networks, variables, given):
-    """State and metrics behind one step of stage 2, in float64."""
+    """State and metrics after one step of stage 2, in float64."""
     batch = {
         "image": given["pixels"],
         "tokens": given["tokens"].astype(np.int32),
@@ -264,8 +269,8 @@ def iteration(config, networks, variables, given):
     }
     optimizers = build_optimizers(config, damsm_steps=1)
     with pytest.MonkeyPatch.context() as patch, jax.enable_x64(True):
-        patch.setattr(train_steps, "to_unit_range", lambda pixels: images(pixels, np.float64))
-        patch.setattr(train_steps.TrainSteps, "_noise", lambda *_: jnp.asarray(given["noise"]))
+        patch.setattr(gan_step, "normalize_images", lambda pixels: images(pixels, np.float64))
+        patch.setattr(gan_step, "sample_noise", lambda *_: jnp.asarray(given["noise"]))
         params = jax.tree.map(np.float64, variables)
         encoders = {
             "text": params["text_encoder"]["params"],
@@ -281,13 +286,13 @@ def iteration(config, networks, variables, given):
             generator=generator,
             batch_stats=params["netG"]["batch_stats"],
             generator_opt=optimizers.generator.init(generator),
-            average=None,
+            ema=None,
             discriminator=discriminator,
             discriminator_opt=optimizers.discriminator.init(discriminator),
         )
-        return jax.device_get(
-            jax.jit(train_steps.TrainSteps(config, networks, optimizers).gan)(state, batch)
-        )
+        context = StepContext(config, networks, optimizers)
+        step = jax.jit(functools.partial(gan_step.gan_step, context))
+        return jax.device_get(step(state, batch))
 
 
 def test_iteration_losses(iteration, goldens, measured):

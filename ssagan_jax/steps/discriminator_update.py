@@ -1,0 +1,151 @@
+"""The discriminator's update: hinge loss and MA-GP (eq. 6)."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ssagan_jax.models.collectives import (
+    all_gather_rows,
+    axis_size,
+    local_shard,
+    mean_across_devices,
+)
+from ssagan_jax.steps import losses
+from ssagan_jax.steps.gradient_accumulation import (
+    LossAndGradient,
+    MicrobatchOutputs,
+    accumulate_microbatches,
+)
+from ssagan_jax.steps.optimizers import apply_optimizer
+from ssagan_jax.steps.skip_nonfinite import replace_if_finite
+from ssagan_jax.steps.state import Metrics, PyTree, StepContext, TrainState
+
+# Terms of `DiscriminatorLosses` in each update, by `config.discriminator.updates`.
+_TERMS_OF_UPDATES = {
+    1: (("adversarial", "weighted_magp"),),
+    2: (("adversarial",), ("weighted_magp",)),
+}
+
+
+class MismatchedSentences(NamedTuple):
+    """A wrong sentence f32[b, E] for each image, and the weight f32[b] of the pair."""
+
+    sentence: jax.Array
+    weights: jax.Array
+
+
+class DiscriminatorInputs(NamedTuple):
+    """One device's share of what the discriminator is trained on.
+
+    Attributes:
+      images: real, f32[b, S, S, 3] in [-1, 1].
+      generated: f32[b, S, S, 3] in (-1, 1), for the same sentences.
+      sentence: f32[b, E], matching both.
+      mismatched: sentences of other images.
+    """
+
+    images: jax.Array
+    generated: jax.Array
+    sentence: jax.Array
+    mismatched: MismatchedSentences
+
+
+class DiscriminatorLosses(NamedTuple):
+    """The two terms of eq. 6, f32[], MA-GP times its weight; and metrics."""
+
+    adversarial: jax.Array
+    weighted_magp: jax.Array
+    metrics: Metrics
+
+
+def mismatch_sentences(context: StepContext, sentence: jax.Array) -> MismatchedSentences:
+    """Pairs each image with the sentence of the next one in the global batch.
+
+    With `config.loss.mismatched` "roll" the last image gets the first sentence; with "shift", as in
+    the reference, its pair has weight 0.
+    """
+    axis_name = context.axis_name
+    size = len(sentence) * axis_size(axis_name)
+    shifted = jnp.roll(all_gather_rows(sentence, axis_name), -1, 0)
+    weights = jnp.ones(size, sentence.dtype)
+    if context.config.loss.mismatched == "shift":
+        weights = weights.at[-1].set(0) * size / (size - 1)
+    return MismatchedSentences(local_shard(shifted, axis_name), local_shard(weights, axis_name))
+
+
+def discriminator_loss(
+    params: PyTree, context: StepContext, inputs: DiscriminatorInputs
+) -> DiscriminatorLosses:
+    """Eq. 6 from one pass over the real images, which serves all terms but the generated one's."""
+    discriminator, variables = context.networks.discriminator, {"params": params}
+    config = context.config.loss
+
+    def summed_logits(images: jax.Array, sentence: jax.Array) -> tuple[jax.Array, PyTree]:
+        logits, features = discriminator.apply(variables, images, sentence)
+        return logits.sum(), (logits, features)
+
+    gradients, (matched, features) = jax.grad(summed_logits, (0, 1), has_aux=True)(
+        inputs.images, inputs.sentence
+    )
+    shifted, weights = inputs.mismatched
+    mismatched = discriminator.apply(variables, features, shifted, method="logits")
+    generated, _ = discriminator.apply(variables, inputs.generated, inputs.sentence)
+    real, fake = losses.hinge_real(matched), losses.hinge_fake(generated)
+    wrong = losses.hinge_fake(mismatched, weights)
+    magp = losses.matching_aware_penalty(*gradients, config.magp_power, config.magp_norm)
+    adversarial = real + (fake + wrong) / 2
+    metrics = {
+        "discriminator/adversarial": adversarial,
+        "discriminator/magp": magp,
+        "discriminator/real": matched.mean(),
+        "discriminator/mismatched": (weights * mismatched).mean(),
+        "discriminator/generated": generated.mean(),
+    }
+    return DiscriminatorLosses(adversarial, config.magp_weight * magp, metrics)
+
+
+def _loss_and_gradient(
+    context: StepContext, params: PyTree, inputs: DiscriminatorInputs, terms: tuple[str, ...]
+) -> LossAndGradient:
+    """The sum of some terms of `DiscriminatorLosses`."""
+
+    def loss(params: PyTree, inputs: DiscriminatorInputs) -> tuple[jax.Array, Metrics]:
+        found = discriminator_loss(params, context, inputs)
+        return sum(getattr(found, term) for term in terms), found.metrics
+
+    def evaluate(_: None, inputs: DiscriminatorInputs, __: Any) -> MicrobatchOutputs:
+        (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(params, inputs)
+        return MicrobatchOutputs(averaged=LossAndGradient(value, gradient, metrics))
+
+    microbatches = context.config.train.grad_accumulation_steps
+    return accumulate_microbatches(evaluate, microbatches, inputs).averaged
+
+
+def update_discriminator(
+    context: StepContext,
+    state: TrainState,
+    images: jax.Array,
+    generated: jax.Array,
+    sentence: jax.Array,
+) -> tuple[TrainState, Metrics]:
+    """One update with the whole of eq. 6, or, as in the reference, one for each of its two terms.
+
+    If either update is not finite, both are skipped.
+    """
+    mismatched = mismatch_sentences(context, sentence)
+    inputs = DiscriminatorInputs(images, generated, sentence, mismatched)
+    optimizer = context.optimizers.discriminator
+    params, opt_state = state.discriminator, state.discriminator_opt
+    losses_and_gradients, metrics = [], {}
+    for terms in _TERMS_OF_UPDATES[context.config.discriminator.updates]:
+        found = _loss_and_gradient(context, params, inputs, terms)
+        loss, gradient = mean_across_devices((found.loss, found.gradient), context.axis_name)
+        params, opt_state = apply_optimizer(optimizer, gradient, opt_state, params)
+        losses_and_gradients.append((loss, gradient))
+        # Of two updates the first minimizes the adversarial terms, the second MA-GP.
+        magp = found.metrics["discriminator/magp"]
+        metrics = found.metrics | metrics | {"discriminator/magp": magp}
+    updated = {"discriminator": params, "discriminator_opt": opt_state}
+    state, nonfinite = replace_if_finite(state, updated, losses_and_gradients)
+    return state, metrics | {"nonfinite/discriminator": nonfinite}

@@ -1,0 +1,53 @@
+"""Stage 2: one training step of the GAN: encoders, discriminator and generator, in this order.
+
+A network whose loss, gradients or updated values contain NaN or infinity keeps its parameters,
+optimizer state, running statistics and EMA. The metrics nonfinite/encoders, nonfinite/discriminator
+and nonfinite/generator are 1 in such a step, else 0.
+
+With `config.train.grad_accumulation_steps` above 1 each device processes its rows as microbatches,
+and each network is updated once by the mean of their gradients. Noise and mismatched captions are
+drawn for the global batch either way. Dropout masks, DAMSM's negatives and batch norm are per
+microbatch (over all devices); running statistics are updated once per microbatch, as in PyTorch.
+"""
+
+from jax import lax
+
+from ssagan_jax.models.collectives import mean_across_devices
+from ssagan_jax.steps.discriminator_update import update_discriminator
+from ssagan_jax.steps.encoder_update import encode_batch, update_encoders
+from ssagan_jax.steps.generator_update import (
+    GeneratorInputs,
+    generate_images,
+    sample_noise,
+    update_generator,
+)
+from ssagan_jax.steps.networks import normalize_images
+from ssagan_jax.steps.state import Batch, Metrics, StepContext, TrainState, step_keys
+
+
+def gan_step(context: StepContext, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    """One update of each network, as in the reference; metrics are means over the devices.
+
+    Images are generated once: the discriminator is trained on them, and the generator's own update,
+    by the updated discriminator, reuses their pullback.
+    """
+    batch = batch | {"image": normalize_images(batch["image"])}
+    keys = step_keys(state)
+    if context.config.train.encoders == "trained":
+        state, text, encoder_metrics = update_encoders(
+            context, context.optimizers.encoders, state, batch, keys.dropout
+        )
+    else:
+        # Without dropout, as in evaluation.
+        outputs = encode_batch(context, state, batch, keys.dropout, train=False)
+        text, encoder_metrics = outputs.concatenated, outputs.averaged.metrics
+    text = lax.stop_gradient(text)
+    noise = sample_noise(context, keys.noise, len(batch["image"]))
+    generated = generate_images(context, state, noise, text.sentence)
+    state, discriminator_metrics = update_discriminator(
+        context, state, batch["image"], generated.images, text.sentence
+    )
+    inputs = GeneratorInputs(generated.images, batch, text, noise)
+    state, generator_metrics = update_generator(context, state, inputs, generated)
+    metrics = encoder_metrics | discriminator_metrics | generator_metrics
+    return state.replace(step=state.step + 1), mean_across_devices(metrics, context.axis_name)

@@ -1,0 +1,150 @@
+"""The generator's update: adversarial loss (eq. 4) and DAMSM of the generated images (eq. 5)."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+from ssagan_jax.models.collectives import axis_size, local_shard, mean_across_devices
+from ssagan_jax.steps.ema import update_ema
+from ssagan_jax.steps.encoder_update import damsm_loss, encode_images
+from ssagan_jax.steps.gradient_accumulation import (
+    LossAndGradient,
+    MicrobatchOutputs,
+    accumulate_microbatches,
+)
+from ssagan_jax.steps.losses import TextFeatures
+from ssagan_jax.steps.optimizers import apply_optimizer
+from ssagan_jax.steps.skip_nonfinite import replace_if_finite
+from ssagan_jax.steps.state import Batch, Metrics, PyTree, StepContext, TrainState
+
+
+class GeneratedImages(NamedTuple):
+    """The generator's forward pass.
+
+    Attributes:
+      images: f32[b, S, S, 3] in (-1, 1).
+      pullback: the gradient in the images to a tuple of that in the generator's parameters; None
+        with gradient accumulation, where each microbatch is generated again for its gradient.
+      batch_stats: running statistics after the pass.
+    """
+
+    images: jax.Array
+    pullback: Callable[[jax.Array], tuple[PyTree]] | None
+    batch_stats: PyTree
+
+
+class GeneratorInputs(NamedTuple):
+    """One device's share of what the generator is trained on.
+
+    Attributes:
+      generated: f32[b, S, S, 3] in (-1, 1).
+      batch: the captions' mask and class ids are read from it.
+      text: embeddings of the captions.
+      noise: f32[b, N] that the images were generated from.
+    """
+
+    generated: jax.Array
+    batch: Batch
+    text: TextFeatures
+    noise: jax.Array
+
+
+def sample_noise(context: StepContext, key: jax.Array, rows: int) -> jax.Array:
+    """This device's rows f32[rows, N] of the standard normal noise of the global batch."""
+    shape = (rows * axis_size(context.axis_name), context.config.generator.noise_dim)
+    return local_shard(jax.random.normal(key, shape), context.axis_name)
+
+
+def _apply_generator(
+    context: StepContext, params: PyTree, batch_stats: PyTree, noise: jax.Array, sentence: jax.Array
+) -> tuple[jax.Array, PyTree]:
+    """Images f32[b, S, S, 3] in (-1, 1), and the updated running statistics."""
+    variables = {"params": params, "batch_stats": batch_stats}
+    (images, _), updates = context.networks.generator.apply(
+        variables, noise, sentence, True, mutable=["batch_stats"]
+    )
+    return images, updates["batch_stats"]
+
+
+def _generate_with_pullback(
+    context: StepContext, state: TrainState, noise: jax.Array, sentence: jax.Array
+) -> GeneratedImages:
+    def generate(params: PyTree) -> tuple[jax.Array, PyTree]:
+        return _apply_generator(context, params, state.batch_stats, noise, sentence)
+
+    return GeneratedImages(*jax.vjp(generate, state.generator, has_aux=True))
+
+
+def generate_images(
+    context: StepContext, state: TrainState, noise: jax.Array, sentence: jax.Array
+) -> GeneratedImages:
+    """Generates images from noise f32[b, N] and sentence embeddings f32[b, E]."""
+    microbatches = context.config.train.grad_accumulation_steps
+    if microbatches == 1:
+        return _generate_with_pullback(context, state, noise, sentence)
+
+    def generate(batch_stats: PyTree, inputs: PyTree, _: Any) -> MicrobatchOutputs:
+        images, batch_stats = _apply_generator(context, state.generator, batch_stats, *inputs)
+        return MicrobatchOutputs(carry=batch_stats, concatenated=images)
+
+    outputs = accumulate_microbatches(generate, microbatches, (noise, sentence), state.batch_stats)
+    return GeneratedImages(outputs.concatenated, None, outputs.carry)
+
+
+def generator_loss(
+    generated: jax.Array,
+    context: StepContext,
+    state: TrainState,
+    trunk: PyTree,
+    batch: Batch,
+    text: TextFeatures,
+) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
+    """Eq. 4 and 5 as a function of the generated images f32[b, S, S, 3]; trunk and metrics."""
+    config, variables = context.config, {"params": state.discriminator}
+    logits, _ = context.networks.discriminator.apply(variables, generated, text.sentence)
+    adversarial = -logits.mean()
+    train = config.train.encoders == "trained"
+    features, trunk = encode_images(context, state.encoders["image"], trunk, generated, train)
+    damsm, _ = damsm_loss(context, features, text, batch)
+    metrics = {"generator/adversarial": adversarial, "generator/damsm": damsm}
+    return adversarial + config.loss.damsm_weight * damsm, (trunk, metrics)
+
+
+def update_generator(
+    context: StepContext, state: TrainState, inputs: GeneratorInputs, generated: GeneratedImages
+) -> tuple[TrainState, Metrics]:
+    """One update of the generator and of its EMA, skipped if it is not finite."""
+
+    def evaluate(trunk: PyTree, inputs: GeneratorInputs, _: Any) -> MicrobatchOutputs:
+        images, batch, text, noise = inputs
+        (loss, (trunk, metrics)), image_gradient = jax.value_and_grad(generator_loss, has_aux=True)(
+            images, context, state, trunk, batch, text
+        )
+        pullback = generated.pullback
+        if pullback is None:
+            pullback = _generate_with_pullback(context, state, noise, text.sentence).pullback
+        (gradient,) = pullback(image_gradient)
+        return MicrobatchOutputs(trunk, LossAndGradient(loss, gradient, metrics))
+
+    microbatches = context.config.train.grad_accumulation_steps
+    outputs = accumulate_microbatches(evaluate, microbatches, inputs, state.trunk)
+    found = outputs.averaged
+    loss, gradient = mean_across_devices((found.loss, found.gradient), context.axis_name)
+    params, opt_state = apply_optimizer(
+        context.optimizers.generator, gradient, state.generator_opt, state.generator
+    )
+    ema = state.ema
+    if ema is not None:
+        variables = {"params": params, "batch_stats": generated.batch_stats}
+        count = state.generator_opt[0].count
+        ema = update_ema(ema, variables, count, context.config.train.ema_decay)
+    updated = {
+        "generator": params,
+        "generator_opt": opt_state,
+        "batch_stats": generated.batch_stats,
+        "ema": ema,
+        "trunk": outputs.carry,
+    }
+    state, nonfinite = replace_if_finite(state, updated, (loss, gradient))
+    return state, found.metrics | {"nonfinite/generator": nonfinite}
