@@ -10,7 +10,7 @@ import sys
 
 import jax
 import numpy as np
-from trees import awake, doubled
+from trees import randomize_zeros, to_float64
 
 from ssagan_jax import distributed
 from ssagan_jax.config import default_config
@@ -28,7 +28,7 @@ def trained(run, state):
             module.normalize_images = lambda pixels: pixels.astype(float) / 127.5 - 1
         networks = build_networks(run.config, run.tokenizer.vocabulary, BATCH_AXIS)
         context = StepContext(run.config, networks, run.optimizers)
-        state = replicate(doubled(state))
+        state = replicate(to_float64(state))
         for step in (damsm_step.damsm_step, gan_step.gan_step):
             step_fn = PmapStep(functools.partial(step, context))
             for _ in range(2):
@@ -45,9 +45,9 @@ def main(workdir, out, values, *cluster):
     run, state = open_run(config, workdir)
     state = jax.tree.map(np.asarray, state)
     state = state.replace(
-        encoders=awake(state.encoders, 1),
-        generator=awake(state.generator, 2),
-        discriminator=awake(state.discriminator, 3),
+        encoders=randomize_zeros(state.encoders, 1),
+        generator=randomize_zeros(state.generator, 2),
+        discriminator=randomize_zeros(state.discriminator, 3),
     )
     kept = trained(run, state)
     scores = run.score(state.replace(step=np.asarray(run.total_steps, np.int32)))

@@ -1,4 +1,4 @@
-"""BERT against stored outputs of PyTorch's BertModel, and the reading of checkpoints."""
+"""BERT against stored outputs of PyTorch's BertModel, and loading of checkpoints."""
 
 import json
 import re
@@ -29,7 +29,7 @@ CLS, SEP, PAD = 2, 3, 0
 TOKENS = jnp.array([[5, 6, 7], [9, 0, 0]])
 MASK = jnp.array([[True, True, True], [True, False, False]])
 # transformers.BertModel on [CLS] 5 6 7 [SEP] and [CLS] 9 [SEP], with the weights of `checkpoint`:
-# the first channels of tokens 7 and 9, of the pooler, and of the mean over a row's real places.
+# the first channels of tokens 7 and 9, of the pooler, and of the mean over the positions of a row.
 TOKEN_7 = [1.3134801, 0.17958896, -1.6453037, 0.18674901]
 TOKEN_9 = [1.5400006, 0.1256008, -1.5579637, 0.44072953]
 POOLED = [[0.07333531, 0.825864, 0.9756828], [0.00636814, 0.8582256, 0.9576137]]

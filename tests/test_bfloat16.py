@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_steps import Run, distances
-from trees import awake
+from trees import randomize_zeros
 
 from ssagan_jax.models import layers
 from ssagan_jax.steps import pmap, state
@@ -48,7 +48,8 @@ def both(tiny_config, vocabulary, make_batch):
     )
     first = jax.device_get(begin())
     first = first.replace(
-        generator=awake(first.generator, 1), discriminator=awake(first.discriminator, 2)
+        generator=randomize_zeros(first.generator, 1),
+        discriminator=randomize_zeros(first.discriminator, 2),
     )
     return first, [run.take("gan", first, make_batch(config)) for run in runs]
 

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from test_steps import assert_all_close, assert_close, moments, precision
-from trees import awake, doubled
+from trees import randomize_zeros, to_float64
 
 from ssagan_jax.steps import gan_step, pmap, state
 from ssagan_jax.steps.damsm_step import damsm_step
@@ -44,9 +44,9 @@ def first(config, vocabulary):
     )
     begun = jax.device_get(begin())
     return begun.replace(
-        encoders=awake(begun.encoders, 0),
-        generator=awake(begun.generator, 1),
-        discriminator=awake(begun.discriminator, 2),
+        encoders=randomize_zeros(begun.encoders, 0),
+        generator=randomize_zeros(begun.generator, 1),
+        discriminator=randomize_zeros(begun.discriminator, 2),
     )
 
 
@@ -77,7 +77,7 @@ def test_the_discriminators_gradient_is_that_of_all_rows(config, vocabulary, fir
             optimizers = Optimizers(None, None, None, plain)
             context = context_of(config, vocabulary, microbatches, optimizers)
             update = jax.jit(functools.partial(update_discriminator, context))
-            params = doubled(first.discriminator)
+            params = to_float64(first.discriminator)
             begun = first.replace(discriminator=params, discriminator_opt=plain.init(params))
             after, metrics = update(begun, images, fakes, sentence)
             gradient = jax.tree.map(np.subtract, params, after.discriminator)
@@ -94,7 +94,7 @@ def test_encoders_get_the_mean_of_the_microbatches_gradients(config, vocabulary,
     ]
     found = []
     with precision(double=True):
-        begun = doubled(first).replace(encoders_opt=plain.init(first.encoders))
+        begun = to_float64(first).replace(encoders_opt=plain.init(first.encoders))
         for microbatches, rows in ((2, batch), (1, halves[0]), (1, halves[1])):
             optimizers = Optimizers(plain, None, None, None)
             context = context_of(config, vocabulary, microbatches, optimizers)
@@ -119,7 +119,7 @@ def test_a_gan_step_of_equal_microbatches_is_the_step_of_one(config, vocabulary,
         for microbatches in (1, 2):
             context = context_of(config, vocabulary, microbatches, optimizers)
             step = jax.jit(functools.partial(gan_step.gan_step, context))
-            found.append(jax.device_get(step(doubled(first), batch)))
+            found.append(jax.device_get(step(to_float64(first), batch)))
     (once, metrics), (twice, others) = found
     for name in ("generator", "discriminator"):
         assert_close(getattr(twice, name), getattr(once, name), 1e-9)

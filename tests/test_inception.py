@@ -1,4 +1,4 @@
-"""Inception v3 against stored outputs of PyTorch, and the frozen trunk under the two heads."""
+"""Inception v3 against stored outputs of PyTorch, and DAMSM's heads on the frozen trunk."""
 
 import functools
 import zlib
@@ -20,7 +20,7 @@ TORCH_NAMES = {
     "mean": "bn.running_mean",
     "variance": "bn.running_var",
 }
-# torchvision 0.29's and torch-fidelity 0.4's networks on `picture`, with the weights of `tensors`:
+# torchvision 0.29's and torch-fidelity 0.4's networks on `image`, with the weights of `tensors`:
 # channels 1, 9 and 700 at row 4, column 9 of Mixed_6e, and the first of pooled and of the logits.
 WANTED = {
     "torchvision": (
@@ -66,21 +66,21 @@ def tensors(variant, images):
 
 
 @pytest.fixture(scope="module")
-def picture():
+def image():
     y, x = np.mgrid[0:64, 0:64] / 64
     channels = np.stack([np.sin(7 * x + 3 * y), np.cos(5 * x * y), np.sin(9 * y)], -1)
     return jnp.asarray(channels[None], jnp.float32)
 
 
 @pytest.fixture(scope="module")
-def torchvision_tensors(picture):
-    return tensors("torchvision", picture)
+def torchvision_tensors(image):
+    return tensors("torchvision", image)
 
 
 @pytest.mark.parametrize("variant", ["torchvision", "fid"])
-def test_outputs_are_those_of_pytorch(picture, variant):
-    variables = from_torchvision(tensors(variant, picture), variant, logits=True)
-    taps = jax.jit(InceptionV3Features(variant, logits=True).apply)(variables, picture)
+def test_outputs_are_those_of_pytorch(image, variant):
+    variables = from_torchvision(tensors(variant, image), variant, logits=True)
+    taps = jax.jit(InceptionV3Features(variant, logits=True).apply)(variables, image)
     mixed_6e, pooled, logits = WANTED[variant]
     assert taps.mixed_6e.shape == (1, 17, 17, 768) and taps.pooled.shape == (1, 2048)
     np.testing.assert_allclose(taps.mixed_6e[0, 4, 9, [1, 9, 700]], mixed_6e, atol=2e-4)
@@ -88,11 +88,11 @@ def test_outputs_are_those_of_pytorch(picture, variant):
     np.testing.assert_allclose(taps.logits[0, :3], logits, atol=1e-4)
 
 
-def test_image_encoder_is_two_heads_on_the_frozen_trunk(picture, torchvision_tensors):
+def test_image_encoder_is_two_heads_on_the_frozen_trunk(image, torchvision_tensors):
     trunk = from_torchvision(torchvision_tensors)["trunk"]
     assert "fc" not in trunk
     encoder = InceptionImageEncoder(embedding_dim=5)
-    shapes = jax.eval_shape(encoder.init, jax.random.key(0), picture)
+    shapes = jax.eval_shape(encoder.init, jax.random.key(0), image)
     assert shapes["params"].keys() == {"regions", "code"}
     assert jax.tree.map(np.shape, trunk) == jax.tree.map(np.shape, shapes["trunk"]["inception"])
 
@@ -100,23 +100,23 @@ def test_image_encoder_is_two_heads_on_the_frozen_trunk(picture, torchvision_ten
     params["regions"]["kernel"][[1, 9, 700], [0, 1, 2]] = 1
     params["code"]["kernel"][[0, 1, 2], [0, 1, 2]] = 1
     variables = {"params": params, "trunk": {"inception": trunk}}
-    regions, code = jax.jit(encoder.apply)(variables, picture)
+    regions, code = jax.jit(encoder.apply)(variables, image)
     assert regions.shape == (1, 289, 5)
     mixed_6e, pooled, _ = WANTED["torchvision"]
     np.testing.assert_allclose(regions[0, 4 * 17 + 9, :3], mixed_6e, atol=2e-4)
     np.testing.assert_allclose(code[0, :3], pooled, atol=1e-4)
 
 
-def test_a_mutable_trunk_is_normalized_by_the_batch_and_keeps_its_statistics(
-    picture, torchvision_tensors
+def test_a_mutable_trunk_normalizes_by_the_batch_and_updates_its_statistics(
+    image, torchvision_tensors
 ):
     trunk = from_torchvision(torchvision_tensors)
-    pictures = jnp.concatenate([picture, picture[:, ::-1], 0.5 * picture[:, :, ::-1]])
-    look = jax.jit(functools.partial(InceptionV3Features().apply, mutable=["trunk"]))
-    _, updates = look(trunk, pictures)
+    images = jnp.concatenate([image, image[:, ::-1], 0.5 * image[:, :, ::-1]])
+    apply = jax.jit(functools.partial(InceptionV3Features().apply, mutable=["trunk"]))
+    _, updates = apply(trunk, images)
     first, second = ("Conv2d_1a_3x3", "Conv2d_2a_3x3")
     # By hand up to the second convolution's mean.
-    resized = jax.image.resize(pictures, (3, 299, 299, 3), "linear", antialias=False)
+    resized = jax.image.resize(images, (3, 299, 299, 3), "linear", antialias=False)
     hidden = lax.conv_general_dilated(
         resized,
         trunk["trunk"][first]["kernel"],
@@ -144,8 +144,8 @@ def test_a_mutable_trunk_is_normalized_by_the_batch_and_keeps_its_statistics(
     np.testing.assert_allclose(updates["trunk"][second]["mean"], moved, atol=1e-4)
 
 
-def test_heads_begin_within_a_tenth(picture):
-    init = jax.jit(lambda key: InceptionImageEncoder(embedding_dim=5).init(key, picture)["params"])
+def test_heads_are_initialized_within_a_tenth(image):
+    init = jax.jit(lambda key: InceptionImageEncoder(embedding_dim=5).init(key, image)["params"])
     params = init(jax.random.key(0))
     assert "bias" not in params["regions"]
     for head in params.values():
@@ -169,8 +169,8 @@ def test_fid_classifier_is_not_torchvisions(torchvision_tensors):
         from_torchvision(torchvision_tensors, "fid", logits=True)
 
 
-def test_wrong_use_is_named(picture):
+def test_wrong_use_is_named(image):
     with pytest.raises(ValueError, match="variant='v4'.*torchvision, fid"):
-        InceptionV3Features("v4").init(jax.random.key(0), picture)
+        InceptionV3Features("v4").init(jax.random.key(0), image)
     with pytest.raises(ValueError, match=r"\(1, 64, 64, 1\)"):
-        InceptionV3Features().init(jax.random.key(0), picture[..., :1])
+        InceptionV3Features().init(jax.random.key(0), image[..., :1])

@@ -1,4 +1,4 @@
-"""The losses against loops in numpy that follow the printed equations."""
+"""The losses against numpy loops over the equations of the papers."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def cosine(first, second):
 
 
 def attend(regions, words):
-    """AttnGAN eq. 7 to 9 for one picture [R, E] and one caption [T, E] without padding."""
+    """AttnGAN eq. 7 to 9 for one image [R, E] and one caption [T, E] without padding."""
     scores = words @ regions.T
     over_words = np.exp(scores) / np.exp(scores).sum(0, keepdims=True)
     weights = np.exp(GAMMA1 * over_words)
@@ -37,14 +37,14 @@ def attend(regions, words):
 
 
 def word_similarities():
-    """Eq. 10 without its outer power 1 / gamma 2, which AttnGAN's code leaves out too."""
+    """Eq. 10 without its outer power 1 / gamma 2, as in AttnGAN's code."""
     table = np.zeros((BATCH, BATCH))
-    for picture in range(BATCH):
+    for image in range(BATCH):
         for caption, length in enumerate(LENGTHS):
             words = WORD_FEATURES[caption, :length]
-            contexts, _ = attend(REGION_FEATURES[picture], words)
+            contexts, _ = attend(REGION_FEATURES[image], words)
             terms = [np.exp(GAMMA2 * cosine(c, w)) for c, w in zip(contexts, words, strict=True)]
-            table[picture, caption] = np.log(np.sum(terms))
+            table[image, caption] = np.log(np.sum(terms))
     return table
 
 
@@ -53,14 +53,14 @@ def sentence_similarities():
 
 
 def contrasts(similarity, class_ids):
-    """Eq. 11 to 13, with other pairs of a class left out."""
+    """Eq. 11 to 13, without negatives of the same class."""
     total = 0.0
     for own in range(BATCH):
         rivals = [j for j in range(BATCH) if j == own or class_ids[j] != class_ids[own]]
         matched = np.exp(GAMMA3 * similarity[own, own])
         captions = sum(np.exp(GAMMA3 * similarity[own, j]) for j in rivals)
-        pictures = sum(np.exp(GAMMA3 * similarity[j, own]) for j in rivals)
-        total -= np.log(matched / captions) + np.log(matched / pictures)
+        images = sum(np.exp(GAMMA3 * similarity[j, own]) for j in rivals)
+        total -= np.log(matched / captions) + np.log(matched / images)
     return total / BATCH
 
 
@@ -68,10 +68,10 @@ def test_word_attention():
     contexts, attention = losses.word_attention(REGION_FEATURES, WORD_FEATURES, MASK, GAMMA1)
     assert contexts.shape == (BATCH, BATCH, WORDS, SIZE)
     np.testing.assert_allclose(attention.sum(-1), 1, rtol=1e-5)
-    for picture in range(BATCH):
+    for image in range(BATCH):
         for caption, length in enumerate(LENGTHS):
-            wanted = attend(REGION_FEATURES[picture], WORD_FEATURES[caption, :length])
-            found = contexts[picture, caption, :length], attention[picture, caption, :length]
+            wanted = attend(REGION_FEATURES[image], WORD_FEATURES[caption, :length])
+            found = contexts[image, caption, :length], attention[image, caption, :length]
             np.testing.assert_allclose(found[0], wanted[0], rtol=1e-4, atol=1e-5)
             np.testing.assert_allclose(found[1], wanted[1], rtol=1e-4, atol=1e-5)
 

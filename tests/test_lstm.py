@@ -38,7 +38,7 @@ def by_name(name, shape):
     return values.astype(np.float32)
 
 
-def carried_over(tensors):
+def params_from_torch(tensors):
     """The encoder's parameters from those of a torch.nn.Embedding and a torch.nn.LSTM."""
     params = {"embedding": tensors["embedding.weight"]}
     for direction, ending in (("forward", ""), ("backward", "_reverse")):
@@ -50,7 +50,7 @@ def carried_over(tensors):
 
 
 def test_outputs_are_those_of_pytorch():
-    params = carried_over({name: by_name(name, shape) for name, shape in SHAPES.items()})
+    params = params_from_torch({name: by_name(name, shape) for name, shape in SHAPES.items()})
     encoder = LstmTextEncoder(vocab_size=7, embedding_dim=4, word_dim=3)
     encode = jax.jit(encoder.apply, static_argnums=3)
     words, sentences = encode({"params": params}, TOKENS, MASK, False)

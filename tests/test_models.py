@@ -25,8 +25,8 @@ def normal(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def awake(variables):
-    """Variables with noise in place of zeros: gains and text weights begin at zero."""
+def randomize_zeros(variables):
+    """Noise in place of zeros: gains and text weights are initialized to zero."""
     leaves, tree = jax.tree.flatten(variables)
     noisy = [
         np.where(leaf == 0, 0.5 * normal(index, *leaf.shape), leaf)
@@ -40,7 +40,7 @@ def initial(module, *arguments):
 
 
 def on_four_devices(function, inputs):
-    """function(rows) on quarters of inputs under the axis "batch"; a device axis in front."""
+    """function(rows) of quarters of the inputs, with axis "batch"; outputs have a device axis."""
     split = inputs.reshape(4, -1, *inputs.shape[1:])
     return jax.pmap(function, axis_name="batch")(split)
 
@@ -73,36 +73,36 @@ def test_generator_widths():
 
 
 @pytest.fixture(scope="module")
-def painted():
-    """Pictures and masks of (number of aware blocks, sentence seed), from shared noise."""
-    noise, kept = normal(0, 6, 8), {}
+def generate():
+    """(number of aware blocks, sentence seed) to images and masks, from the same noise."""
+    noise, compiled = normal(0, 6, 8), {}
 
-    def paint(ssacn_blocks, seed):
-        if ssacn_blocks not in kept:
+    def generate(ssacn_blocks, seed):
+        if ssacn_blocks not in compiled:
             net = Generator(16, channels=4, ssacn_blocks=ssacn_blocks, mask_channels=4)
-            variables = awake(initial(net, noise, normal(1, 6, SENTENCE), False))
+            variables = randomize_zeros(initial(net, noise, normal(1, 6, SENTENCE), False))
 
             def apply(sentence):
                 return net.apply(variables, noise, sentence, True, mutable=["batch_stats"])[0]
 
-            kept[ssacn_blocks] = jax.jit(apply)
-        return kept[ssacn_blocks](normal(seed, 6, SENTENCE))
+            compiled[ssacn_blocks] = jax.jit(apply)
+        return compiled[ssacn_blocks](normal(seed, 6, SENTENCE))
 
-    return paint
+    return generate
 
 
-def test_generator_ranges(painted):
-    images, masks = painted(2, seed=1)
+def test_generator_ranges(generate):
+    images, masks = generate(2, seed=1)
     assert np.abs(images).max() < 1 and np.std(images) > 0.1
     for mask in masks:
         assert 0 < mask.min() < mask.max() < 1
 
 
-def test_only_aware_blocks_read_the_sentence(painted):
-    np.testing.assert_array_equal(painted(0, seed=1)[0], painted(0, seed=2)[0])
-    first, second = painted(2, seed=1), painted(2, seed=2)
+def test_only_aware_blocks_read_the_sentence(generate):
+    np.testing.assert_array_equal(generate(0, seed=1)[0], generate(0, seed=2)[0])
+    first, second = generate(2, seed=1), generate(2, seed=2)
     assert np.abs(first[0] - second[0]).max() > 0.01
-    # The first mask comes from the noise alone, the second one from a block that read the sentence.
+    # The first mask depends on the noise only, the second one on a block that read the sentence.
     np.testing.assert_array_equal(first[1][0], second[1][0])
     assert np.abs(first[1][1] - second[1][1]).max() > 1e-3
 
@@ -113,7 +113,7 @@ def test_sscbn_is_its_equation(modulation, train):
     net = SemanticSpatialBatchNorm(modulation)
     features, sentence = 2 + 3 * normal(0, 4, 3, 5, 6), normal(1, 4, SENTENCE)
     mask = np.random.default_rng(2).uniform(size=(4, 3, 5, 1)).astype(np.float32)
-    variables = awake(initial(net, features, sentence, mask, False))
+    variables = randomize_zeros(initial(net, features, sentence, mask, False))
     running = variables["batch_stats"]["BatchNorm_0"]
     found, updates = net.apply(variables, features, sentence, mask, train, mutable=["batch_stats"])
 
@@ -173,7 +173,7 @@ def test_feature_upsampling():
 
 
 def test_batch_norm_is_over_the_global_batch():
-    # Every device's rows have a mean of their own.
+    # The rows of each device have a different mean.
     inputs = normal(0, 8, 3, 3, 5) + np.arange(8, dtype=np.float32).reshape(8, 1, 1, 1)
     variables = layers.BatchNorm(True, True).init(jax.random.key(0), inputs)
 
@@ -209,16 +209,16 @@ def test_dropout_is_drawn_for_the_global_batch():
 # Discriminator
 
 
-def test_discriminator_halves_are_the_whole():
+def test_features_and_logits_compose_to_the_discriminator():
     net = Discriminator(16, channels=4)
     images, sentence = normal(0, 3, 16, 16, 3), normal(1, 3, SENTENCE)
-    variables = awake(initial(net, images, sentence))
+    variables = randomize_zeros(initial(net, images, sentence))
     logits, features = jax.jit(net.apply)(variables, images, sentence)
     assert logits.shape == (3,) and features.shape == (3, 4, 4, 16)
     alone = net.apply(variables, images, method="features")
     np.testing.assert_allclose(alone, features, rtol=1e-4, atol=1e-5)
-    judged = net.apply(variables, features, sentence, method="logits")
-    np.testing.assert_allclose(judged, logits, rtol=1e-4, atol=1e-5)
+    again = net.apply(variables, features, sentence, method="logits")
+    np.testing.assert_allclose(again, logits, rtol=1e-4, atol=1e-5)
     other = net.apply(variables, features, sentence[::-1], method="logits")
     assert np.abs(other - logits)[[0, 2]].min() > 1e-3
 
@@ -232,24 +232,23 @@ def test_discriminator_widths():
     assert features.shape == (2, 4, 4, 1024)
 
 
-def test_halving_product_is_the_convolution():
+def test_downsampling_matmul_is_the_convolution():
     inputs, kernel = normal(0, 2, 6, 8, 3), normal(1, 4, 4, 3, 5)
-    convolution, product = downsample_conv, downsample_matmul
-    assert product(inputs, kernel).shape == (2, 3, 4, 5)
+    assert downsample_matmul(inputs, kernel).shape == (2, 3, 4, 5)
 
-    def derivatives(halve):
+    def derivatives(downsample):
         def value(inputs, kernel):
-            return jnp.sin(halve(inputs, kernel)).sum()
+            return jnp.sin(downsample(inputs, kernel)).sum()
 
         def penalty(inputs, kernel):
             return (jax.grad(value)(inputs, kernel) ** 2).sum()
 
         first = jax.grad(value, (0, 1))(inputs, kernel)
-        return halve(inputs, kernel), first, jax.grad(penalty, (0, 1))(inputs, kernel)
+        return downsample(inputs, kernel), first, jax.grad(penalty, (0, 1))(inputs, kernel)
 
     for wanted, found in zip(
-        jax.tree.leaves(derivatives(convolution)),
-        jax.tree.leaves(derivatives(product)),
+        jax.tree.leaves(derivatives(downsample_conv)),
+        jax.tree.leaves(derivatives(downsample_matmul)),
         strict=True,
     ):
         scale = np.abs(wanted).max()
@@ -259,7 +258,7 @@ def test_halving_product_is_the_convolution():
 def test_down_block_is_the_references():
     net = DownBlock(6)
     inputs = normal(0, 2, 8, 8, 4)
-    params = awake(net.init(jax.random.key(0), inputs))["params"]
+    params = randomize_zeros(net.init(jax.random.key(0), inputs))["params"]
 
     def convolve(values, kernel, stride):
         layout = ("NHWC", "HWIO", "NHWC")
@@ -270,7 +269,7 @@ def test_down_block_is_the_references():
     def leaky(values):
         return np.where(values > 0, values, 0.2 * values)
 
-    # The reference's order: the shortcut's convolution first, then the pooling.
+    # The reference's order: convolution of the shortcut, then pooling.
     shortcut = inputs @ np.asarray(params["shortcut"]["kernel"][0, 0]) + params["shortcut"]["bias"]
     shortcut = shortcut.reshape(2, 4, 2, 4, 2, 6).mean((2, 4))
     residual = leaky(convolve(inputs, params["HalvingConv_0"]["kernel"], 2))
@@ -297,7 +296,7 @@ def lstm():
 
 
 def numpy_lstm(vectors, params, name):
-    """PyTorch's nn.LSTM of one direction on one row [T, D]: outputs [T, H]."""
+    """PyTorch's nn.LSTM in one direction on one row [T, D]: outputs [T, H]."""
     kernel_in, kernel_hidden, bias_in, bias_hidden = (
         np.asarray(params[f"{name}_{part}"], np.float64)
         for part in ("kernel_in", "kernel_hidden", "bias_in", "bias_hidden")

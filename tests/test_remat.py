@@ -45,7 +45,7 @@ def compiled(tiny_config, vocabulary, make_batch):
     return compile_step
 
 
-def awake(tree):
+def nonzero_gains(tree):
     """Residual gains start at zero, where only the gain of a block has a gradient."""
     return jax.tree.map(lambda leaf: np.where(leaf == 0, 0.3, leaf).astype(leaf.dtype), tree)
 
@@ -55,7 +55,8 @@ def test_a_step_is_the_same_to_rounding(compiled, tiny_config):
     for config in (tiny_config, remat(tiny_config)):
         current, batch, step = compiled(config)
         current = current.replace(
-            generator=awake(current.generator), discriminator=awake(current.discriminator)
+            generator=nonzero_gains(current.generator),
+            discriminator=nonzero_gains(current.discriminator),
         )
         after, metrics = jax.device_get(step(current, batch))
         moments = [getattr(after, f"{net}_opt")[0].mu for net in ("generator", "discriminator")]

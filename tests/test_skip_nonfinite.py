@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_steps import Averager, Run, assert_equal, differs
-from trees import awake
+from trees import randomize_zeros
 
 from ssagan_jax.steps import pmap, state
 from ssagan_jax.steps.skip_nonfinite import all_finite, replace_if_finite
@@ -42,12 +42,12 @@ def first(config, vocabulary, make_batch, run):
     image_encoder = jax.device_get(
         Averager().init(jax.random.key(0), make_batch(config)["image"] / 127.5 - 1)
     )
-    encoders = awake(current.encoders, 0) | {"image": image_encoder["params"]}
+    encoders = randomize_zeros(current.encoders, 0) | {"image": image_encoder["params"]}
     current = current.replace(
         encoders=encoders,
         trunk=image_encoder["trunk"],
-        generator=awake(current.generator, 1),
-        discriminator=awake(current.discriminator, 2),
+        generator=randomize_zeros(current.generator, 1),
+        discriminator=randomize_zeros(current.discriminator, 2),
     )
     return jax.device_get(state.begin_gan_stage(current, run.optimizers))
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from trees import awake, doubled
+from trees import randomize_zeros, to_float64
 
 from ssagan_jax.models import layers
 from ssagan_jax.steps import damsm_step, gan_step, losses, pmap, state
@@ -81,12 +81,12 @@ def create(trained_config, vocabulary):
     @functools.cache
     def created(seed):
         first = jax.device_get(initial(seed))
-        generator = awake(first.generator, 1)
+        generator = randomize_zeros(first.generator, 1)
         return first.replace(
-            encoders=awake(first.encoders, 0),
+            encoders=randomize_zeros(first.encoders, 0),
             generator=generator,
             ema={"params": generator, "batch_stats": first.batch_stats},
-            discriminator=awake(first.discriminator, 2),
+            discriminator=randomize_zeros(first.discriminator, 2),
             # This image encoder has no trunk; no step may change this one.
             trunk={"kernel": np.arange(3.0)},
         )
@@ -96,7 +96,7 @@ def create(trained_config, vocabulary):
 
 @contextlib.contextmanager
 def precision(double):
-    """float64, pictures included, or jax's float32."""
+    """float64, images included, or float32."""
     if not double:
         yield
         return
@@ -130,7 +130,7 @@ class Run:
 
     def take(self, name, current, batch):
         with self.here():
-            current = doubled(current) if self.double else current
+            current = to_float64(current) if self.double else current
             found = self.pmapped[name](pmap.replicate(current), batch)
             return jax.device_get(found[:2])
 
@@ -364,7 +364,7 @@ def plain_steps(plain, gan_start, batches):
 
     def take(config):
         with precision(double=True):
-            return jax.device_get(plain_gan_step(plain, config, doubled(gan_start), batches[0]))
+            return jax.device_get(plain_gan_step(plain, config, to_float64(gan_start), batches[0]))
 
     return take
 
@@ -515,7 +515,7 @@ def test_frozen_step_with_two_updates_is_the_plain_losses(
 
 def test_frozen_encoders_stay(frozen_step, gan_start):
     for name in ("encoders", "encoders_opt"):
-        assert_equal(getattr(frozen_step[0], name), doubled(getattr(gan_start, name)))
+        assert_equal(getattr(frozen_step[0], name), to_float64(getattr(gan_start, name)))
 
 
 def test_trunk_stays(after_training, frozen_step, gan_start):

@@ -1,4 +1,4 @@
-"""What the comparisons with PyTorch share: captions and a checkpoint."""
+"""Captions and a checkpoint for the comparisons with PyTorch."""
 
 import importlib.util
 import os
@@ -16,7 +16,7 @@ if os.environ.get("SSAGAN_PARITY") == "1":
             "bash launch/test.sh --parity installs what is missing"
         )
 
-# Sentences on which tokenizers differ, if they do.
+# Sentences that tokenizers are likely to split differently.
 HARD = [
     *("", "  ", "\t\r\n", "\x00\x07\x1b", "\u200b", "\u0300\u0301"),
     "caf\u00e9 CAF\u00c9 cafe\u0301 na\u00efve \u00c5ngstr\u00f6m \u00d8re gro\u00df GRO\u1e9e",

@@ -1,7 +1,7 @@
-"""Weights and inputs from their names alone, and short sketches of large arrays.
+"""Weights and inputs computed from their names, and short sketches of large arrays.
 
-The reference's networks and ours are given the same numbers without a file that holds them, and
-of what they compute only sketches are stored.
+The reference's networks and ours get the same numbers without a file of them, and only sketches of
+their outputs are stored.
 """
 
 import zlib
@@ -12,7 +12,7 @@ PROJECTIONS = 16
 
 
 def _draws(name: str) -> np.random.RandomState:
-    # RandomState, not a Generator: its streams are promised never to change.
+    # RandomState, not a Generator: numpy guarantees that its streams never change.
     return np.random.RandomState(zlib.crc32(name.encode()))
 
 
@@ -22,14 +22,14 @@ def normal(name: str, *shape: int) -> np.ndarray:
 
 
 def integers(name: str, high: int, *shape: int) -> np.ndarray:
-    """Whole numbers from 0 below `high`."""
+    """Integers in [0, high)."""
     return _draws(name).randint(0, high, shape)
 
 
 def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """A tensor of a PyTorch state dict, of a size that keeps signals alive through many layers.
+    """A tensor of a PyTorch state dict, scaled so that signals neither vanish nor explode.
 
-    Its numbers are float32's, so that they are the same in both precisions.
+    Values are representable in float32, so that they are the same in both precisions.
     """
     draws = normal(name, *shape)
     if name.endswith("num_batches_tracked"):
@@ -46,10 +46,10 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def sketch(values: np.ndarray) -> np.ndarray:
-    """f64[16] whose distances estimate, to a quarter or so, those of the arrays they were made of.
+    """f64[16] whose distances estimate those of the arrays, with an error of about a quarter.
 
-    Random projections of the flat array (Johnson and Lindenstrauss); up to 16 numbers are kept as
-    they are.
+    Random projections of the flattened array (Johnson and Lindenstrauss); up to 16 numbers are
+    returned unchanged.
     """
     flat = np.asarray(values, np.float64).ravel()
     if flat.size <= PROJECTIONS:

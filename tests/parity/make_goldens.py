@@ -1,10 +1,10 @@
-"""Writes what the SSA-GAN reference computes into goldens/reference.npz.
+"""Writes outputs of the SSA-GAN reference to goldens/reference.npz.
 
     python tests/parity/make_goldens.py --reference=DIR
 
-DIR is a checkout of github.com/wtliao/text2image (commit 3063e27), which is read and run as it
-is and enters nothing: the file holds sketches of its outputs for the inputs and weights of
-`formula.py`. Needs PyTorch, on a CPU. All is computed in float64.
+DIR is a checkout of github.com/wtliao/text2image (commit 3063e27), which is run unchanged. The file
+contains sketches of its outputs for the inputs and weights of `formula.py`, not the code. Needs
+PyTorch, on a CPU; everything is computed in float64.
 
 The iteration is the reference's own `main_finetune.train` for one batch, with stand-ins for its
 data loader, its TensorBoard writer and its calls of `.cuda()`, and with a small image encoder in
@@ -26,7 +26,7 @@ from formula import sketch, weight
 from reference_inputs import BATCH, CHANNELS, EMBEDDING, IMAGE_ENCODER, VOCABULARY, inputs
 
 torch.set_default_dtype(torch.float64)
-# What the reference imports and the part of it that runs here does not call.
+# Modules that the reference imports, but does not call here.
 UNUSED = (
     *("torchvision", "torchvision.transforms", "torchvision.utils", "tensorboardX", "tqdm"),
     *("matplotlib", "matplotlib.pyplot", "dateutil", "dateutil.tz", "datasets"),
@@ -35,14 +35,14 @@ UNUSED = (
 
 
 class AttributeDict(dict):
-    """What the reference's configuration takes from the package easydict."""
+    """Stands in for easydict, which the reference's configuration uses."""
 
     __getattr__ = dict.__getitem__
     __setattr__ = dict.__setitem__
 
 
 class ImageEncoder(torch.nn.Module):
-    """Linear maps of averaged pixels, as `test_reference.ImageEncoder` has them."""
+    """Linear maps of averaged pixels, like `test_reference.ImageEncoder`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class ImageEncoder(torch.nn.Module):
 
 
 class Recording(torch.optim.Adam):
-    """Adam that keeps the gradients of every step, None where the loss does not reach."""
+    """Adam that records the gradients of every step, None for parameters outside the loss."""
 
     def step(self, closure: Any = None) -> None:
         """Takes a step."""
@@ -66,15 +66,15 @@ class Recording(torch.optim.Adam):
         super().step(closure)
 
     def zero_grad(self, set_to_none: bool = False) -> None:
-        """To zeros, as in the PyTorch that the reference was written for.
+        """Sets gradients to zero, the default of the PyTorch that the reference was written for.
 
-        Today's default, None, would leave what MA-GP does not reach out of its step.
+        With today's default, None, MA-GP's step would skip parameters outside of it.
         """
         super().zero_grad(set_to_none=False)
 
 
 class OneBatch:
-    """A loader of one batch, in the manner of PyTorch before 1.0."""
+    """A data loader of one batch with the iterator interface of PyTorch before 1.0."""
 
     def __iter__(self) -> "OneBatch":
         return self
@@ -83,7 +83,7 @@ class OneBatch:
         return 1
 
     def __next__(self) -> None:
-        """Nothing; `prepare_data` has the batch."""
+        """Returns nothing; `prepare_data` is patched to return the batch."""
 
     next = __next__
 
@@ -96,7 +96,7 @@ def tensors(arrays: dict[str, np.ndarray]) -> SimpleNamespace:
 
 
 def filled(module: torch.nn.Module, name: str) -> torch.nn.Module:
-    """The module with the weights of the formula."""
+    """The module with the weights of `formula.weight`."""
     state = module.state_dict()
     for key, value in state.items():
         state[key] = torch.from_numpy(weight(f"{name}/{key}", tuple(value.shape)))
@@ -144,7 +144,7 @@ def discriminator(ref: SimpleNamespace, given: SimpleNamespace) -> dict[str, tor
 
 
 def damsm(ref: SimpleNamespace, given: SimpleNamespace) -> dict[str, torch.Tensor]:
-    """Words and sentence losses, and every caption's attention on its own picture."""
+    """Words and sentence losses, and every caption's attention on its own image."""
     regions = given.regions.permute(0, 2, 1).reshape(BATCH, EMBEDDING, 17, 17)
     words, labels = given.words.permute(0, 2, 1), torch.arange(BATCH)
     classes = given.class_ids
@@ -157,7 +157,7 @@ def damsm(ref: SimpleNamespace, given: SimpleNamespace) -> dict[str, torch.Tenso
 def iteration(
     ref: SimpleNamespace, given: SimpleNamespace, discriminator_rate: float
 ) -> tuple[dict[str, torch.nn.Module], dict[str, Recording], dict[str, torch.Tensor]]:
-    """One batch of the reference's training: networks, optimizers and losses behind it."""
+    """One batch of the reference's training: networks, optimizers and losses after it."""
     nets, module, losses = networks(ref), ref.finetune, {}
     rates = {"netG": 1e-4, "netD": discriminator_rate, "encoders": 4e-5}
     groups = {"netG": ["netG"], "netD": ["netD"], "encoders": ["text_encoder", IMAGE_ENCODER]}
@@ -197,7 +197,7 @@ def iteration(
 
 
 def training(ref: SimpleNamespace, given: SimpleNamespace) -> dict[str, torch.Tensor]:
-    """MA-GP at the first weights, and all that one iteration leaves behind."""
+    """MA-GP at the initial weights, and all results of one iteration."""
     nets, optimizers, losses = iteration(ref, given, discriminator_rate=0.0)
     found = {"magp/weighted": losses["weighted_magp"]}
     names = [name for name, _ in nets["netD"].named_parameters()]

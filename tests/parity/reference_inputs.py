@@ -1,4 +1,4 @@
-"""What both sides of the comparison with the reference are given."""
+"""Inputs of both sides of the comparison with the reference."""
 
 import numpy as np
 from formula import integers, normal
@@ -8,7 +8,7 @@ IMAGE_ENCODER = "small_image_encoder"
 
 
 def inputs() -> dict[str, np.ndarray]:
-    """Arrays by name; two of the pictures are of one class, and captions grow shorter."""
+    """Arrays by name; two images have the same class, and captions get shorter."""
     lengths = np.array([WORDS, 5, 2, 1])
     valid = np.arange(WORDS) < lengths[:, None]
     return {

@@ -115,8 +115,8 @@ def test_statistics_of_each_batch(tmp_path, measured):
     before, after = (load_inception(tmp_path / f"{name}.pth") for name in ("before", "after"))
     with jax.enable_x64(True):
         before = jax.tree.map(np.float64, before)
-        look = jax.jit(functools.partial(InceptionV3Features().apply, mutable=["trunk"]))
-        found, moved = jax.device_get(look(before, pictures.permute(0, 2, 3, 1).numpy()))
+        apply = jax.jit(functools.partial(InceptionV3Features().apply, mutable=["trunk"]))
+        found, moved = jax.device_get(apply(before, pictures.permute(0, 2, 3, 1).numpy()))
     for name, ours, theirs in zip(TAPS, found, wanted, strict=False):
         relative = np.abs(ours - theirs).max() / np.sqrt(np.square(theirs).mean())
         part = f"Inception v3, statistics of the batch, {name}: difference / RMS"

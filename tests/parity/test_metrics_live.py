@@ -50,10 +50,10 @@ def features(tmp_path_factory):
     torch.save(theirs.state_dict(), file)
     theirs.features_list = ["2048", "logits_unbiased"]
     ours = inception_features(file)
-    look = jax.jit(ours.apply)
+    apply = jax.jit(ours.apply)
     found, wanted = [], []
     for pictures in (blobs(NUM, SIZE, 0, 0.9), blobs(NUM, SIZE, 1, 1.0)):
-        taps = look(ours.variables, pictures)
+        taps = apply(ours.variables, pictures)
         found.append((np.asarray(taps["pooled"]), np.asarray(taps["logits"])))
         wanted.append(theirs(torch.from_numpy(pictures).permute(0, 3, 1, 2)))
     return found, wanted

@@ -1,7 +1,7 @@
 """Our networks, losses and training step against stored outputs of the SSA-GAN reference.
 
-`make_goldens.py` says how they were obtained. Arrays are compared by sketches of them, which see a
-relative difference to a quarter of itself.
+`make_goldens.py` wrote them. Arrays are compared by sketches, which estimate a relative difference
+with an error of about a quarter.
 """
 
 import functools
@@ -45,7 +45,7 @@ OURS = {theirs: ours for ours, theirs in weight_names.PYTORCH_NETWORKS.items()}
 
 
 class ImageEncoder(nn.Module):
-    """Linear maps of averaged pixels: it stands where Inception v3 would be slow."""
+    """Linear maps of averaged pixels, in place of Inception v3, which is slow."""
 
     @nn.compact
     def __call__(self, images):
@@ -70,7 +70,7 @@ def given():
 
 @pytest.fixture(scope="module")
 def config():
-    """The reference's way wherever it is not the default, at its sizes but for the widths."""
+    """The reference's choices and sizes, with fewer channels."""
     config = default_config()
     config.data.max_words = WORDS
     config.text_encoder.dropout = 0.0
@@ -148,10 +148,10 @@ def images(pixels, dtype=np.float32):
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_generator(networks, variables, given, goldens, measured, mode):
     noise, sentence = np.float32(given["noise"]), np.float32(given["sentence"])
-    paint = jax.jit(
+    generate = jax.jit(
         functools.partial(networks.generator.apply, mutable=["batch_stats"]), static_argnums=3
     )
-    (image, masks), updates = paint(variables["netG"], noise, sentence, mode == "train")
+    (image, masks), updates = generate(variables["netG"], noise, sentence, mode == "train")
     part = f"generator, {'training' if mode == 'train' else 'evaluation'}"
     measured(part, AGAINST, distance(image, goldens[f"generator/{mode}/image"]), 1e-4)
     assert len(masks) == 7

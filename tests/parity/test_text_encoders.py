@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 import transformers
-from test_lstm import carried_over
+from test_lstm import params_from_torch
 
 from ssagan_jax.data.tokenizer import pretrained_tokenizer
 from ssagan_jax.models.bert import Bert, BertTextEncoder
@@ -113,7 +113,7 @@ def test_lstm(measured):
         )
         outputs, (states, _) = network["lstm"](packed)
         wanted, _ = torch.nn.utils.rnn.pad_packed_sequence(outputs, batch_first=True)
-    params = carried_over({name: t.numpy() for name, t in network.state_dict().items()})
+    params = params_from_torch({name: t.numpy() for name, t in network.state_dict().items()})
     encode = jax.jit(LstmTextEncoder(50).apply, static_argnums=3)
     words, sentences = encode({"params": params}, tokens.numpy(), mask, False)
     figures = (
