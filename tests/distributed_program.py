@@ -22,7 +22,7 @@ from ssagan_jax.training.run import open_run
 
 
 def trained(run, state):
-    """State, metrics and note after two steps of each stage in float64, by their paths."""
+    """State, metrics and stop signal after two steps of each stage in float64, by their paths."""
     with jax.enable_x64(True):
         for module in (damsm_step, gan_step):
             module.normalize_images = lambda pixels: pixels.astype(float) / 127.5 - 1
@@ -32,8 +32,8 @@ def trained(run, state):
         for step in (damsm_step.damsm_step, gan_step.gan_step):
             step_fn = PmapStep(functools.partial(step, context))
             for _ in range(2):
-                state, metrics, note = step_fn(state, next(run.batches), jax.process_index() + 3)
-        leaves = jax.tree_util.tree_leaves_with_path((state, metrics, {"note": note}))
+                state, metrics, signal = step_fn(state, next(run.batches), jax.process_index() + 3)
+        leaves = jax.tree_util.tree_leaves_with_path((state, metrics, {"stop_signal": signal}))
         return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 

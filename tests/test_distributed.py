@@ -68,8 +68,8 @@ def test_two_processes_train_as_one(found, measured):
         measured("2 + 2 steps, float64, every tensor", "2 processes and 1", apart, 1e-9)
 
 
-def test_a_note_of_one_process_reaches_all(found):
-    assert [int(part["[2]['note']"]) for part in found] == [3, 4, 4]
+def test_a_stop_signal_of_one_process_reaches_all(found):
+    assert [int(part["[2]['stop_signal']"]) for part in found] == [3, 4, 4]
 
 
 def test_all_processes_get_the_scores_of_one(found):

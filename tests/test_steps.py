@@ -20,9 +20,8 @@ from trees import randomize_zeros, to_float64
 from ssagan_jax.models import layers
 from ssagan_jax.steps import damsm_step, gan_step, losses, pmap, state
 from ssagan_jax.steps.discriminator_update import (
-    DiscriminatorInputs,
+    add_mismatched,
     discriminator_loss,
-    mismatch_sentences,
     update_discriminator,
 )
 from ssagan_jax.steps.networks import Networks, build_networks
@@ -617,8 +616,7 @@ def test_penalty_of_a_linear_discriminator(trained_config, make_batch, norm, len
     rng = np.random.default_rng(0)
     images, fakes = rng.normal(size=(2, 8, 2, 2, 3)).astype(np.float32)
     sentence = rng.normal(size=(8, 2)).astype(np.float32)
-    mismatched = mismatch_sentences(context, sentence)
-    inputs = DiscriminatorInputs(images, fakes, sentence, mismatched)
+    inputs = add_mismatched(context, images, fakes, sentence)
     adversarial, weighted, metrics = discriminator_loss((a, b), context, inputs)
     assert metrics["discriminator/magp"] == pytest.approx(length**3, rel=1e-5)
     assert weighted == pytest.approx(5 * length**3, rel=1e-5)

@@ -177,7 +177,12 @@ class Generator(nn.Module):
           Images f32[B, S, S, 3] in (-1, 1), and the masks f32[B, 4, 4, 1], f32[B, 8, 8, 1], ... in
           (0, 1) of the semantic-spatial aware blocks.
         """
-        block_class = nn.remat(Block, static_argnums=4) if self.remat else Block
+        make_block = functools.partial(
+            nn.remat(Block, static_argnums=4) if self.remat else Block,
+            modulation=self.modulation,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+        )
         widths = block_widths(self.image_size, self.channels)
         first = nn.Dense(4 * 4 * 8 * self.channels, kernel_init=layers.torch_init, dtype=self.dtype)
         hidden = first(noise)
@@ -196,14 +201,7 @@ class Generator(nn.Module):
                 mask = nn.sigmoid(logits)
                 masks.append(mask)
             feeds_mask = index + 1 < min(self.ssacn_blocks, len(widths))
-            block = block_class(
-                width,
-                self.modulation,
-                feeds_mask,
-                self.axis_name,
-                self.dtype,
-                name=f"block{index}",
-            )
+            block = make_block(width, feeds_mask=feeds_mask, name=f"block{index}")
             hidden = block(hidden, sentence, mask, train)
             if feeds_mask:
                 logits = self._predict_mask(index + 1, hidden, train)
@@ -212,9 +210,7 @@ class Generator(nn.Module):
         return jnp.tanh(to_float32(to_rgb(hidden))), masks
 
     def _predict_mask(self, index: int, hidden: jax.Array, train: bool) -> jax.Array:
-        predictor_class = MaskPredictor
-        if self.remat:
-            predictor_class = nn.remat(MaskPredictor, static_argnums=2)
+        predictor_class = nn.remat(MaskPredictor, static_argnums=2) if self.remat else MaskPredictor
         predict = predictor_class(
             self.mask_channels, self.axis_name, self.dtype, name=f"mask{index}"
         )

@@ -9,7 +9,7 @@ from ssagan_jax.steps.state import Batch, Metrics, StepContext, TrainState, step
 def damsm_step(context: StepContext, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """One update of both encoders (eq. 2); metrics are means over the devices."""
     batch = batch | {"image": normalize_images(batch["image"])}
-    dropout_key = step_keys(state).dropout
+    dropout_key, _ = step_keys(state)
     optimizer = context.optimizers.damsm
     state, _, metrics = update_encoders(context, optimizer, state, batch, dropout_key)
     metrics = mean_across_devices(metrics, context.axis_name)

@@ -21,34 +21,26 @@ from ssagan_jax.steps.optimizers import apply_optimizer
 from ssagan_jax.steps.skip_nonfinite import replace_if_finite
 from ssagan_jax.steps.state import Metrics, PyTree, StepContext, TrainState
 
-# Terms of `DiscriminatorLosses` in each update, by `config.discriminator.updates`.
-_TERMS_OF_UPDATES = {
-    1: (("adversarial", "weighted_magp"),),
-    2: (("adversarial",), ("weighted_magp",)),
-}
-
-
-class MismatchedSentences(NamedTuple):
-    """A wrong sentence f32[b, E] for each image, and the weight f32[b] of the pair."""
-
-    sentence: jax.Array
-    weights: jax.Array
+# By `config.discriminator.updates`: the terms of `DiscriminatorLosses` in each update.
+_TERMS = {1: [("adversarial", "weighted_magp")], 2: [("adversarial",), ("weighted_magp",)]}
 
 
 class DiscriminatorInputs(NamedTuple):
-    """One device's share of what the discriminator is trained on.
+    """One device's rows of what the discriminator is trained on.
 
     Attributes:
       images: real, f32[b, S, S, 3] in [-1, 1].
-      generated: f32[b, S, S, 3] in (-1, 1), for the same sentences.
+      generated: f32[b, S, S, 3] in (-1, 1), from the same sentences.
       sentence: f32[b, E], matching both.
-      mismatched: sentences of other images.
+      mismatched: f32[b, E], a sentence of another image for each real one.
+      weights: f32[b], of the mismatched pairs.
     """
 
     images: jax.Array
     generated: jax.Array
     sentence: jax.Array
-    mismatched: MismatchedSentences
+    mismatched: jax.Array
+    weights: jax.Array
 
 
 class DiscriminatorLosses(NamedTuple):
@@ -59,8 +51,10 @@ class DiscriminatorLosses(NamedTuple):
     metrics: Metrics
 
 
-def mismatch_sentences(context: StepContext, sentence: jax.Array) -> MismatchedSentences:
-    """Pairs each image with the sentence of the next one in the global batch.
+def add_mismatched(
+    context: StepContext, images: jax.Array, generated: jax.Array, sentence: jax.Array
+) -> DiscriminatorInputs:
+    """Pairs each real image also with the sentence of the next one in the global batch.
 
     With `config.loss.mismatched` "roll" the last image gets the first sentence; with "shift", as in
     the reference, its pair has weight 0.
@@ -71,7 +65,8 @@ def mismatch_sentences(context: StepContext, sentence: jax.Array) -> MismatchedS
     weights = jnp.ones(size, sentence.dtype)
     if context.config.loss.mismatched == "shift":
         weights = weights.at[-1].set(0) * size / (size - 1)
-    return MismatchedSentences(local_shard(shifted, axis_name), local_shard(weights, axis_name))
+    mismatched = local_shard(shifted, axis_name), local_shard(weights, axis_name)
+    return DiscriminatorInputs(images, generated, sentence, *mismatched)
 
 
 def discriminator_loss(
@@ -88,18 +83,17 @@ def discriminator_loss(
     gradients, (matched, features) = jax.grad(summed_logits, (0, 1), has_aux=True)(
         inputs.images, inputs.sentence
     )
-    shifted, weights = inputs.mismatched
-    mismatched = discriminator.apply(variables, features, shifted, method="logits")
+    mismatched = discriminator.apply(variables, features, inputs.mismatched, method="logits")
     generated, _ = discriminator.apply(variables, inputs.generated, inputs.sentence)
     real, fake = losses.hinge_real(matched), losses.hinge_fake(generated)
-    wrong = losses.hinge_fake(mismatched, weights)
+    wrong = losses.hinge_fake(mismatched, inputs.weights)
     magp = losses.matching_aware_penalty(*gradients, config.magp_power, config.magp_norm)
     adversarial = real + (fake + wrong) / 2
     metrics = {
         "discriminator/adversarial": adversarial,
         "discriminator/magp": magp,
         "discriminator/real": matched.mean(),
-        "discriminator/mismatched": (weights * mismatched).mean(),
+        "discriminator/mismatched": (inputs.weights * mismatched).mean(),
         "discriminator/generated": generated.mean(),
     }
     return DiscriminatorLosses(adversarial, config.magp_weight * magp, metrics)
@@ -133,12 +127,11 @@ def update_discriminator(
 
     If either update is not finite, both are skipped.
     """
-    mismatched = mismatch_sentences(context, sentence)
-    inputs = DiscriminatorInputs(images, generated, sentence, mismatched)
+    inputs = add_mismatched(context, images, generated, sentence)
     optimizer = context.optimizers.discriminator
     params, opt_state = state.discriminator, state.discriminator_opt
     losses_and_gradients, metrics = [], {}
-    for terms in _TERMS_OF_UPDATES[context.config.discriminator.updates]:
+    for terms in _TERMS[context.config.discriminator.updates]:
         found = _loss_and_gradient(context, params, inputs, terms)
         loss, gradient = mean_across_devices((found.loss, found.gradient), context.axis_name)
         params, opt_state = apply_optimizer(optimizer, gradient, opt_state, params)

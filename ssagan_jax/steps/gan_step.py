@@ -17,7 +17,7 @@ from ssagan_jax.steps.discriminator_update import update_discriminator
 from ssagan_jax.steps.encoder_update import encode_batch, update_encoders
 from ssagan_jax.steps.generator_update import (
     GeneratorInputs,
-    generate_images,
+    generate_batch,
     sample_noise,
     update_generator,
 )
@@ -32,18 +32,18 @@ def gan_step(context: StepContext, state: TrainState, batch: Batch) -> tuple[Tra
     by the updated discriminator, reuses their pullback.
     """
     batch = batch | {"image": normalize_images(batch["image"])}
-    keys = step_keys(state)
+    dropout_key, noise_key = step_keys(state)
     if context.config.train.encoders == "trained":
         state, text, encoder_metrics = update_encoders(
-            context, context.optimizers.encoders, state, batch, keys.dropout
+            context, context.optimizers.encoders, state, batch, dropout_key
         )
     else:
         # Without dropout, as in evaluation.
-        outputs = encode_batch(context, state, batch, keys.dropout, train=False)
+        outputs = encode_batch(context, state, batch, dropout_key, train=False)
         text, encoder_metrics = outputs.concatenated, outputs.averaged.metrics
     text = lax.stop_gradient(text)
-    noise = sample_noise(context, keys.noise, len(batch["image"]))
-    generated = generate_images(context, state, noise, text.sentence)
+    noise = sample_noise(context, noise_key, len(batch["image"]))
+    generated = generate_batch(context, state, noise, text.sentence)
     state, discriminator_metrics = update_discriminator(
         context, state, batch["image"], generated.images, text.sentence
     )

@@ -19,13 +19,13 @@ from ssagan_jax.steps.skip_nonfinite import replace_if_finite
 from ssagan_jax.steps.state import Batch, Metrics, PyTree, StepContext, TrainState
 
 
-class GeneratedImages(NamedTuple):
+class GeneratedBatch(NamedTuple):
     """The generator's forward pass.
 
     Attributes:
       images: f32[b, S, S, 3] in (-1, 1).
-      pullback: the gradient in the images to a tuple of that in the generator's parameters; None
-        with gradient accumulation, where each microbatch is generated again for its gradient.
+      pullback: maps the gradient in the images to that in the generator's parameters; None with
+        gradient accumulation, where each microbatch is generated again for its gradient.
       batch_stats: running statistics after the pass.
     """
 
@@ -35,14 +35,7 @@ class GeneratedImages(NamedTuple):
 
 
 class GeneratorInputs(NamedTuple):
-    """One device's share of what the generator is trained on.
-
-    Attributes:
-      generated: f32[b, S, S, 3] in (-1, 1).
-      batch: the captions' mask and class ids are read from it.
-      text: embeddings of the captions.
-      noise: f32[b, N] that the images were generated from.
-    """
+    """Generated images f32[b, S, S, 3] in (-1, 1), and what they were generated from."""
 
     generated: jax.Array
     batch: Batch
@@ -69,16 +62,16 @@ def _apply_generator(
 
 def _generate_with_pullback(
     context: StepContext, state: TrainState, noise: jax.Array, sentence: jax.Array
-) -> GeneratedImages:
+) -> GeneratedBatch:
     def generate(params: PyTree) -> tuple[jax.Array, PyTree]:
         return _apply_generator(context, params, state.batch_stats, noise, sentence)
 
-    return GeneratedImages(*jax.vjp(generate, state.generator, has_aux=True))
+    return GeneratedBatch(*jax.vjp(generate, state.generator, has_aux=True))
 
 
-def generate_images(
+def generate_batch(
     context: StepContext, state: TrainState, noise: jax.Array, sentence: jax.Array
-) -> GeneratedImages:
+) -> GeneratedBatch:
     """Generates images from noise f32[b, N] and sentence embeddings f32[b, E]."""
     microbatches = context.config.train.grad_accumulation_steps
     if microbatches == 1:
@@ -89,7 +82,7 @@ def generate_images(
         return MicrobatchOutputs(carry=batch_stats, concatenated=images)
 
     outputs = accumulate_microbatches(generate, microbatches, (noise, sentence), state.batch_stats)
-    return GeneratedImages(outputs.concatenated, None, outputs.carry)
+    return GeneratedBatch(outputs.concatenated, None, outputs.carry)
 
 
 def generator_loss(
@@ -112,7 +105,7 @@ def generator_loss(
 
 
 def update_generator(
-    context: StepContext, state: TrainState, inputs: GeneratorInputs, generated: GeneratedImages
+    context: StepContext, state: TrainState, inputs: GeneratorInputs, generated: GeneratedBatch
 ) -> tuple[TrainState, Metrics]:
     """One update of the generator and of its EMA, skipped if it is not finite."""
 

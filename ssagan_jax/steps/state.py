@@ -1,7 +1,7 @@
 """The training state, and how it is created."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax
 import jax
@@ -64,17 +64,11 @@ class TrainState:
     discriminator_opt: PyTree
 
 
-class StepKeys(NamedTuple):
-    """The random keys of one step."""
-
-    dropout: jax.Array
-    noise: jax.Array
-
-
-def step_keys(state: TrainState) -> StepKeys:
-    """The keys of the next step: the run's key with the step's number folded in."""
+def step_keys(state: TrainState) -> tuple[jax.Array, jax.Array]:
+    """Keys of dropout and noise in the next step: the run's key with the step folded in."""
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-    return StepKeys(*jax.random.split(key))
+    dropout_key, noise_key = jax.random.split(key)
+    return dropout_key, noise_key
 
 
 def state_from_variables(

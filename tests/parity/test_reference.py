@@ -29,11 +29,7 @@ from ssagan_jax.config import default_config
 from ssagan_jax.models.vocabulary import Vocabulary
 from ssagan_jax.pytorch import weight_names
 from ssagan_jax.steps import gan_step, losses
-from ssagan_jax.steps.discriminator_update import (
-    DiscriminatorInputs,
-    discriminator_loss,
-    mismatch_sentences,
-)
+from ssagan_jax.steps.discriminator_update import add_mismatched, discriminator_loss
 from ssagan_jax.steps.networks import Networks, build_networks
 from ssagan_jax.steps.optimizers import build_optimizers
 from ssagan_jax.steps.state import StepContext, TrainState
@@ -204,8 +200,7 @@ def test_matching_aware_penalty(config, networks, variables, given, goldens, mea
     context = StepContext(config, networks, optimizers=None)
 
     def penalty(params):
-        mismatched = mismatch_sentences(context, sentence)
-        inputs = DiscriminatorInputs(pixels, pixels, sentence, mismatched)
+        inputs = add_mismatched(context, pixels, pixels, sentence)
         return discriminator_loss(params, context, inputs).weighted_magp
 
     value, gradient = jax.jit(jax.value_and_grad(penalty))(variables["netD"]["params"])
