@@ -272,7 +272,7 @@ def test_down_block_is_the_references():
     # The reference's order: convolution of the shortcut, then pooling.
     shortcut = inputs @ np.asarray(params["shortcut"]["kernel"][0, 0]) + params["shortcut"]["bias"]
     shortcut = shortcut.reshape(2, 4, 2, 4, 2, 6).mean((2, 4))
-    residual = leaky(convolve(inputs, params["HalvingConv_0"]["kernel"], 2))
+    residual = leaky(convolve(inputs, params["DownsampleConv_0"]["kernel"], 2))
     residual = leaky(convolve(residual, params["Conv_0"]["kernel"], 1))
     wanted = shortcut + params["residual_gain"] * residual
     np.testing.assert_allclose(net.apply({"params": params}, inputs), wanted, rtol=1e-4, atol=1e-5)

@@ -23,9 +23,7 @@ class DownBlock(nn.Module):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """[B, H, W, C] to [B, H / 2, W / 2, features]."""
         conv = functools.partial(layers.conv, self.features, dtype=self.dtype)
-        hidden = layers.leaky_relu(
-            DownsampleConv(self.features, self.dtype, name="HalvingConv_0")(inputs)
-        )
+        hidden = layers.leaky_relu(DownsampleConv(self.features, self.dtype)(inputs))
         hidden = layers.leaky_relu(conv(3, use_bias=False)(hidden))
         gain = self.param("residual_gain", nn.initializers.zeros, (1,))
         # The reference convolves, then pools. Both are linear and commute, and pooling first takes

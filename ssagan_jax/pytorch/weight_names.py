@@ -54,7 +54,7 @@ _RULES = {
     "discriminator": (
         (r"^from_rgb", "conv_img"),
         (r"^blocks_", "block"),
-        (r"HalvingConv_0", "conv_r.0"),
+        (r"DownsampleConv_0", "conv_r.0"),
         (r"\.Conv_0", ".conv_r.2"),
         (r"\.shortcut", ".conv_s"),
         (r"^joint", "COND_DNET.joint_conv.0"),
