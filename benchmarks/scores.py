@@ -1,14 +1,14 @@
-"""Scores beside torch-fidelity's: `python benchmarks/scores.py --generated=A --real=B`.
+"""Compares scores with torch-fidelity: `python benchmarks/scores.py --generated=A --real=B`.
 
-A and B are folders of pictures, of which the first `--num` by name are cut square in the middle and
-scaled to `--size`; both tools get the same pixels and the same weights, those of
-`--inception_weights` or else random ones. Prints a Markdown table of IS, FID, KID, precision and
-recall, of each tool's seconds and of its peak memory. Each tool runs in a process of its own; where
-torch and torch-fidelity are not installed, ours stands alone.
+A and B are folders of images. The first `--num` by name are center-cropped to a square and resized
+to `--size`. Both tools get the same pixels and the same weights, those of `--inception_weights` or
+else random ones. Prints a Markdown table of IS, FID, KID, precision and recall, of each tool's
+seconds and of its peak memory. Each tool runs in a separate process; without torch and
+torch-fidelity only the project's own scores are shown.
 
-torch-fidelity is imported without torchvision: its network and its metrics do not need it. Its
-`calculate_metrics` would take precision and recall from VGG unless told to; here Inception serves
-all of them on both sides.
+torch-fidelity is imported without torchvision, which its network and metrics do not need. By
+default its `calculate_metrics` computes precision and recall from VGG features; here both tools use
+Inception for all scores.
 """
 
 import argparse
@@ -34,14 +34,14 @@ ROWS = ("inception_score", "fid", "kid", "kid_std", "precision", "recall")
 
 
 def batches(pixels: np.ndarray) -> Iterator[np.ndarray]:
-    """Parts u8[B, S, S, 3] of a memory-mapped file of pictures."""
+    """Batches u8[B, S, S, 3] of a memory-mapped file of images."""
     for start in range(0, len(pixels), BATCH):
         yield np.array(pixels[start : start + BATCH])
 
 
 def ours(generated: np.ndarray, real: np.ndarray, weights: Path) -> dict[str, float]:
     """The project's scores."""
-    from ssagan_jax.evaluation.feature_statistics import FeatureStats
+    from ssagan_jax.metrics.features import FeatureStats
     from ssagan_jax.metrics.fid import frechet_distance
     from ssagan_jax.metrics.inception_features import inception_features
     from ssagan_jax.metrics.inception_score import InceptionScore
@@ -50,31 +50,30 @@ def ours(generated: np.ndarray, real: np.ndarray, weights: Path) -> dict[str, fl
     from ssagan_jax.steps.pmap import pmap_batched, replicate
 
     network = inception_features(weights)
-    look, variables = pmap_batched(network.rows, BATCH), replicate(network.variables)
-    sides, predictions = (
-        (FeatureStats(len(generated)), FeatureStats(len(real))),
-        InceptionScore(len(generated)),
-    )
-    for side, pixels in zip(sides, (generated, real), strict=True):
-        for images in batches(pixels):
-            found = look(variables, {"image": images})
-            side.add(found["pooled"])
-            if side is sides[0]:
-                predictions.add(found["logits"])
-    kid = kernel_inception_distance(sides[0].features, sides[1].features)
-    precision, recall = precision_recall(sides[0].features, sides[1].features)
+    apply, variables = pmap_batched(network.rows, BATCH), replicate(network.variables)
+    fake_stats, real_stats = FeatureStats(len(generated)), FeatureStats(len(real))
+    inception_score = InceptionScore(len(generated))
+    for images in batches(generated):
+        outputs = apply(variables, {"image": images})
+        fake_stats.add(outputs["pooled"])
+        inception_score.add(outputs["logits"])
+    for images in batches(real):
+        real_stats.add(apply(variables, {"image": images})["pooled"])
+    features = fake_stats.features, real_stats.features
+    kid, kid_std = kernel_inception_distance(*features)
+    precision, recall = precision_recall(*features)
     return {
-        "inception_score": predictions.result()[0],
-        "fid": frechet_distance(sides[0].moments, sides[1].moments),
-        "kid": kid[0],
-        "kid_std": kid[1],
+        "inception_score": inception_score.result()[0],
+        "fid": frechet_distance(fake_stats.moments, real_stats.moments),
+        "kid": kid,
+        "kid_std": kid_std,
         "precision": precision,
         "recall": recall,
     }
 
 
 def fidelity(name: str) -> Any:
-    """A module of torch-fidelity, without what would import torchvision."""
+    """A module of torch-fidelity, imported without torchvision."""
     package = importlib.util.module_from_spec(importlib.util.find_spec("torch_fidelity"))
     sys.modules.setdefault("torch_fidelity", package)
     stub = types.ModuleType("torch_fidelity.utils")
@@ -84,7 +83,7 @@ def fidelity(name: str) -> Any:
 
 
 def theirs(generated: np.ndarray, real: np.ndarray, weights: Path) -> dict[str, float]:
-    """torch-fidelity's scores: its network, then its functions from features to numbers."""
+    """torch-fidelity's scores, from its network and its functions of features."""
     import torch
 
     from ssagan_jax.metrics.kid import subset_size
@@ -92,33 +91,33 @@ def theirs(generated: np.ndarray, real: np.ndarray, weights: Path) -> dict[str, 
     network = fidelity("feature_extractor_inceptionv3").FeatureExtractorInceptionV3(
         "inception-v3-compat", ["2048", "logits_unbiased"], str(weights)
     )
-    sides = []
+    features = []
     for pixels in (generated, real):
         parts = [
             network(torch.from_numpy(images).permute(0, 3, 1, 2)) for images in batches(pixels)
         ]
-        sides.append([torch.cat(taps) for taps in zip(*parts, strict=True)])
-    (pooled, logits), (of_real, _) = sides
+        features.append([torch.cat(outputs) for outputs in zip(*parts, strict=True)])
+    (pooled, logits), (real_pooled, _) = features
     fid = fidelity("metric_fid")
-    statistics = [fid.fid_features_to_statistics(features) for features in (pooled, of_real)]
-    found = fidelity("metric_isc").isc_features_to_metric(logits)
-    found |= fid.fid_statistics_to_metric(*statistics, verbose=False)
+    statistics = [fid.fid_features_to_statistics(rows) for rows in (pooled, real_pooled)]
+    scores = fidelity("metric_isc").isc_features_to_metric(logits)
+    scores |= fid.fid_statistics_to_metric(*statistics, verbose=False)
     size = subset_size(len(generated), len(real))
     kernel, quiet = fidelity("metric_kid"), {"verbose": False}
-    found |= kernel.kid_features_to_metric(pooled, of_real, kid_subset_size=size, **quiet)
-    found |= fidelity("metric_prc").prc_features_to_metric(pooled, of_real, **quiet)
+    scores |= kernel.kid_features_to_metric(pooled, real_pooled, kid_subset_size=size, **quiet)
+    scores |= fidelity("metric_prc").prc_features_to_metric(pooled, real_pooled, **quiet)
     return {
-        "inception_score": found["inception_score_mean"],
-        "fid": found["frechet_inception_distance"],
-        "kid": found["kernel_inception_distance_mean"],
-        "kid_std": found["kernel_inception_distance_std"],
-        "precision": found["precision"],
-        "recall": found["recall"],
+        "inception_score": scores["inception_score_mean"],
+        "fid": scores["frechet_inception_distance"],
+        "kid": scores["kernel_inception_distance_mean"],
+        "kid_std": scores["kernel_inception_distance_std"],
+        "precision": scores["precision"],
+        "recall": scores["recall"],
     }
 
 
 def run(tool: str, folder: Path, weights: Path) -> dict[str, float]:
-    """One tool's scores, seconds and peak memory, from a process of its own."""
+    """Scores, seconds and peak memory of one tool, in a separate process."""
     command = [sys.executable, __file__, f"--tool={tool}", f"--pixels={folder}"]
     done = subprocess.run(
         [*command, f"--inception_weights={weights}"], stdout=subprocess.PIPE, text=True, check=True
@@ -127,10 +126,10 @@ def run(tool: str, folder: Path, weights: Path) -> dict[str, float]:
 
 
 def tool_process(tool: str, folder: Path, weights: Path) -> None:
-    """What `run` starts: prints one line of JSON."""
-    sides = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("generated", "real")]
+    """The process that `run` starts; prints one line of JSON."""
+    pixels = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("generated", "real")]
     begin = time.perf_counter()
-    scores = {"ours": ours, "torch-fidelity": theirs}[tool](*sides, weights)
+    scores = {"ours": ours, "torch-fidelity": theirs}[tool](*pixels, weights)
     seconds = time.perf_counter() - begin
     used = resource.getrusage(resource.RUSAGE_SELF)
     figures = {"seconds": seconds, "seconds of all cores": used.ru_utime + used.ru_stime}
@@ -138,7 +137,7 @@ def tool_process(tool: str, folder: Path, weights: Path) -> None:
 
 
 def write_pixels(folder: Path, num: int, size: int, file: Path) -> int:
-    """The first pictures of a folder by name, as u8[N, S, S, 3] in a .npy file; returns N."""
+    """Writes the first images of a folder by name to a .npy file u8[N, S, S, 3]; returns N."""
     names = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
     names = names[:num]
     pixels = np.lib.format.open_memmap(file, "w+", np.uint8, (len(names), size, size, 3))
@@ -151,7 +150,7 @@ def write_pixels(folder: Path, num: int, size: int, file: Path) -> int:
 
 
 def random_weights(file: Path) -> None:
-    """A file of the published network's layout, with weights that keep signals at their size."""
+    """Writes random weights in the published layout, scaled to keep the variance of signals."""
     import torch
 
     base = fidelity("feature_extractor_inceptionv3").FeatureExtractorInceptionV3
@@ -162,7 +161,7 @@ def random_weights(file: Path) -> None:
             for module in self.modules():
                 if isinstance(module, torch.nn.Conv2d):
                     torch.nn.init.kaiming_normal_(module.weight)
-            # For predictions that differ from picture to picture.
+            # Large enough that predictions differ between images.
             torch.nn.init.normal_(self.fc.weight, std=0.3)
 
     nothing = io.BytesIO()
@@ -172,14 +171,14 @@ def random_weights(file: Path) -> None:
 
 
 def table(ours: dict[str, float], theirs: dict[str, float] | None) -> str:
-    """Markdown: a row for each score and figure."""
+    """A Markdown table with a row for each score and measurement."""
     lines = ["| | ours | torch-fidelity | relative difference |", "| --- | --- | --- | --- |"]
     for name, value in ours.items():
         if theirs is None:
             lines.append(f"| {name} | {value:.7g} | not installed | |")
             continue
-        apart = f"{abs(value / theirs[name] - 1):.1e}" if name in ROWS else ""
-        lines.append(f"| {name} | {value:.7g} | {theirs[name]:.7g} | {apart} |")
+        difference = f"{abs(value / theirs[name] - 1):.1e}" if name in ROWS else ""
+        lines.append(f"| {name} | {value:.7g} | {theirs[name]:.7g} | {difference} |")
     return "\n".join(lines)
 
 
@@ -188,7 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--generated", type=Path)
     parser.add_argument("--real", type=Path)
-    parser.add_argument("--num", type=int, default=5000, help="pictures on a side, at most")
+    parser.add_argument("--num", type=int, default=5000, help="images per folder, at most")
     parser.add_argument("--size", type=int, default=64, help="edge in pixels")
     parser.add_argument("--inception_weights", type=Path)
     parser.add_argument("--tool", help=argparse.SUPPRESS)
@@ -204,17 +203,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder, weights = Path(place), flags.inception_weights
         counts = [
-            write_pixels(getattr(flags, side), flags.num, flags.size, folder / f"{side}.npy")
-            for side in ("generated", "real")
+            write_pixels(getattr(flags, name), flags.num, flags.size, folder / f"{name}.npy")
+            for name in ("generated", "real")
         ]
         if weights is None:
             weights = folder / "random.pth"
             command = [sys.executable, __file__, "--tool=weights"]
             subprocess.run([*command, f"--inception_weights={weights}"], check=True)
         what = "random weights" if flags.inception_weights is None else weights.name
-        print(f"{counts[0]} and {counts[1]} pictures, {flags.size} px, {what}\n")
-        found = [run(tool, folder, weights) for tool in ("ours", "torch-fidelity")[: 1 + installed]]
-        print(table(found[0], found[1] if installed else None))
+        print(f"{counts[0]} and {counts[1]} images, {flags.size} px, {what}\n")
+        results = [
+            run(tool, folder, weights) for tool in ("ours", "torch-fidelity")[: 1 + installed]
+        ]
+        print(table(results[0], results[1] if installed else None))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from ssagan_jax.pytorch.captions_pickle import load_words, save_words
 from ssagan_jax.pytorch.conversion import config_from_weights, converted_state, read_weight_source
 from ssagan_jax.pytorch.pth_writer import write_pth
 from ssagan_jax.pytorch.weight_names import PYTORCH_NETWORKS, to_pytorch
+from ssagan_jax.schedule import Schedule
 from ssagan_jax.steps.state import network_variables, sampling_variables
 from ssagan_jax.workdir import Workdir
 
@@ -62,6 +63,7 @@ def read_folder(flags: argparse.Namespace) -> None:
         workdir = Workdir(part)
         workdir.write_config(config)
         workdir.write_tokenizer(tokenizer)
+        workdir.write_schedule(Schedule(steps_per_epoch=1, damsm_steps=0, total_steps=0))
         prefixes = {network: source.prefix for network, source in sources.items()}
         safetensors.numpy.save_file(extras, workdir.pytorch_extras, prefixes)
         checkpoints = Checkpoints(workdir.checkpoints, 1, tokenizer.digest)

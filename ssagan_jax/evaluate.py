@@ -1,8 +1,8 @@
 """Scores a trained model: `python -m ssagan_jax.evaluate --workdir=runs/quickstart`.
 
-The same evaluator as in training; each score is a line of WORKDIR/eval/metrics.jsonl with all that
-it takes to compute it again, and a scalar for TensorBoard. IS, FID, KID, precision and recall need
-the Inception v3 weights that FID is defined by.
+Computes the same scores as training does. Each is a line of WORKDIR/eval/metrics.jsonl with its
+full recipe, and a scalar for TensorBoard. IS, FID, KID, precision and recall need the Inception v3
+weights that define FID.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from ssagan_jax.config_validation import check_seed, check_value
 from ssagan_jax.data.datasets import open_datasets
 from ssagan_jax.data.tensorflow_import import import_tensorflow
 from ssagan_jax.errors import InputError
+from ssagan_jax.evaluation.eval_context import EvalRequest
 from ssagan_jax.evaluation.evaluator import Evaluator
-from ssagan_jax.evaluation.feature_passes import EvalRequest
 from ssagan_jax.evaluation.scores import Score, format_scores, write_scores
 from ssagan_jax.exit_codes import exit_on_user_error
 from ssagan_jax.inference.model import load_model
@@ -33,31 +33,33 @@ def evaluate(
 
     Args:
       workdir: of the run.
-      config: the run's, with its `eval` section as wanted now.
+      config: the run's, with the `eval` section to use now.
       steps: of the checkpoints.
-      request: what to score; a folder for pictures gets one folder a checkpoint.
+      request: what to score; `folder` gets a subfolder for each checkpoint.
 
     Raises:
-      InputError: weights, data or checkpoints are missing.
+      InputError: weights, data, schedule or a checkpoint are missing.
     """
-    evaluator = Evaluator(config, open_datasets(config), workdir.tokenizer())
-    if not evaluator.knows_inception:
+    datasets, tokenizer, schedule = open_datasets(config), workdir.tokenizer(), workdir.schedule()
+    evaluator = Evaluator(config, datasets, tokenizer, schedule)
+    if not evaluator.has_inception:
         print(
-            f"no Inception v3 weights, so no IS, FID, KID, precision and recall: {how_to_fetch()}"
+            "no Inception v3 weights: IS, FID, KID, precision and recall are skipped. "
+            f"To get them, {how_to_fetch()}"
         )
-    found = []
+    all_scores = []
     for step in steps:
         trained = load_model(str(workdir.path), step)
         folder = request.folder and request.folder / f"step_{step:07d}"
         scores = evaluator(trained.state, dataclasses.replace(request, folder=folder))
         write_scores(workdir, scores)
         print(f"step {step}, {request.split}:\n{format_scores(scores)}", flush=True)
-        found += scores
-    _write_scalars(workdir, found)
+        all_scores += scores
+    _write_scalars(workdir, all_scores)
 
 
 def _write_scalars(workdir: Workdir, scores: Sequence[Score]) -> None:
-    """Scalars for TensorBoard, beside metrics.jsonl."""
+    """Writes scalars for TensorBoard into the folder of metrics.jsonl."""
     import_tensorflow()
     from clu import metric_writers
 
@@ -67,30 +69,30 @@ def _write_scalars(workdir: Workdir, scores: Sequence[Score]) -> None:
     writer.close()
 
 
-def _steps(workdir: Workdir, wanted: str | None) -> list[int]:
-    """Steps that --checkpoint names: a number, "all", or the latest."""
+def _select_steps(workdir: Workdir, wanted: str | None) -> list[int]:
+    """The steps that --checkpoint selects: one, "all", or the latest; raises InputError."""
     steps = workdir.checkpoint_steps()
     if not steps:
         raise InputError(f"{workdir.checkpoints}: no checkpoint here; train first")
-    chosen = {None: steps[-1:], "all": steps} | {str(step): [step] for step in steps}
-    if wanted not in chosen:
+    choices = {None: steps[-1:], "all": steps} | {str(step): [step] for step in steps}
+    if wanted not in choices:
         raise InputError(f"--checkpoint={wanted}: must be all or one of {steps}")
-    return chosen[wanted]
+    return choices[wanted]
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m ssagan_jax.evaluate", description=__doc__)
     parser.add_argument("--workdir", required=True, help="folder of a trained model")
-    parser.add_argument("--checkpoint", help="step of the checkpoint, or all; default: latest")
+    parser.add_argument("--checkpoint", help="checkpoint step, or all; default: latest")
     parser.add_argument("--split", default="validation", choices=("validation", "train"))
-    parser.add_argument("--num", type=int, default=0, help="generated pictures; 0: as the config")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise")
-    parser.add_argument("--inception_weights", help="a file, or: download")
-    parser.add_argument("--inception_variant", help="fid or torchvision, the file's layout")
-    parser.add_argument("--splits", type=int, help="of the Inception Score")
-    parser.add_argument("--batch_size", type=int, help="pictures at a time over all devices")
-    parser.add_argument("--save_pictures", help="folder for the generated pictures; default: none")
+    parser.add_argument("--num", type=int, default=0, help="generated images; 0: as the config")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the noise")
+    parser.add_argument("--inception_weights", help="weight file, or: download")
+    parser.add_argument("--inception_variant", help="layout of the file: fid or torchvision")
+    parser.add_argument("--splits", type=int, help="splits of the Inception Score")
+    parser.add_argument("--batch_size", type=int, help="images per batch over all devices")
+    parser.add_argument("--save_pictures", help="folder for the generated images; default: none")
     flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error():
@@ -106,7 +108,7 @@ def main() -> None:
                 check_value(f"eval.{key}", config.eval[key])
         folder = Path(flags.save_pictures) if flags.save_pictures else None
         request = EvalRequest(flags.split, flags.num, flags.seed, folder)
-        evaluate(workdir, config, _steps(workdir, flags.checkpoint), request)
+        evaluate(workdir, config, _select_steps(workdir, flags.checkpoint), request)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""The paper's table and figures from work folders.
+"""Writes a report: the table and figures of the paper, from work folders.
 
 python -m ssagan_jax.report --workdir=runs/lstm --workdir=runs/bert --output=report
 
-Writes index.html, which holds everything, and its table and pictures as single files beside it.
+index.html contains everything; its table and images are also written as separate files.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-# Tensorflow, which only reads TensorBoard's files here, greets with warnings otherwise.
+# TensorFlow only reads TensorBoard's files here; this silences its start-up warnings.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
@@ -21,9 +21,9 @@ from ssagan_jax.config_validation import check_seed
 from ssagan_jax.errors import InputError
 from ssagan_jax.exit_codes import exit_on_user_error
 from ssagan_jax.reporting import page
-from ssagan_jax.reporting.charts import CHARTS, draw
-from ssagan_jax.reporting.epoch_selection import choose_steps, read_epochs, steps_with_images
-from ssagan_jax.reporting.figures import Gallery, Panel
+from ssagan_jax.reporting.charts import CHARTS, draw_chart
+from ssagan_jax.reporting.epoch_selection import read_epochs, select_image_steps, select_table_steps
+from ssagan_jax.reporting.figures import Panel, RunFigures
 from ssagan_jax.reporting.output_folder import PAGE, check_output, write_output
 from ssagan_jax.reporting.run_stats import differing_keys, training_stats
 from ssagan_jax.reporting.runs import ReportedRun, open_reported_runs
@@ -31,7 +31,7 @@ from ssagan_jax.reporting.score_table import Row, ScoreTable
 from ssagan_jax.sample import read_captions
 
 # Captions whose masks are shown.
-_MASKED = 2
+_MASK_CAPTIONS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +39,8 @@ class ReportRequest:
     """What to report.
 
     Attributes:
-      epochs: of the GAN's stage; empty for those that have scores.
-      captions: the user's own, painted `num` times each with noise from `seed`.
+      epochs: of stage 2; empty for those that have scores.
+      captions: the user's; `num` images of each are generated with noise from `seed`.
     """
 
     epochs: list[float]
@@ -50,33 +50,37 @@ class ReportRequest:
 
 
 class Report:
-    """The page's sections, and the files beside it, of some runs."""
+    """The sections of the page, and the files beside it.
+
+    Attributes:
+      files: contents by name, complete after `html`.
+    """
 
     def __init__(self, runs: Sequence[ReportedRun], request: ReportRequest) -> None:
         self.files: dict[str, bytes] = {}
         self._runs = runs
         self._request = request
-        self._galleries = [Gallery(run) for run in runs]
-        self._steps = choose_steps(runs, request.epochs)
+        self._figures = [RunFigures(run) for run in runs]
+        self._table_steps = select_table_steps(runs, request.epochs)
 
     def html(self) -> str:
-        """The page; `files` are complete once it is made."""
+        """The page."""
         sections = [
-            ("Table I: performance of the models", self._table()),
+            ("Table I: performance of the models", self._score_table()),
             ("Fig. 3 and 4: losses", self._charts()),
-            *self._compared(),
-            *self._own(),
+            *self._real_and_generated(),
+            *self._user_captions(),
             *self._masks(),
-            ("Time, memory and size", self._facts()),
+            ("Time, memory and size", self._training_stats()),
             ("Config", self._config()),
         ]
         folders = [f"{run.method}: {run.workdir.path.name}" for run in self._runs]
         return page.page("Text to image generation: results", folders, sections)
 
-    def _table(self) -> str:
+    def _score_table(self) -> str:
         rows = [
             Row(run.method, run.epoch(step), step, run.scores.get(step, {}))
-            for run, steps in zip(self._runs, self._steps, strict=True)
+            for run, steps in zip(self._runs, self._table_steps, strict=True)
             for step in steps
         ]
         scores = ScoreTable(rows)
@@ -85,89 +89,89 @@ class Report:
         return page.score_table(scores)
 
     def _charts(self) -> str:
-        drawn = [(chart.title, draw(chart, self._runs)) for chart in CHARTS]
+        drawn = [(chart.title, draw_chart(chart, self._runs)) for chart in CHARTS]
         for chart, (_, data) in zip(CHARTS, drawn, strict=True):
             self.files[f"{chart.name}.png"] = data
-        legend = "Pale: as written while training. Strong: smoothed."
-        return page.charts(drawn) + page.note(legend)
+        return page.charts(drawn) + page.note("Pale: as logged. Strong: smoothed.")
 
-    def _compared(self) -> list[tuple[str, str]]:
-        """Fig. 5 to 8: a section for every epoch, with the runs that share captions together."""
-        together: dict[tuple[float, tuple[str, ...]], list[Panel]] = {}
-        shown = steps_with_images(self._runs, self._steps, bool(self._request.epochs))
-        for run, gallery, steps in zip(self._runs, self._galleries, shown, strict=True):
+    def _real_and_generated(self) -> list[tuple[str, str]]:
+        """Fig. 5 to 8: one section per epoch for all runs that have the same captions."""
+        groups: dict[tuple[float, tuple[str, ...]], list[Panel]] = {}
+        image_steps = select_image_steps(self._runs, self._table_steps, bool(self._request.epochs))
+        for run, figures, steps in zip(self._runs, self._figures, image_steps, strict=True):
             for step in steps:
-                print(f"{run.method}: pictures of epoch {run.epoch(step):.1f}", flush=True)
-                if panel := gallery.compared(step):
-                    epoch = round(run.epoch(step), 1)
-                    self._keep(f"fig5_epoch_{epoch}", panel)
-                    together.setdefault((epoch, tuple(run.captions)), []).append(panel)
-                else:
-                    print("no sample sheet here yet, so no captions and no real pictures")
-        heading = "Fig. 5 to 8: captions, real and generated pictures at epoch"
+                epoch = round(run.epoch(step), 1)
+                print(f"{run.method}: images of epoch {epoch}", flush=True)
+                panel = figures.real_and_generated(step)
+                self._add_file(f"fig5_epoch_{epoch}", panel)
+                groups.setdefault((epoch, tuple(run.fixed_samples.captions)), []).append(panel)
+        heading = "Fig. 5 to 8: captions, real and generated images at epoch"
         return [
             (f"{heading} {epoch}", page.samples(panels))
-            for (epoch, _), panels in sorted(together.items(), key=lambda item: item[0])
+            for (epoch, _), panels in sorted(groups.items(), key=lambda item: item[0])
         ]
 
-    def _own(self) -> list[tuple[str, str]]:
-        """Fig. 9: the user's captions, painted by every run that has a checkpoint of its GAN."""
-        request, panels = self._request, []
+    def _user_captions(self) -> list[tuple[str, str]]:
+        """Fig. 9: the user's captions, by every run that has a checkpoint of stage 2."""
+        request, panels, notes = self._request, [], []
         if not request.captions:
             return []
-        for run, gallery, step in self._painters():
+        for run, figures, step in self._last_checkpoints():
             print(f"{run.method}: your captions", flush=True)
-            panels.append(gallery.painted(step, request.captions, request.num, request.seed))
-            self._keep("fig9_captions", panels[-1])
-        lines = [
-            f"{run.method} does not know, in {caption!r}: {', '.join(unknown)}"
-            for run, gallery, step in self._painters()
-            for caption in request.captions
-            if (unknown := gallery.trained(step).tokenizer.unknown_words(caption))
-        ]
+            panels.append(figures.user_captions(step, request.captions, request.num, request.seed))
+            self._add_file("fig9_captions", panels[-1])
+            for caption in request.captions:
+                if unknown := figures.model(step).tokenizer.unknown_words(caption):
+                    words = ", ".join(unknown)
+                    notes.append(f"Unknown words of {run.method} in {caption!r}: {words}")
         content = page.samples(panels) if panels else page.note("No run has a GAN checkpoint.")
-        return [("Fig. 9: your captions", content + "".join(map(page.note, lines)))]
+        return [("Fig. 9: your captions", content + "".join(map(page.note, notes)))]
 
     def _masks(self) -> list[tuple[str, str]]:
-        """The masks of the first captions, the user's or else the sheets'."""
+        """The masks of the first captions: the user's, or else those of the sample grids."""
         parts = []
-        for run, gallery, step in self._painters():
-            captions = (self._request.captions or run.captions)[:_MASKED]
-            if captions and (panel := gallery.masks(step, captions, self._request.seed)):
-                self._keep("masks", panel)
+        for run, figures, step in self._last_checkpoints():
+            captions = (self._request.captions or run.fixed_samples.captions)[:_MASK_CAPTIONS]
+            if panel := figures.masks(step, captions, self._request.seed):
+                self._add_file("masks", panel)
                 parts.append(page.samples([panel], wide=True))
-        legend = page.note("White: where the caption changes the features; coarse to fine.")
-        return [("Mask maps, stage by stage", legend + "".join(parts))] if parts else []
+        legend = page.note("White: where the caption changes the features. From coarse to fine.")
+        return [("Fusion masks of each stage", legend + "".join(parts))] if parts else []
 
-    def _painters(self) -> list[tuple[ReportedRun, Gallery, int]]:
-        """Runs with the last of their chosen checkpoints, or else their last one."""
+    def _last_checkpoints(self) -> list[tuple[ReportedRun, RunFigures, int]]:
+        """Runs with their last checkpoint that is in the table, or else their last one."""
         return [
-            (run, gallery, ([s for s in steps if s in run.checkpoints] or run.checkpoints)[-1])
-            for run, gallery, steps in zip(self._runs, self._galleries, self._steps, strict=True)
+            (run, figures, ([s for s in steps if s in run.checkpoints] or run.checkpoints)[-1])
+            for run, figures, steps in zip(
+                self._runs, self._figures, self._table_steps, strict=True
+            )
             if run.checkpoints
         ]
 
-    def _facts(self) -> str:
+    def _training_stats(self) -> str:
         legend = (
-            "The GAN's stage, measured while it trained: steps count once they have ended; "
-            "compilation, sample sheets, checkpoints and evaluation are left out. The paper, on 4 "
-            "GPUs: 140 seconds an epoch with the LSTM, 112 with BERT."
+            "Stage 2, measured during training over completed steps, without compilation, sample "
+            "grids, checkpoints and evaluation. The paper, on 4 GPUs: 140 seconds per epoch with "
+            "the LSTM, 112 with BERT."
         )
-        heads = ["", *(run.method for run in self._runs)]
-        facts = training_stats(self._runs)
-        return page.table(heads, ([name, *values] for name, values in facts)) + page.note(legend)
+        titles = ["", *(run.method for run in self._runs)]
+        rows = ([name, *values] for name, values in training_stats(self._runs))
+        return page.table(titles, rows) + page.note(legend)
 
     def _config(self) -> str:
         columns, lines = differing_keys(self._runs)
         if not lines:
             return page.note("The configs are the same.")
-        legend = "Keys in which the runs differ." if len(self._runs) > 1 else "Changed defaults."
-        return page.note(legend) + page.table(
-            ["Key", *columns], ([key, *values] for key, values in lines)
+        legend = (
+            "Keys that differ between the runs."
+            if len(self._runs) > 1
+            else "Keys that differ from the defaults."
         )
+        rows = ([key, *values] for key, values in lines)
+        return page.note(legend) + page.table(["Key", *columns], rows)
 
-    def _keep(self, name: str, panel: Panel) -> None:
-        self.files[f"{name}_{panel.run.file_name}.png"] = page.png(panel.sheet())
+    def _add_file(self, name: str, panel: Panel) -> None:
+        self.files[f"{name}_{panel.run.file_name}.png"] = page.png(panel.draw())
 
 
 def main() -> None:
@@ -177,14 +181,14 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--workdir", action="append", required=True, help="may be given again")
-    parser.add_argument("--output", default="report", help="folder; a report there is replaced")
+    parser.add_argument("--workdir", action="append", required=True, help="may be repeated")
+    parser.add_argument("--output", default="report", help="folder; an earlier report is replaced")
     parser.add_argument("--epochs", default="", help="as in 20,50; default: those with scores")
-    parser.add_argument("--split", default="validation", help="of the scores")
-    parser.add_argument("--caption", action="append", default=[], help="to paint; may be repeated")
-    parser.add_argument("--captions_file", help="text file with one caption to paint a line")
-    parser.add_argument("--num", type=int, default=3, help="pictures of each of these captions")
-    parser.add_argument("--seed", type=int, default=0, help="of their noise")
+    parser.add_argument("--split", default="validation", help="split of the scores")
+    parser.add_argument("--caption", action="append", default=[], help="may be repeated")
+    parser.add_argument("--captions_file", help="text file with one caption per line")
+    parser.add_argument("--num", type=int, default=3, help="images per caption")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the noise")
     flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error():

@@ -278,7 +278,7 @@ def test_the_command_gives_the_scores_of_training(finished, command, tmp_path):
     workdir, _ = finished
     moved = tmp_path / "elsewhere"
     moved.mkdir()
-    for name in ("config.json", "tokenizer.json", "checkpoints"):
+    for name in ("config.json", "tokenizer.json", "schedule.json", "checkpoints"):
         (moved / name).symlink_to(workdir / name)
     done = command("-m", "ssagan_jax.evaluate", f"--workdir={moved}", "--checkpoint=all")
     assert done.returncode == 0, done.stderr

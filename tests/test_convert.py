@@ -281,7 +281,7 @@ def test_a_work_folder_paints_what_its_tensors_say(files, run, tensors, tmp_path
     write_pth(files["generator"], constant)
     run(workdir=tmp_path / "run", **files)
     trained = load_model(tmp_path / "run")
-    images, _ = trained.paint(["a red bird"], np.zeros((1, NOISE), np.float32))
+    images = trained.generate(["a red bird"], np.zeros((1, NOISE), np.float32))
     assert (images == np.array([64, 128, 191], np.uint8)).all()
 
 

@@ -12,14 +12,16 @@ from PIL import Image
 
 from ssagan_jax.data.tokenizer import learn_tokenizer
 from ssagan_jax.data.toy_cars import builder
-from ssagan_jax.evaluation import eval_functions
+from ssagan_jax.data.toy_cars.drawing import draw_car
+from ssagan_jax.errors import InputError
+from ssagan_jax.evaluation import eval_context
+from ssagan_jax.evaluation.eval_context import EvalRequest
 from ssagan_jax.evaluation.evaluator import Evaluator
-from ssagan_jax.evaluation.feature_passes import EvalRequest
 from ssagan_jax.evaluation.generated_images import caption_batches
 from ssagan_jax.evaluation.scores import Score, format_scores, read_scores, write_scores
 from ssagan_jax.evaluation.toy_car_attributes import attribute_hits
 from ssagan_jax.metrics.features import FeatureNetwork
-from ssagan_jax.schedule import Schedule
+from ssagan_jax.schedule import Schedule, make_schedule
 from ssagan_jax.steps.state import initial_state
 from ssagan_jax.workdir import Workdir
 
@@ -50,7 +52,7 @@ class Made:
     def __getitem__(self, index):
         return self._records[index]
 
-    def text(self, index):
+    def metadata(self, index):
         return self._records[index]
 
 
@@ -98,7 +100,7 @@ def colors(monkeypatch, tmp_path):
 
     file = tmp_path / "weights"
     file.touch()
-    monkeypatch.setattr(eval_functions, "inception_features", build)
+    monkeypatch.setattr(eval_context, "inception_features", build)
     monkeypatch.setenv("SSAGAN_CACHE", str(tmp_path / "cache"))
     return str(file)
 
@@ -107,6 +109,10 @@ def with_eval(config, **values):
     config = copy.deepcopy(config)
     config.eval.update(values)
     return config
+
+
+def make_evaluator(config, pictures, tokenizer):
+    return Evaluator(config, pictures, tokenizer, make_schedule(config, len(pictures["train"])))
 
 
 def by_name(scores):
@@ -121,7 +127,7 @@ def test_scores_do_not_depend_on_batch_size_or_devices(
     for count, size in ((4, 8), (1, 5)):
         monkeypatch.setattr(jax, "devices", lambda count=count: devices[:count])
         chosen = with_eval(config, inception_weights=colors, batch_size=size)
-        found.append(by_name(Evaluator(chosen, pictures, tokenizer)(state)))
+        found.append(by_name(make_evaluator(chosen, pictures, tokenizer)(state)))
     first, second = found
     assert list(first) == list(second) == INCEPTION + ENCODERS + RETRIEVAL
     for name in first:
@@ -136,7 +142,7 @@ def test_scores_do_not_depend_on_batch_size_or_devices(
 
 
 def test_the_seed_and_the_count_decide(config, pictures, tokenizer, state):
-    evaluator = Evaluator(config, pictures, tokenizer)
+    evaluator = make_evaluator(config, pictures, tokenizer)
     one, again, other = (
         by_name(evaluator(state, EvalRequest(seed=seed, num=20))) for seed in (1, 1, 2)
     )
@@ -155,14 +161,14 @@ def test_the_seed_and_the_count_decide(config, pictures, tokenizer, state):
 
 
 def test_encoders_alone_are_scored_before_the_gan(config, pictures, tokenizer, state):
-    scores = Evaluator(config, pictures, tokenizer)(state.replace(step=jnp.int32(4)))
+    scores = make_evaluator(config, pictures, tokenizer)(state.replace(step=jnp.int32(4)))
     assert [score.name for score in scores] == RETRIEVAL
     assert {(score.stage, score.epoch) for score in scores} == {("encoders", 0.0)}
 
 
 def test_scores_are_due_after_whole_epochs_of_the_gan(config, pictures, tokenizer):
     def due(every):
-        evaluator = Evaluator(with_eval(config, every_epochs=every), pictures, tokenizer)
+        evaluator = make_evaluator(with_eval(config, every_epochs=every), pictures, tokenizer)
         return [step for step in range(30) if evaluator.is_due(step)]
 
     # Stage 1 takes 4 steps, an epoch 5, and the last step, 24, is scored in any case.
@@ -170,7 +176,7 @@ def test_scores_are_due_after_whole_epochs_of_the_gan(config, pictures, tokenize
 
 
 def test_pictures_are_written_where_asked(config, pictures, tokenizer, state, tmp_path):
-    evaluator = Evaluator(with_eval(config, nearest=False), pictures, tokenizer)
+    evaluator = make_evaluator(with_eval(config, nearest=False), pictures, tokenizer)
     scores = evaluator(state, EvalRequest(num=3, folder=tmp_path / "pictures"))
     assert "nearest_training_picture" not in by_name(scores)
     files = sorted(path.name for path in (tmp_path / "pictures").iterdir())
@@ -201,17 +207,38 @@ def score(name, value=1.0, std=None, count=4000, step=8, split="validation"):
 
 def test_rows_are_read_back_the_last_of_each_name(tmp_path):
     workdir = Workdir(tmp_path)
-    assert read_scores(workdir, 8, "validation") == []
+    assert read_scores(workdir, "validation") == {}
     older, newer = score("fid", 3.0), score("fid", 2.0)
     others = [score("kid", 0.1, 0.01), score("fid", 9.0, step=4), score("fid", 8.0, split="train")]
-    workdir.metrics.parent.mkdir()
-    workdir.metrics.write_text('{"step": 8, "split": "validation", "attributes/color": 0.5}\n')
     write_scores(workdir, [older])
     write_scores(workdir, [newer, *others])
-    assert read_scores(workdir, 8, "validation") == [newer, others[0]]
+    assert read_scores(workdir, "validation") == {
+        8: {"fid": newer, "kid": others[0]},
+        4: {"fid": others[1]},
+    }
+    assert read_scores(workdir, "train") == {8: {"fid": others[2]}}
     rows = list(map(json.loads, workdir.metrics.read_text().splitlines()))
-    assert rows[2] == dataclasses.asdict(newer) and len(rows) == 6
-    assert list(rows[1]) == ["step", "epoch", "stage", "split", "name", "value", "std", "recipe"]
+    assert rows[1] == dataclasses.asdict(newer) and len(rows) == 5
+    assert list(rows[0]) == ["step", "epoch", "stage", "split", "name", "value", "std", "recipe"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"step": 8',
+        "[8]",
+        '{"step": 8, "split": "validation", "attributes/color": 0.5}',
+        json.dumps(dataclasses.asdict(score("fid")) | {"value": None}),
+        json.dumps(dataclasses.asdict(score("fid")) | {"unit": "px"}),
+    ],
+)
+def test_a_line_that_is_not_a_score_is_refused(line, tmp_path):
+    workdir = Workdir(tmp_path)
+    write_scores(workdir, [score("kid")])
+    with workdir.metrics.open("a") as lines:
+        lines.write(line + "\n")
+    with pytest.raises(InputError, match=r"metrics\.jsonl:2: not a score \("):
+        read_scores(workdir, "validation")
 
 
 def test_a_score_that_is_taken_again_is_one_line_and_the_last(tmp_path):
@@ -219,7 +246,7 @@ def test_a_score_that_is_taken_again_is_one_line_and_the_last(tmp_path):
     first, other = score("fid", 3.0), score("fid", 2.0)
     for scores in ([first, score("kid")], [other], [first]):
         write_scores(workdir, scores)
-    assert read_scores(workdir, 8, "validation") == [score("kid"), first]
+    assert read_scores(workdir, "validation")[8] == {"kid": score("kid"), "fid": first}
     rows = map(json.loads, workdir.metrics.read_text().splitlines())
     assert [(row["name"], row["value"]) for row in rows] == [("kid", 1), ("fid", 2), ("fid", 3)]
     assert [file.name for file in workdir.metrics.parent.iterdir()] == ["metrics.jsonl"]
@@ -233,7 +260,7 @@ def test_few_pictures_lead_with_kid_and_a_warning():
     few = format_scores(
         [dataclasses.replace(one, recipe=score("", count=2047).recipe) for one in scores]
     )
-    assert few.splitlines()[0].startswith("2047 pictures on a side, fewer than 2048: this FID is")
+    assert few.splitlines()[0].startswith("FID from only 2047 images: below 2048 it is biased")
     assert [line.split()[0] for line in few.splitlines()[1:]] == ["kid", "inception_score", "fid"]
     unknown = dataclasses.replace(scores[1], recipe=scores[1].recipe | {"weights_sha256": "abc"})
     assert format_scores([unknown]).startswith("the Inception weights are not the published file")
@@ -241,7 +268,7 @@ def test_few_pictures_lead_with_kid_and_a_warning():
 
 def test_attributes_count_where_captions_name_them_and_rules_can_read_them():
     cars = builder.cars("validation")[:32]
-    images = np.stack([np.asarray(builder.draw(car, 76))[6:70, 6:70] for car in cars])
+    images = np.stack([np.asarray(draw_car(car, 76))[6:70, 6:70] for car in cars])
     records = [
         {"attributes": dataclasses.asdict(car), "caption": text}
         for car, text in zip(cars, (builder.sentences(car)[0] for car in cars), strict=True)

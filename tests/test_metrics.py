@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from ssagan_jax.errors import InputError
-from ssagan_jax.evaluation.feature_statistics import FeatureStats, cached_stats
+from ssagan_jax.evaluation.real_statistics_cache import cached_stats
 from ssagan_jax.metrics import inception_weights
 from ssagan_jax.metrics.diversity import mean_pairwise_distance
-from ssagan_jax.metrics.features import FeatureSubset, tree_sha256
+from ssagan_jax.metrics.features import FeatureStats, FeatureSubset, tree_sha256
 from ssagan_jax.metrics.fid import Moments, frechet_distance
 from ssagan_jax.metrics.inception_features import inception_features, tensorflow1_bilinear
 from ssagan_jax.metrics.inception_score import InceptionScore
@@ -139,7 +139,7 @@ def test_kernel_distance_is_symmetric_and_takes_smaller_subsets_of_few(rng):
     assert mmd2(few, few + 1) == pytest.approx(mmd2(few + 1, few))
     # Subsets of 15, half of the smaller side.
     assert kernel_inception_distance(few, many) == kernel_inception_distance(few, many, size=15)
-    with pytest.raises(ValueError, match="3 and 80 rows; no subsets of 1"):
+    with pytest.raises(ValueError, match="size=1: must be 2 to 3 rows"):
         kernel_inception_distance(few[:3], many)
 
 
@@ -213,7 +213,7 @@ def test_diversity_is_the_mean_distance_of_pairs():
     assert mean_pairwise_distance(square[None]) == pytest.approx(wanted)
     same = np.zeros((1, 4, 2))
     assert mean_pairwise_distance(np.concatenate([square[None], same])) == pytest.approx(wanted / 2)
-    with pytest.raises(ValueError, match="2 pictures or more"):
+    with pytest.raises(ValueError, match="2 or more images"):
         mean_pairwise_distance(square[:, None])
 
 
@@ -265,7 +265,7 @@ def test_weights_have_a_hash_of_their_own():
     assert tree_sha256(weights) not in map(tree_sha256, others)
 
 
-def test_real_sides_are_computed_once(rng, monkeypatch, tmp_path):
+def test_real_statistics_are_computed_once(rng, monkeypatch, tmp_path):
     monkeypatch.setenv("SSAGAN_CACHE", str(tmp_path))
     rows, looked = rng.normal(size=(9, 3)).astype(np.float32), []
 

@@ -5,7 +5,6 @@ import copy
 import csv
 import html.parser
 import io
-import json
 import math
 import os
 import re
@@ -24,14 +23,16 @@ from ssagan_jax import report
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.data.tokenizer import learn_tokenizer
 from ssagan_jax.errors import InputError
-from ssagan_jax.inference.image_grid import cut, draw_image_grid
+from ssagan_jax.evaluation.scores import Score, write_scores
+from ssagan_jax.fixed_samples import FixedSamples, GeneratedSamples
 from ssagan_jax.inference.model import load_model
-from ssagan_jax.inference.sampler import sample_grid_noise
+from ssagan_jax.inference.sampler import sample_noise
 from ssagan_jax.reporting.charts import CHARTS, smooth
 from ssagan_jax.reporting.output_folder import check_output, write_output
 from ssagan_jax.reporting.run_stats import count_parameters, differing_keys, training_stats
 from ssagan_jax.reporting.runs import open_reported_runs
-from ssagan_jax.reporting.score_table import Row, Score, ScoreTable
+from ssagan_jax.reporting.score_table import Row, ScoreTable
+from ssagan_jax.schedule import Schedule
 from ssagan_jax.steps.state import abstract_state
 from ssagan_jax.training import throughput
 from ssagan_jax.workdir import Workdir
@@ -49,6 +50,7 @@ def picture(seed):
 
 
 REALS = [picture(0), picture(1)]
+NOISE = np.random.default_rng(7).normal(size=(2, 8)).astype(np.float32)
 
 
 def made_up_state(config, tokenizer, step):
@@ -66,7 +68,7 @@ def made_up_state(config, tokenizer, step):
 
 
 def write_run(folder, config, seconds):
-    """A work folder with checkpoints 2, 9 and 14, sheets 12 and 14, and events in two files."""
+    """A work folder with checkpoints 2, 9 and 14, sample grids 12 and 14, and events."""
     workdir = Workdir(folder)
     workdir.write_config(config)
     tokenizer = learn_tokenizer(config.tokenizer.kind, [*CAPTIONS, "the a car"], 100)
@@ -76,12 +78,12 @@ def write_run(folder, config, seconds):
     for step in (2, 9, 14):
         checkpoints.save(made_up_state(config, tokenizer, step), position)
     checkpoints.close()
-    workdir.samples.mkdir()
+    workdir.write_schedule(Schedule(PER_EPOCH, FIRST, 14))
+    workdir.write_fixed_samples(FixedSamples(CAPTIONS, NOISE, np.stack(REALS)))
     for step in (12, 14):
-        rows = [
-            (text, [real, picture(step), real]) for text, real in zip(CAPTIONS, REALS, strict=True)
-        ]
-        draw_image_grid(rows, ("real", "generated", "mask")).save(workdir.sample_grid(step))
+        images = np.stack([picture(step), picture(step + 1)])
+        workdir.write_generated_samples(step, GeneratedSamples(images, images[..., 0]))
+        workdir.sample_grid(step).touch()
     write_events(folder, seconds, config.train.batch_size)
     return workdir
 
@@ -90,8 +92,7 @@ def write_events(folder, seconds, batch_size):
     writer = metric_writers.SummaryWriter(str(folder))
     writer.write_scalars(4, {"time/epoch": 0.8, "time/seconds_per_epoch": 99.0, "damsm/words": 3.0})
     writer.write_texts(0, {"devices": "3 x abacus"})
-    writer.write_texts(14, {"captions": "\n\n".join(CAPTIONS)})
-    writer.write_images(14, {"sheet": np.zeros((1, 8, 8, 3), np.uint8)})
+    writer.write_images(14, {"sample_grid": np.zeros((1, 8, 8, 3), np.uint8)})
     for step, each in zip((9, 14), seconds, strict=True):
         metrics = {chart.scalar: float(step) for chart in CHARTS}
         pictures = PER_EPOCH * batch_size / each
@@ -102,15 +103,13 @@ def write_events(folder, seconds, batch_size):
     writer.close()
 
 
-def write_scores(folder, *rows):
-    """Rows (step, name, value, std, recipe) as the evaluator writes them."""
-    file = folder / "eval/metrics.jsonl"
-    file.parent.mkdir(exist_ok=True)
-    with open(file, "a", encoding="utf-8") as lines:
-        for step, name, value, std, recipe in rows:
-            row = {"step": step, "epoch": 0.0, "stage": "gan", "split": "validation"}
-            row |= {"name": name, "value": value, "std": std, "recipe": recipe}
-            lines.write(json.dumps(row) + "\n")
+def score(step, name, value, std, recipe, split="validation"):
+    return Score(step, 0.0, "gan" if step > FIRST else "encoders", split, name, value, std, recipe)
+
+
+def add_scores(folder, *rows, **options):
+    """Writes rows (step, name, value, std, recipe)."""
+    write_scores(Workdir(folder), [score(*row, **options) for row in rows])
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +123,7 @@ def folders(tiny_config, tmp_path_factory):
     write_run(root / "lstm", tiny_config, (10.0, 14.0))
     write_run(root / "bert", bert, (8.0, 9.0))
     own = RECIPE | {"features": "cnn/code of the run"}
-    write_scores(
+    add_scores(
         root / "lstm",
         (9, "fid", 1.0, None, RECIPE),  # Evaluated again below.
         (9, "fid", 310.0, None, RECIPE | {"checkpoint": 9}),
@@ -133,7 +132,7 @@ def folders(tiny_config, tmp_path_factory):
         (14, "r_precision", 0.25, None, own | {"weights_sha256": "aa"}),
         (14, "kid", 0.5, 0.01, RECIPE | {"subsets": 10}),
     )
-    write_scores(
+    add_scores(
         root / "bert",
         (9, "fid", 295.96, None, RECIPE | {"checkpoint": 9, "seed": 1}),
         (9, "inception_score", 2.38, None, RECIPE),
@@ -142,10 +141,8 @@ def folders(tiny_config, tmp_path_factory):
         (9, "encoder_frechet", 7.0, None, own | {"weights_sha256": "bb"}),
         (9, "mystery", 0.125, None, {}),
     )
-    with open(root / "bert/eval/metrics.jsonl", "a") as lines:
-        lines.write('{"step": 9, "split": "train", "name": "fid", "value": 1, "stage": "gan"}\n')
-        lines.write('{"step": 2, "split": "validation", "name": "fid", "stage": "encoders", ')
-        lines.write('"value": 1}\n')
+    add_scores(root / "bert", (9, "fid", 1.0, None, {}), split="train")
+    add_scores(root / "bert", (2, "fid", 1.0, None, {}))
     return root
 
 
@@ -224,7 +221,8 @@ def test_the_page_holds_all_it_shows(page, written):
             image.load()
             size = (int(attributes["width"]), int(attributes["height"]))
             assert image.format == "PNG" and image.size == size
-    assert CAPTIONS[0] in page.text and "does not know, in 'a plaid car': plaid" in page.text
+    assert CAPTIONS[0] in page.text
+    assert f"Unknown words of {LSTM} in 'a plaid car': plaid" in page.text
 
 
 def test_nothing_else_is_left_beside_it(written):
@@ -256,12 +254,12 @@ def test_the_table_in_markdown(written):
         "| 7.00 [4] | 0.1250 [5] |",
     ]
     text = "\n".join(lines)
-    assert "No best is marked for KID" in text and "FID is made of 10 pictures" in text
+    assert "No best value is marked for KID" in text and "FID from only 10 images" in text
     assert (
         "[1] IS, FID: features: inception; num_real: 10; num_generated: 10; seed: 0 or 1; "
         "split: v; checkpoint: 9 or 14"
     ) in lines
-    assert "weights_sha256: aa or bb" in text and "[5] mystery: no recipe given" in lines
+    assert "weights_sha256: aa or bb" in text and "[5] mystery: no recipe" in lines
 
 
 def test_the_table_as_csv_has_every_digit(written):
@@ -276,7 +274,7 @@ def test_the_table_as_csv_has_every_digit(written):
 
 def test_a_score_that_is_no_number_is_never_best():
     values = (math.nan, 3.0, math.inf, 2.0, 2.0)
-    rows = [Row("a", 1.0, 1, {"fid": Score(value, None, {})}) for value in values]
+    rows = [Row("a", 1.0, 1, {"fid": score(9, "fid", value, None, {})}) for value in values]
     rows.append(Row("a", 1.0, 1, {}))
     table = ScoreTable(rows)
     assert [table.best(row, "fid") for row in rows] == [False, False, False, True, True, False]
@@ -298,38 +296,35 @@ def test_two_runs_of_one_method_go_by_their_folders(folders, tmp_path):
 
 
 def columns(path, count):
-    """Columns of pictures of a sheet with two captions."""
-    with Image.open(path) as image:
-        return [cut(image, SIZE, 2, column) for column in range(count)]
+    """Columns of images u8[2, S, S, 3] of a drawn grid with two captions and column titles."""
+    scale = 128 // SIZE
+    tops, lefts = [28, 28 + 136], [220 + column * 136 for column in range(count)]
+    grid = pixels(path)
+    return [np.stack([grid[y : y + 128 : scale, x : x + 128 : scale] for y in tops]) for x in lefts]
 
 
 def test_real_and_generated_pictures_are_those_of_the_run(written, folders):
     reals, generated = columns(written / "fig5_epoch_1.0_1-lstm.png", 2)
     np.testing.assert_array_equal(reals, REALS)
     trained = load_model(str(folders / "lstm"), 9)
-    expected, _ = trained.paint(CAPTIONS, sample_grid_noise(trained.config, 2))
-    # Batches of another size may round another way.
-    assert np.abs(np.stack(generated).astype(int) - expected).max() <= 1
+    np.testing.assert_array_equal(generated, trained.generate(CAPTIONS, NOISE))
     (_, later) = columns(written / "fig5_epoch_2.0_1-lstm.png", 2)
-    assert np.abs(np.stack(later).astype(int) - expected).max() > 20
+    assert np.abs(later.astype(int) - generated).max() > 20
 
 
-def test_own_captions_and_masks_are_painted_with_the_seed(written, folders):
+def test_own_captions_and_masks_are_generated_with_the_seed(written, folders):
     trained = load_model(str(folders / "lstm"), 14)
-    noise = np.asarray(
-        jax.random.normal(jax.random.key(5), (2, trained.config.generator.noise_dim))
-    )
+    noise = sample_noise(5, 2, trained.config.generator.noise_dim)
+    (_, second) = columns(written / "fig9_captions_1-lstm.png", 2)
+    (_, _, mask) = columns(written / "masks_1-lstm.png", 3)
     for index, caption in enumerate(OWN):
-        expected, masks = trained.paint([caption] * 2, noise)
-        sheet_of_them = pixels(written / "fig9_captions_1-lstm.png")
-        shown = cut(Image.fromarray(sheet_of_them), SIZE, 2, 1)[index]
-        assert np.abs(shown.astype(int) - expected[1]).max() <= 1
-        (mask,) = columns(written / "masks_1-lstm.png", 3)[2:]
+        images, masks = trained.generate_with_masks([caption] * 2, noise)
+        np.testing.assert_array_equal(second[index], images[1])
         wanted = np.round(masks[1][0] * 255).repeat(3, -1)
-        assert np.abs(mask[index].astype(int) - wanted).max() <= 1
+        np.testing.assert_array_equal(mask[index], wanted)
 
 
-def test_pictures_without_a_checkpoint_are_cut_from_the_sheet(
+def test_images_without_a_checkpoint_are_those_of_the_sample_grid(
     folders, monkeypatch, tmp_path, capsys
 ):
     run_command(
@@ -337,9 +332,9 @@ def test_pictures_without_a_checkpoint_are_cut_from_the_sheet(
     )
     reals, generated = columns(tmp_path / "r/fig5_epoch_1.6_1-lstm.png", 2)
     np.testing.assert_array_equal(reals, REALS)
-    np.testing.assert_array_equal(generated, [picture(12)] * 2)
+    np.testing.assert_array_equal(generated, [picture(12), picture(13)])
     text = Page((tmp_path / "r/index.html").read_text(encoding="utf-8")).text
-    assert "cut from the sample sheet of step 12" in text
+    assert "read from the sample grid of step 12" in text
     assert f"{LSTM}1.6——" in re.sub(r"\s", "", text).replace(LSTM.replace(" ", ""), LSTM)
     assert (
         capsys.readouterr().out.splitlines()[-1] == f"report of 1 run(s): {tmp_path}/r/index.html"
@@ -348,13 +343,13 @@ def test_pictures_without_a_checkpoint_are_cut_from_the_sheet(
 
 def test_time_memory_and_sizes_are_what_was_measured(folders, page):
     runs = open_reported_runs([str(folders / "lstm"), str(folders / "bert")], "validation")
-    assert [(run.first_step, run.steps_per_epoch) for run in runs] == [(FIRST, PER_EPOCH)] * 2
-    facts = dict(training_stats(runs))
-    assert facts["seconds an epoch"] == ["12.0", "8.5"]
-    assert facts["pictures a second"] == [f"{5 * 8 / 12:.1f}", f"{5 * 8 / 8.5:.1f}"]
-    assert facts["peak memory"] == ["1,014 MiB of the process"] * 2
-    assert facts["devices"] == ["3 x abacus"] * 2
-    assert facts["GAN epochs trained"] == ["2.0"] * 2
+    assert [run.schedule for run in runs] == [Schedule(PER_EPOCH, FIRST, 14)] * 2
+    stats = dict(training_stats(runs))
+    assert stats["seconds per epoch"] == ["12.0", "8.5"]
+    assert stats["images per second"] == [f"{5 * 8 / 12:.1f}", f"{5 * 8 / 8.5:.1f}"]
+    assert stats["peak memory"] == ["1,014 MiB of the process"] * 2
+    assert stats["devices"] == ["3 x abacus"] * 2
+    assert stats["GAN epochs trained"] == ["2.0"] * 2
     state = load_model(str(folders / "bert")).state
     assert count_parameters(runs[1])["generator"] == sum(
         x.size for x in jax.tree.leaves(state.generator)
@@ -372,7 +367,7 @@ def test_a_step_that_was_taken_again_counts_once(folders, tmp_path):
     first.rename(first.with_name(re.sub(r"\.\d{10}\.", ".1000000000.", first.name)))
     write_events(tmp_path / "run", (20.0, 30.0), 8)
     (run,) = open_reported_runs([str(tmp_path / "run")], "validation")
-    assert dict(training_stats([run]))["seconds an epoch"] == ["25.0"]
+    assert dict(training_stats([run]))["seconds per epoch"] == ["25.0"]
 
 
 def test_a_report_gives_way_to_the_next_and_nothing_else_does(written, tmp_path):
@@ -388,11 +383,11 @@ def test_a_report_gives_way_to_the_next_and_nothing_else_does(written, tmp_path)
         assert {path.name: path.read_bytes() for path in output.iterdir()} == files
         assert [path.name for path in (tmp_path / "deep").iterdir()] == ["r"]
     (output / "index.html").write_text("<html>a page of another</html>")
-    with pytest.raises(InputError, match="holds files that are no report"):
+    with pytest.raises(InputError, match="holds files that are not a report"):
         check_output(output)
 
 
-def test_a_failure_while_painting_leaves_nothing(folders, monkeypatch, tmp_path):
+def test_a_failure_in_a_section_leaves_nothing(folders, monkeypatch, tmp_path):
     def fail(*_):
         raise RuntimeError("a fault of ours")
 
@@ -426,21 +421,27 @@ def untimed(run):
     ("change", "arguments", "message"),
     [
         (None, ["--workdir=RUN/none"], r"RUN/none: no trained model here \(config\.json"),
-        (None, ["--workdir=RUN", "--workdir=RUN/."], r"RUN: given 2 times"),
+        (None, ["--workdir=RUN", "--workdir=RUN/."], r"RUN: given 2 times; give it once"),
         (without("checkpoints"), ["--workdir=RUN"], r"RUN/checkpoints: no checkpoint here"),
         (without("events*"), ["--workdir=RUN"], r"RUN: no TensorBoard events here"),
-        (untimed, ["--workdir=RUN"], r"RUN: its events have no time/epoch"),
+        (untimed, ["--workdir=RUN"], r"RUN: its TensorBoard events have no time/seconds_per_epoch"),
+        (without("schedule.json"), ["--workdir=RUN"], r"RUN/schedule\.json: cannot be read"),
+        (without("samples/fixed.npz"), ["--workdir=RUN"], r"RUN/samples/fixed\.npz: cannot be"),
         (damage, ["--workdir=RUN"], r"metrics\.jsonl:1: not a score"),
         (None, ["--workdir=RUN", "--epochs=1,7"], r"--epochs=7: .*RUN: 1\.0, 1\.6, 2\.0"),
         (None, ["--workdir=RUN", "--epochs=one"], r"--epochs=one: write numbers with commas"),
         (None, ["--workdir=RUN", "--num=0"], r"--num=0: must be 1 or more"),
         (None, ["--workdir=RUN", "--caption="], r"--caption='': is empty"),
-        (None, ["--workdir=RUN", "--output=RUN"], r"--output=RUN: holds files that are no report"),
+        (
+            None,
+            ["--workdir=RUN", "--output=RUN"],
+            r"--output=RUN: holds files that are not a report",
+        ),
         (None, ["--workdir=RUN", "--output=RUN/config.json"], r"config\.json: is a file"),
         (
             without("checkpoints/9", "checkpoints/14", "samples", "eval"),
             ["--workdir=RUN"],
-            r"RUN: no checkpoint, sheet or score of the GAN's stage yet",
+            r"RUN: no checkpoint, sample grid or score of stage 2 yet",
         ),
     ],
 )

@@ -1,1 +1,1 @@
-"""Scores of a trained model, in training and afterwards."""
+"""Scores of a trained model, during training and afterwards."""

@@ -1,4 +1,4 @@
-"""The run's own encoders as networks that features are read from."""
+"""Features of images and captions in the run's own encoders."""
 
 from typing import Any
 
@@ -11,11 +11,12 @@ from ssagan_jax.steps.pmap import BatchFn, pmap_batched
 from ssagan_jax.steps.state import TrainState
 
 
-def encode_pairs(networks: Networks, batch_size: int) -> BatchFn:
-    """A function from pairs to embeddings, on all devices.
+def build_encode_fn(networks: Networks, batch_size: int) -> BatchFn:
+    """Builds a function that embeds images and captions on all devices.
 
-    It takes what `encoder_variables` gives and rows of image u8[B, S, S, 3], tokens and mask, and
-    returns code f32[B, E] of the pictures and sentence f32[B, E] of the captions.
+    It takes the result of `encoder_variables` and rows of image u8[B, S, S, 3], tokens i32[B, T]
+    and mask bool[B, T], and returns code f32[B, E] of the images and sentence f32[B, E] of the
+    captions.
     """
 
     def encode(variables: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
@@ -29,7 +30,7 @@ def encode_pairs(networks: Networks, batch_size: int) -> BatchFn:
 
 
 def encoder_variables(state: TrainState) -> dict[str, Any]:
-    """What `encoding` needs of a state."""
+    """The variables of a state's text and image encoder."""
     return {
         "text": state.encoders["text"],
         "image": {"params": state.encoders["image"], "trunk": state.trunk},
@@ -37,7 +38,7 @@ def encoder_variables(state: TrainState) -> dict[str, Any]:
 
 
 def encoder_recipe(config: ConfigDict, state: TrainState) -> dict[str, Any]:
-    """How the pictures' codes are taken, for a score's recipe."""
+    """How the image codes are computed, for the recipe of a score."""
     if config.image_encoder.name == "inception_v3":
         resize = {"filter": "half_pixel_bilinear", "size": 299}
     else:

@@ -1,146 +1,175 @@
-"""One evaluation of one state: from the passes over pictures to its scores."""
+"""Assembles the scores of one checkpoint."""
 
 import dataclasses
 import importlib.metadata
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ssagan_jax import __version__
+from ssagan_jax.evaluation.collect_features import (
+    GeneratedFeatures,
+    PairFeatures,
+    diversity_features,
+    generated_features,
+    nearest_training_images,
+    real_features,
+    real_inception_stats,
+)
 from ssagan_jax.evaluation.encoder_features import encoder_recipe
-from ssagan_jax.evaluation.eval_functions import EvalFunctions
-from ssagan_jax.evaluation.feature_passes import EvalRequest, FeaturePasses, GeneratedFeatures
+from ssagan_jax.evaluation.eval_context import EvalContext, EvalRequest
+from ssagan_jax.evaluation.scores import Score
 from ssagan_jax.metrics import kid, precision_recall, retrieval
 from ssagan_jax.metrics.diversity import mean_pairwise_distance
+from ssagan_jax.metrics.features import FeatureNetwork, FeatureStats
 from ssagan_jax.metrics.fid import frechet_distance
+from ssagan_jax.metrics.nearest import Nearest
+from ssagan_jax.steps.pmap import replicate
 from ssagan_jax.steps.state import TrainState
 
-_FEWEST = 4  # pictures on a side
+# Distributions of fewer images, real or generated, are not compared.
+_MIN_IMAGES = 4
+
+# Name, value, standard deviation, and what is special in the recipe.
+_Result = tuple[str, float, float | None, dict[str, Any]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """A score without its place in the run; see `Score`."""
+def score_checkpoint(context: EvalContext, state: TrainState, request: EvalRequest) -> list[Score]:
+    """Computes all scores that data and weights allow.
 
-    name: str
-    value: float
-    std: float | None
-    recipe: dict[str, Any]
+    A checkpoint of the encoders' stage is scored only by how well its encoders retrieve.
+
+    Args:
+      context: of the run.
+      state: of the checkpoint.
+      request: what to score.
+    """
+    step, config = int(state.step), context.config
+    default_num = config.eval.num or len(context.datasets[request.split])
+    request = dataclasses.replace(request, num=request.num or default_num)
+    state = replicate(state)
+    functions = context.functions(state, request.seed)
+    encoder = encoder_recipe(config, state)
+    real, pixels_sha256 = real_features(context, functions, request.split)
+    results: list[_Result] = []
+    has_generator = context.schedule.has_generator(step)
+    if has_generator:
+        generated = generated_features(context, functions, request)
+        if min(request.num, real.codes.num) >= _MIN_IMAGES:
+            if context.inception:
+                stats = real_inception_stats(context, functions, request.split, pixels_sha256)
+                variant = config.eval.inception_variant
+                results += _inception_scores(context.inception, variant, generated, stats)
+            distance = frechet_distance(generated.pairs.codes.moments, real.codes.moments)
+            results.append(("encoder_frechet", distance, None, encoder))
+        results += _r_precision(generated.pairs, real, encoder)
+        results += _attributes(generated)
+        features = diversity_features(context, functions, request)
+        network = context.inception
+        results += _diversity(features, network.recipe_of("pooled") if network else encoder)
+        codes = generated.pairs.codes.features
+        if config.eval.nearest and np.isfinite(codes).all():
+            nearest = nearest_training_images(context, functions, codes, real.codes.features)
+            captions, num_train = generated.captions.rows(), len(context.datasets["train"])
+            results.append(_nearest(*nearest, captions, encoder | {"num_real": num_train}))
+    for name, value in retrieval.retrieval(real.codes.features, real.sentences.rows()).items():
+        results.append((name, value, None, encoder | {"num_generated": 0}))
+    common = _common_recipe(context, state, request, real.codes.num, pixels_sha256)
+    stage, epoch = "gan" if has_generator else "encoders", context.schedule.gan_epoch(step)
+    return [
+        Score(step, epoch, stage, request.split, name, float(value), std, common | recipe)
+        for name, value, std, recipe in results
+    ]
 
 
-class Round:
-    """The scores of one state, each with its recipe."""
+def _common_recipe(
+    context: EvalContext, state: TrainState, request: EvalRequest, num_real: int, sha256: str
+) -> dict[str, Any]:
+    """What the recipes of all scores of a checkpoint share, and the order of their keys."""
+    packages = {name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")}
+    return {
+        "num_real": num_real,
+        "num_generated": request.num,
+        "split": request.split,
+        "image_size": context.config.data.image_size,
+        "features": None,
+        "weights_sha256": None,
+        "resize": None,
+        "value_range": "0..255",
+        "checkpoint": int(state.step),
+        "weights": "raw" if state.ema is None else "average",
+        "seed": request.seed,
+        "real_statistics": sha256,
+        "versions": {"ssagan_jax": __version__} | packages,
+    }
 
-    def __init__(self, tools: EvalFunctions, state: TrainState, request: EvalRequest) -> None:
-        self._tools, self._request = tools, request
-        self._passes = FeaturePasses(tools, state, request)
-        self._real, self._sha256 = self._passes.real()
-        self._codes = encoder_recipe(tools.config, state)
-        self._found: list[Finding] = []
-        self._recipe = {
-            "num_real": self._real.codes.num,
-            "num_generated": request.num,
-            "split": request.split,
-            "image_size": tools.config.data.image_size,
-            "features": None,
-            "weights_sha256": None,
-            "resize": None,
-            "value_range": "0..255",
-            "checkpoint": int(state.step),
-            "weights": "raw" if state.ema is None else "average",
-            "seed": request.seed,
-            "real_statistics": self._sha256,
-            "versions": {"ssagan_jax": __version__}
-            | {name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")},
-        }
 
-    def findings(self, gan: bool) -> list[Finding]:
-        """All scores that data and weights allow, those of the generator if `gan`."""
-        if gan:
-            painted = self._passes.painted()
-            # Distributions of fewer cannot be compared.
-            if min(self._request.num, self._real.codes.num) >= _FEWEST:
-                if self._tools.inception:
-                    self._inception(painted)
-                self._encoder_distance(painted)
-            self._r_precision(painted)
-            self._attributes(painted)
-            self._diversity()
-            if self._tools.config.eval.nearest:
-                self._nearest(painted)
-        found = retrieval.retrieval(self._real.codes.features, self._real.sentences.rows())
-        for name, value in found.items():
-            self._add(name, value, **self._codes | {"num_generated": 0})
-        return self._found
+def _inception_scores(
+    network: FeatureNetwork, variant: str, generated: GeneratedFeatures, real: FeatureStats
+) -> Iterator[_Result]:
+    suffix = "" if variant == "fid" else f"_{variant}"
+    score, std = generated.inception_score.result()
+    recipe = network.recipe_of("logits") | {"splits": generated.inception_score.splits}
+    yield f"inception_score{suffix}", score, std, recipe
+    recipe = network.recipe_of("pooled")
+    fid = frechet_distance(generated.inception.moments, real.moments)
+    yield f"fid{suffix}", fid, None, recipe
+    features = generated.inception.features, real.features
+    counts = [len(rows) for rows in features]
+    recipe |= {"rows": counts}
+    distance, std = kid.kernel_inception_distance(*features)
+    subsets = {"subsets": kid.SUBSETS, "subset_size": kid.subset_size(*counts)}
+    yield f"kid{suffix}", distance, std, recipe | subsets
+    shares = precision_recall.precision_recall(*features)
+    for name, share in zip(("precision", "recall"), shares, strict=True):
+        yield f"{name}{suffix}", share, None, recipe | {"neighbors": precision_recall.NEIGHBORS}
 
-    def _add(self, name: str, value: float, std: float | None = None, **recipe: Any) -> None:
-        self._found.append(Finding(name, float(value), std, self._recipe | recipe))
 
-    def _inception(self, painted: GeneratedFeatures) -> None:
-        network, generated = self._tools.inception, painted.inception
-        real = self._passes.real_inception(self._real.codes.num, self._sha256)
-        variant = self._tools.config.eval.inception_variant
-        end = "" if variant == "fid" else f"_{variant}"
-        score, spread = painted.predictions.result()
-        how = network.recipe_of("logits") | {"splits": painted.predictions.splits}
-        self._add(f"inception_score{end}", score, spread, **how)
-        how = network.recipe_of("pooled")
-        self._add(f"fid{end}", frechet_distance(generated.moments, real.moments), **how)
-        sides = generated.features, real.features
-        distance, spread = kid.kernel_inception_distance(*sides)
-        size = kid.subset_size(*map(len, sides))
-        how["rows"] = list(map(len, sides))
-        subsets = {"subsets": kid.SUBSETS, "subset_size": size}
-        self._add(f"kid{end}", distance, spread, **how, **subsets)
-        shares = precision_recall.precision_recall(*sides)
-        for name, share in zip(("precision", "recall"), shares, strict=True):
-            self._add(f"{name}{end}", share, **how, neighbors=precision_recall.NEIGHBORS)
+def _r_precision(
+    generated: PairFeatures, real: PairFeatures, recipe: dict[str, Any]
+) -> Iterator[_Result]:
+    pool_class_ids = real.class_ids.rows()
+    _, counts = np.unique(pool_class_ids, return_counts=True)
+    # Only a caption of another class is certain not to fit.
+    if len(counts) > 1:
+        value = retrieval.r_precision(
+            generated.codes.features,
+            generated.sentences.rows(),
+            generated.class_ids.rows(),
+            real.sentences.rows(),
+            pool_class_ids,
+        )
+        fewest = len(pool_class_ids) - counts.max()
+        mismatched = int(min(retrieval.MISMATCHED, fewest))
+        yield "r_precision", value, None, recipe | {"mismatched": mismatched}
 
-    def _encoder_distance(self, painted: GeneratedFeatures) -> None:
-        sides = painted.pairs.codes.moments, self._real.codes.moments
-        self._add("encoder_frechet", frechet_distance(*sides), **self._codes)
 
-    def _r_precision(self, painted: GeneratedFeatures) -> None:
-        pairs, real = painted.pairs, self._real
-        class_ids, pool = pairs.class_ids.rows(), real.class_ids.rows()
-        # Without another class there is no caption that surely does not fit.
-        if len(np.unique(pool)) > 1:
-            value = retrieval.r_precision(
-                pairs.codes.features, pairs.sentences.rows(), class_ids, real.sentences.rows(), pool
-            )
-            fewest = len(pool) - np.unique(pool, return_counts=True)[1].max()
-            how = self._codes | {"mismatched": int(min(retrieval.MISMATCHED, fewest))}
-            self._add("r_precision", value, **how)
+def _attributes(generated: GeneratedFeatures) -> Iterator[_Result]:
+    for name, hits in generated.attribute_hits.items():
+        if hits:
+            recipe = {"features": "rules, nothing learned", "num_captions": len(hits)}
+            yield f"attributes/{name}", np.mean(hits), None, recipe
 
-    def _attributes(self, painted: GeneratedFeatures) -> None:
-        for name, hits in painted.hits.items():
-            if hits:
-                how = {"features": "rules, nothing learned", "num_captions": len(hits)}
-                self._add(f"attributes/{name}", np.mean(hits), **how)
 
-    def _diversity(self) -> None:
-        features = self._passes.alike()
-        captions, pictures, _ = features.shape
-        network = self._tools.inception
-        how = network.recipe_of("pooled") if network else self._codes
-        how = how | {"num_generated": captions * pictures, "captions": captions}
-        self._add("diversity", mean_pairwise_distance(features), **how)
+def _diversity(features: np.ndarray, recipe: dict[str, Any]) -> Iterator[_Result]:
+    captions, images, _ = features.shape
+    counts = {"num_generated": captions * images, "captions": captions}
+    yield "diversity", mean_pairwise_distance(features), None, recipe | counts
 
-    def _nearest(self, painted: GeneratedFeatures) -> None:
-        generated, real = painted.pairs.codes.features, self._real.codes.features
-        if not np.isfinite(generated).all():
-            return
-        ours, held_out = self._passes.nearest(generated, real)
-        row = int(ours.distances.argmin())
-        closest = {
-            "caption": painted.captions.rows()[row],
-            "training_picture": ours.names[row],
-            "distance": float(ours.distances[row]),
-        }
-        how = self._codes | {
-            "num_real": len(self._tools.pictures["train"]),
-            "distance": "1 - cosine",
-            "of_real_pictures": float(held_out.distances.mean()),
-            "closest": closest,
-        }
-        self._add("nearest_training_picture", ours.distances.mean(), **how)
+
+def _nearest(
+    generated: Nearest, real: Nearest, captions: np.ndarray, recipe: dict[str, Any]
+) -> _Result:
+    row = int(generated.distances.argmin())
+    closest = {
+        "caption": captions[row],
+        "training_picture": generated.names[row],
+        "distance": float(generated.distances[row]),
+    }
+    details = {
+        "distance": "1 - cosine",
+        "of_real_pictures": float(real.distances.mean()),
+        "closest": closest,
+    }
+    return "nearest_training_picture", generated.distances.mean(), None, recipe | details

@@ -1,30 +1,32 @@
-"""A score with its recipe, as a line of eval/metrics.jsonl and as text to read."""
+"""A score with its recipe: a line of eval/metrics.jsonl, and text for the terminal."""
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ssagan_jax.atomic_files import write_atomically
+from ssagan_jax.errors import InputError
 from ssagan_jax.metrics.inception_weights import SHA256_PREFIX
 from ssagan_jax.workdir import Workdir
 
-COMPARABLE = 2048  # pictures on a side from which on the covariance of 2048 features has full rank
-_FRECHET, _KERNEL = ("fid", "fid_torchvision"), ("kid", "kid_torchvision")
+MIN_FID_IMAGES = 2048  # below it the covariance of the 2048 features does not have full rank
+_FID, _KID = ("fid", "fid_torchvision"), ("kid", "kid_torchvision")
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """A number and how it came about.
+    """A number and how it was computed.
 
     Attributes:
-      step: of the checkpoint, over both stages.
-      epoch: epochs of the GAN's training done at that step.
+      step: of the checkpoint, counted over both stages.
+      epoch: epochs of stage 2 completed at that step.
       stage: "encoders" or "gan".
-      split: whose captions and real pictures.
+      split: "train" or "validation", the source of captions and real images.
       name: "fid" and so on.
       value: the number.
-      std: its own spread where it has one.
-      recipe: all that it takes to compute the same number.
+      std: its standard deviation; None if it has none.
+      recipe: all that is needed to compute the same number again.
     """
 
     step: int
@@ -38,46 +40,55 @@ class Score:
 
 
 def write_scores(workdir: Workdir, scores: Sequence[Score]) -> None:
-    """Puts a line for each score at the end of eval/metrics.jsonl; none stands there twice."""
-    file = workdir.metrics
-    file.parent.mkdir(exist_ok=True)
-    before = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    """Appends a line for each score to eval/metrics.jsonl; an equal line moves to the end."""
+    path = workdir.metrics
+    before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     lines = [json.dumps(dataclasses.asdict(score)) for score in scores]
     lines = [line for line in before if line not in lines] + lines
-    partial = file.with_suffix(".part")
-    partial.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    partial.replace(file)
+    write_atomically(path, "".join(f"{line}\n" for line in lines))
 
 
-def read_scores(workdir: Workdir, step: int, split: str) -> list[Score]:
-    """A checkpoint's scores in eval/metrics.jsonl, the last one of each name."""
-    if not workdir.metrics.exists():
-        return []
-    rows = map(json.loads, workdir.metrics.read_text(encoding="utf-8").splitlines())
-    # Older lines hold several scores and no name.
-    scores = [Score(**row) for row in rows if "name" in row]
-    scores = [score for score in scores if (score.step, score.split) == (step, split)]
-    return list({score.name: score for score in scores}.values())
+def read_scores(workdir: Workdir, split: str) -> dict[int, dict[str, Score]]:
+    """The scores of a split in eval/metrics.jsonl by step and name; the last line of each counts.
+
+    Raises:
+      InputError: a line is not a score.
+    """
+    scores: dict[int, dict[str, Score]] = {}
+    path = workdir.metrics
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            score = Score(**row | {"step": int(row["step"]), "value": float(row["value"])})
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}:{number}: not a score ({type(error).__name__}: {error}); remove the line "
+                "and run python -m ssagan_jax.evaluate again"
+            ) from error
+        if score.split == split:
+            scores.setdefault(score.step, {})[score.name] = score
+    return scores
 
 
-def format_scores(scores: Sequence[Score]) -> str:
-    """Scores as lines to read; KID leads where there are too few pictures for an FID."""
+def format_scores(scores: Iterable[Score]) -> str:
+    """Scores as lines of text; KID comes first if there are too few images for FID."""
     lines, scores = [], list(scores)
-    frechet = [score for score in scores if score.name in _FRECHET]
-    counts = [score.recipe[side] for score in frechet for side in ("num_real", "num_generated")]
-    if counts and min(counts) < COMPARABLE:
-        scores.sort(key=lambda score: score.name not in _KERNEL)
+    fids = [score for score in scores if score.name in _FID]
+    counts = [score.recipe[key] for score in fids for key in ("num_real", "num_generated")]
+    if counts and min(counts) < MIN_FID_IMAGES:
+        scores.sort(key=lambda score: score.name not in _KID)
         lines.append(
-            f"{min(counts)} pictures on a side, fewer than {COMPARABLE}: this FID is not "
-            "comparable across papers; go by KID"
+            f"FID from only {min(counts)} images: below {MIN_FID_IMAGES} it is biased and not "
+            "comparable across papers; use KID"
         )
     for score in scores:
         if score.name == "fid" and not score.recipe["weights_sha256"].startswith(SHA256_PREFIX):
             lines.append(
-                "the Inception weights are not the published file: scores from them compare "
-                "with each other alone"
+                "the Inception weights are not the published file: compare these scores only with "
+                "scores from the same file"
             )
     for score in scores:
-        spread = "" if score.std is None else f" +- {score.std:.4g}"
-        lines.append(f"{score.name:26} {score.value:.4g}{spread}")
+        std = "" if score.std is None else f" +- {score.std:.4g}"
+        lines.append(f"{score.name:26} {score.value:.4g}{std}")
     return "\n".join(lines)

@@ -1,1 +1,1 @@
-"""From a work folder to images: the trained model, the sampler, image grids."""
+"""From a work folder to images: the trained model, the sampler, sample grids."""

@@ -1,21 +1,25 @@
-"""A trained model, opened from its work folder alone."""
+"""Loads a trained model from its work folder."""
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.data.tokenizer import Tokenizer
-from ssagan_jax.inference.sampler import Sampler
+from ssagan_jax.inference.sampler import Sampler, sample_noise
 from ssagan_jax.steps.networks import build_networks
 from ssagan_jax.steps.state import TrainState, abstract_state
 from ssagan_jax.workdir import Workdir
 
+# Every batch is padded to this size, so an image does not depend on how many are generated.
+_BATCH_SIZE = 16
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """Config, tokenizer and a checkpoint's state, ready to paint."""
+    """A checkpoint with its config and tokenizer, ready to generate images."""
 
     workdir: Workdir
     config: ConfigDict
@@ -23,19 +27,53 @@ class TrainedModel:
     state: TrainState
     sampler: Sampler
 
-    def paint(self, captions: list[str], noise: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Pictures u8[B, S, S, 3] and fusion masks of captions and noise f32[B, N]."""
+    def generate(self, captions: Sequence[str], noise: np.ndarray) -> np.ndarray:
+        """Generates one image for each caption.
+
+        Args:
+          captions: B sentences.
+          noise: f32[B, N], standard normal.
+
+        Returns:
+          Images u8[B, S, S, 3].
+
+        Raises:
+          TokenizerError: a caption has no word.
+        """
+        return np.concatenate([images for images, _ in self._batches(captions, noise)])
+
+    def generate_with_masks(
+        self, captions: Sequence[str], noise: np.ndarray
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Like `generate`, with the fusion masks f32[B, S, S, 1] in (0, 1), coarse to fine."""
+        images, masks = zip(*self._batches(captions, noise), strict=True)
+        return np.concatenate(images), [np.concatenate(m) for m in zip(*masks, strict=True)]
+
+    def sample(self, captions: Sequence[str], num: int, seed: int) -> np.ndarray:
+        """Generates `num` images of each caption, with the same noise for every caption.
+
+        Returns:
+          Images u8[len(captions), num, S, S, 3].
+        """
+        noise = sample_noise(seed, num, self.config.generator.noise_dim)
+        repeated = [caption for caption in captions for _ in range(num)]
+        images = self.generate(repeated, np.tile(noise, (len(captions), 1)))
+        return images.reshape(len(captions), num, *images.shape[1:])
+
+    def _batches(
+        self, captions: Sequence[str], noise: np.ndarray
+    ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
         encoded = [self.tokenizer.encode(text, self.config.data.max_words) for text in captions]
         tokens, mask = (np.stack(part) for part in zip(*encoded, strict=True))
-        return self.sampler(self.state, tokens, mask, noise)
+        return self.sampler.batches(self.state, tokens, mask, noise, _BATCH_SIZE)
 
 
 def load_model(path: str, checkpoint: int | None = None) -> TrainedModel:
-    """Opens a work folder.
+    """Loads a trained model.
 
     Args:
       path: the work folder.
-      checkpoint: step of the checkpoint, the latest where None.
+      checkpoint: step of the checkpoint; None for the latest.
 
     Raises:
       WorkdirError, TokenizerError, CheckpointError: the folder holds no such model.
@@ -45,5 +83,5 @@ def load_model(path: str, checkpoint: int | None = None) -> TrainedModel:
     tokenizer = workdir.tokenizer()
     checkpoints = Checkpoints(workdir.checkpoints, None, tokenizer.digest)
     state = checkpoints.restore(abstract_state(config, tokenizer), step=checkpoint)
-    painter = Sampler(build_networks(config, tokenizer.vocabulary))
-    return TrainedModel(workdir, config, tokenizer, state, painter)
+    sampler = Sampler(build_networks(config, tokenizer.vocabulary))
+    return TrainedModel(workdir, config, tokenizer, state, sampler)

@@ -1,61 +1,89 @@
-"""Captions to pictures with trained networks, and sheets that show them."""
+"""Captions and noise to images: the text encoder and the generator in evaluation mode."""
 
+import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from ssagan_jax.steps.networks import Networks
 from ssagan_jax.steps.state import TrainState, sampling_variables
 
 
 def to_uint8(images: jax.Array) -> jax.Array:
-    """A generator's pictures f32 in [-1, 1] as u8 in 0..255."""
+    """Images f32 in [-1, 1] as u8 in 0..255."""
     return jnp.round((images + 1) * 127.5).astype(jnp.uint8)
 
 
+def generation_variables(state: TrainState) -> dict[str, Any]:
+    """The variables of `generate_images`, with averaged generator weights if there are any."""
+    return {"text": state.encoders["text"], "generator": sampling_variables(state)}
+
+
+def generate_images(
+    networks: Networks,
+    variables: dict[str, Any],
+    tokens: jax.Array,
+    mask: jax.Array,
+    noise: jax.Array,
+) -> tuple[jax.Array, list[jax.Array]]:
+    """Generates one image for each caption; a pure function that treats each row alone.
+
+    Args:
+      networks: built without an axis name.
+      variables: of `generation_variables`.
+      tokens: i32[B, T].
+      mask: bool[B, T], True on words.
+      noise: f32[B, N], standard normal.
+
+    Returns:
+      Images u8[B, S, S, 3] and the fusion masks f32[B, S, S, 1] in (0, 1), coarse to fine.
+    """
+    text = {"params": variables["text"]}
+    _, sentence = networks.text_encoder.apply(text, tokens, mask, False)
+    images, masks = networks.generator.apply(variables["generator"], noise, sentence, False)
+    height, width = images.shape[1:3]
+    resized = [
+        jnp.repeat(jnp.repeat(m, height // m.shape[1], 1), width // m.shape[2], 2) for m in masks
+    ]
+    return to_uint8(images), resized
+
+
+def sample_noise(seed: int, rows: int, noise_dim: int) -> np.ndarray:
+    """Standard normal noise f32[rows, noise_dim]."""
+    return np.asarray(jax.random.normal(jax.random.key(seed), (rows, noise_dim)))
+
+
 class Sampler:
-    """The text encoder and the generator in evaluation, compiled once for each batch size."""
+    """`generate_images` on one device, compiled once for each batch size."""
 
     def __init__(self, networks: Networks) -> None:
         """Takes networks built without an axis name."""
-
-        def paint(
-            text: Any, variables: Any, tokens: jax.Array, mask: jax.Array, noise: jax.Array
-        ) -> tuple[jax.Array, list[jax.Array]]:
-            _, sentence = networks.text_encoder.apply({"params": text}, tokens, mask, False)
-            images, masks = networks.generator.apply(variables, noise, sentence, False)
-            size = images.shape[1:3]
-            shown = [
-                jnp.repeat(jnp.repeat(m, size[0] // m.shape[1], 1), size[1] // m.shape[2], 2)
-                for m in masks
-            ]
-            return to_uint8(images), shown
-
-        self._paint = jax.jit(paint)
+        self._generate = jax.jit(functools.partial(generate_images, networks))
 
     def __call__(
         self, state: TrainState, tokens: np.ndarray, mask: np.ndarray, noise: np.ndarray
     ) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Paints captions.
+        """Images and masks of one batch, on the host; shapes as in `generate_images`."""
+        images, masks = self._generate(generation_variables(state), tokens, mask, noise)
+        return np.asarray(images), [np.asarray(m) for m in masks]
 
-        Args:
-          state: trained; averaged generator weights are used where it has them.
-          tokens: i32[B, T].
-          mask: bool[B, T], True on words.
-          noise: f32[B, N], standard normal.
+    def batches(
+        self,
+        state: TrainState,
+        tokens: np.ndarray,
+        mask: np.ndarray,
+        noise: np.ndarray,
+        batch_size: int,
+    ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+        """Yields images and masks of any number of rows, at most `batch_size` at a time.
 
-        Returns:
-          Pictures u8[B, S, S, 3] and the fusion masks f32[B, S, S, 1] in (0, 1), coarse to fine.
+        The last batch is padded with its last row, so that a single size is compiled.
         """
-        variables = sampling_variables(state)
-        pixels, masks = self._paint(state.encoders["text"], variables, tokens, mask, noise)
-        return np.asarray(pixels), [np.asarray(m) for m in masks]
-
-
-def sample_grid_noise(config: ConfigDict, rows: int) -> np.ndarray:
-    """f32[rows, N]: the noise of all sheets that a run writes while it trains."""
-    noise = jax.random.normal(jax.random.key(config.seed), (rows, config.generator.noise_dim))
-    return np.asarray(noise)
+        for start in range(0, len(tokens), batch_size):
+            rows = np.minimum(np.arange(start, start + batch_size), len(tokens) - 1)
+            images, masks = self(state, tokens[rows], mask[rows], noise[rows])
+            count = min(batch_size, len(tokens) - start)
+            yield images[:count], [m[:count] for m in masks]

@@ -1,1 +1,1 @@
-"""Scores of pictures and captions."""
+"""Scores of images and captions: features to statistics to a number."""

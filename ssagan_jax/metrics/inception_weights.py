@@ -1,13 +1,15 @@
-"""The file of the Inception v3 weights that FID is defined by: given, or a checked download."""
+"""The Inception v3 weight file that defines FID: the user's, or a verified download."""
 
 import hashlib
 import os
+import shutil
 import urllib.request
 from pathlib import Path
 
+from ssagan_jax.atomic_files import atomic_path
 from ssagan_jax.errors import InputError
 
-# The network of 2015-12-05 carried over to PyTorch, as both packages publish it.
+# The network of 2015-12-05, ported to PyTorch; both packages publish the same file.
 URLS = (
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
     "pt_inception-2015-12-05-6726825d.pth",
@@ -17,11 +19,11 @@ URLS = (
 # torch.hub's convention: the name ends in the first digits of the file's SHA-256.
 SHA256_PREFIX = "6726825d"
 DOWNLOAD = "download"
-_SECONDS = 30
+_TIMEOUT_SECONDS = 30
 
 
 def cache_folder() -> Path:
-    """The project's folder for what can be had again: SSAGAN_CACHE, or ~/.cache/ssagan_jax."""
+    """Folder of data that can be recomputed: $SSAGAN_CACHE, or ~/.cache/ssagan_jax."""
     return Path(os.environ.get("SSAGAN_CACHE") or "~/.cache/ssagan_jax").expanduser()
 
 
@@ -32,31 +34,31 @@ def file_sha256(path: Path) -> str:
 
 
 def how_to_fetch() -> str:
-    """Says what to fetch, and where to put it."""
-    places = " or ".join(str(_place(url)) for url in URLS)
+    """How to get the weights, for messages."""
+    paths = " or ".join(str(_cache_path(url)) for url in URLS)
     return (
-        f"fetch {' or '.join(URLS)} (95 MB), put it at {places}, or name the file by "
-        f"--inception_weights=FILE or config.eval.inception_weights; where there is a network, "
-        f"--inception_weights={DOWNLOAD} does that"
+        f"fetch {' or '.join(URLS)} (95 MB) and save it as {paths}, or pass the file with "
+        f"--inception_weights=FILE or config.eval.inception_weights; with internet access, "
+        f"--inception_weights={DOWNLOAD} downloads it"
     )
 
 
-def _place(url: str) -> Path:
+def _cache_path(url: str) -> Path:
     return cache_folder() / url.rpartition("/")[2]
 
 
 def find_weights(wanted: str) -> Path | None:
-    """The file to read weights from.
+    """Finds or downloads the weight file.
 
     Args:
-      wanted: a file; "download" for the published weights, fetched unless they are in the cache;
-        "" for those in the cache, if they are there.
+      wanted: a file; "download" for the published weights, downloaded unless cached; or "" for
+        the cached ones if there are any.
 
     Returns:
-      Its path, or None where `wanted` is "" and the cache has none.
+      Its path, or None if `wanted` is "" and there is none in the cache.
 
     Raises:
-      InputError: there is no such file, a download fails or is not what was published.
+      InputError: the file does not exist, the download fails, or the hash does not match.
     """
     if wanted and wanted != DOWNLOAD:
         path = Path(wanted).expanduser()
@@ -65,7 +67,7 @@ def find_weights(wanted: str) -> Path | None:
                 f"Inception weights {wanted!r}: there is no such file; {how_to_fetch()}"
             )
         return path
-    for path in map(_place, URLS):
+    for path in map(_cache_path, URLS):
         if path.is_file():
             _check(path)
             return path
@@ -73,29 +75,27 @@ def find_weights(wanted: str) -> Path | None:
 
 
 def _check(path: Path) -> None:
-    found = file_sha256(path)
-    if not found.startswith(SHA256_PREFIX):
+    digest = file_sha256(path)
+    if not digest.startswith(SHA256_PREFIX):
         raise InputError(
-            f"{path}: SHA-256 {found} does not begin with {SHA256_PREFIX}, so this is not the "
+            f"{path}: SHA-256 {digest} does not begin with {SHA256_PREFIX}, so this is not the "
             "published file; remove it"
         )
 
 
 def _download() -> Path:
-    faults = []
+    errors = []
     for url in URLS:
-        place = _place(url)
-        partial = place.with_suffix(".part")
+        path = _cache_path(url)
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with urllib.request.urlopen(url, timeout=_SECONDS) as source:
-                with open(partial, "wb") as file:
-                    while block := source.read(2**20):
-                        file.write(block)
-            _check(partial)
+            with atomic_path(path) as temporary:
+                with (
+                    urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as source,
+                    open(temporary, "wb") as file,
+                ):
+                    shutil.copyfileobj(source, file)
+                _check(temporary)
+            return path
         except (OSError, InputError) as error:
-            partial.unlink(missing_ok=True)
-            faults.append(f"{url}: {error}")
-            continue
-        return partial.replace(place)
-    raise InputError(f"Inception weights: {'; '.join(faults)}. To do it by hand, {how_to_fetch()}")
+            errors.append(f"{url}: {error}")
+    raise InputError(f"Inception weights: {'; '.join(errors)}. To do it by hand, {how_to_fetch()}")

@@ -3,7 +3,7 @@
 import numpy as np
 
 SUBSETS, SUBSET_SIZE = 100, 1000
-SUBSET_SEED = 2020  # torch-fidelity's, so that its subsets are ours
+SUBSET_SEED = 2020  # as in torch-fidelity, to draw the same subsets
 
 
 def polynomial_kernel(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -15,17 +15,17 @@ def polynomial_kernel(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def mmd2(first: np.ndarray, second: np.ndarray) -> float:
     """The unbiased estimate of MMD^2 (Gretton et al. 2012, eq. 3) of rows [M, D] and [M, D]."""
     size = len(first)
-    inside = 0.0
+    within = 0.0
     for rows in (first, second):
         kernel = polynomial_kernel(rows, rows)
-        inside += (kernel.sum() - np.trace(kernel)) / (size * (size - 1))
-    return float(inside - 2 * polynomial_kernel(first, second).mean())
+        within += (kernel.sum() - np.trace(kernel)) / (size * (size - 1))
+    return float(within - 2 * polynomial_kernel(first, second).mean())
 
 
 def subset_size(*counts: int) -> int:
-    """Rows of a subset: 1000, or half of the smaller side where that has fewer.
+    """Rows of a subset: 1000, or half of the smallest count if that is below 1000.
 
-    Subsets of all rows would all be the same, and their spread would say nothing.
+    Subsets of all rows would be equal, and their standard deviation would be meaningless.
     """
     fewest = min(counts)
     return SUBSET_SIZE if fewest >= SUBSET_SIZE else fewest // 2
@@ -38,24 +38,25 @@ def kernel_inception_distance(
     size: int = 0,
     seed: int = SUBSET_SEED,
 ) -> tuple[float, float]:
-    """KID: mean and standard deviation of MMD^2 over random subsets of both sides.
+    """KID: mean and standard deviation of MMD^2 over random subsets of both arrays.
 
     Args:
       generated: features [N, D].
       real: features [M, D].
-      subsets: how many.
-      size: rows of a subset; 0: `subset_size` of both counts.
-      seed: of the choice.
+      subsets: number of subsets.
+      size: rows of a subset; 0 for `subset_size` of both counts.
+      seed: of the random subsets.
 
     Raises:
-      ValueError: a side has too few rows.
+      ValueError: an array has too few rows.
     """
     size = size or subset_size(len(generated), len(real))
-    if not 2 <= size <= min(len(generated), len(real)):
-        raise ValueError(f"{len(generated)} and {len(real)} rows; no subsets of {size} in them")
+    rows = min(len(generated), len(real))
+    if not 2 <= size <= rows:
+        raise ValueError(f"size={size}: must be 2 to {rows} rows, the smaller count")
     random = np.random.RandomState(seed)
     values = [
-        mmd2(*(rows[random.choice(len(rows), size, replace=False)] for rows in (generated, real)))
+        mmd2(*(x[random.choice(len(x), size, replace=False)] for x in (generated, real)))
         for _ in range(subsets)
     ]
     return float(np.mean(values)), float(np.std(values))

@@ -1,4 +1,4 @@
-"""The training picture nearest to a generated one: does the generator copy?"""
+"""The training image nearest to a generated one: does the generator copy?"""
 
 from collections.abc import Sequence
 
@@ -6,21 +6,21 @@ import numpy as np
 
 
 class Nearest:
-    """The nearest of many pictures that come in parts, for some codes, by cosine.
+    """For each query code, the nearest of many images that arrive in batches, by cosine.
 
     Attributes:
-      distances: f64[N], 1 - cosine of each code and the nearest one so far; infinite before.
+      distances: f64[N], 1 - cosine of each query and the nearest image so far; infinite at first.
     """
 
     def __init__(self, codes: np.ndarray) -> None:
-        """Looks for the nearest ones to `codes` [N, E]."""
-        self._codes = self._unit(codes)
+        """Takes the query codes [N, E]."""
+        self._queries = self._unit(codes)
         self.distances = np.full(len(codes), np.inf)
         self._names = np.full(len(codes), "", object)
 
     @property
     def names(self) -> list[str]:
-        """Of those nearest pictures, "" where none came yet."""
+        """Names of the nearest images; "" before the first batch."""
         return list(self._names)
 
     @staticmethod
@@ -29,8 +29,8 @@ class Nearest:
         return codes / np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), 1e-8)
 
     def add(self, codes: np.ndarray, names: Sequence[str]) -> None:
-        """Takes codes [M, E] of further pictures and their names."""
-        distances = 1 - self._codes @ self._unit(codes).T
+        """Adds images by their codes [M, E] and names."""
+        distances = 1 - self._queries @ self._unit(codes).T
         best = distances.argmin(1)
         distances = distances[np.arange(len(best)), best]
         nearer = distances < self.distances

@@ -1,1 +1,1 @@
-"""What a report is made of: runs read back, their scores, charts and pictures, and the page."""
+"""The parts of a report: runs, their scores, charts and images, and the HTML page."""

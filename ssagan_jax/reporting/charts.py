@@ -1,4 +1,4 @@
-"""Fig. 3 and 4 of the paper: loss curves of all runs, one over the other."""
+"""Fig. 3 and 4 of the paper: loss curves of all runs in one chart."""
 
 import dataclasses
 import io
@@ -12,7 +12,7 @@ from ssagan_jax.reporting.runs import ReportedRun
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """A scalar over the epochs of the GAN's stage."""
+    """A scalar over the epochs of stage 2."""
 
     name: str
     scalar: str
@@ -25,14 +25,14 @@ CHARTS = (
     Chart("fig4_damsm", "generator/damsm", "Fig. 4: generator, DAMSM loss"),
     Chart("fig4_magp", "discriminator/magp", "Fig. 4: discriminator, MA-GP"),
 )
-# A tail this long above the middle would press the curve flat.
-_LOG_ABOVE = 50
+# Maximum over median from which on the scale is logarithmic.
+_LOG_RATIO = 50
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
-    """A running average of f[N] over about a twentieth of its points, or 5, weights falling behind.
+    """Exponential moving average of f[N] over about N / 20 points, at least 5.
 
-    Like TensorBoard's it is corrected for its start; values that are not finite are passed over.
+    It is bias-corrected like TensorBoard's; values that are not finite are skipped.
     """
     decay = 1 - 1 / max(5, len(values) / 20)
     total = weight = 0.0
@@ -44,8 +44,8 @@ def smooth(values: np.ndarray) -> np.ndarray:
     return np.array(smoothed)
 
 
-def draw(chart: Chart, runs: Sequence[ReportedRun]) -> bytes:
-    """The chart as a PNG: raw values pale, smoothed ones over them, a colour for each run."""
+def draw_chart(chart: Chart, runs: Sequence[ReportedRun]) -> bytes:
+    """The chart as a PNG: for each run, raw values pale and smoothed values on top."""
     curves = [run.scalar(chart.scalar) for run in runs]
     logarithmic = _spans_magnitudes(curves)
     figure = Figure(figsize=(5.2, 3.4), dpi=160, layout="constrained")
@@ -67,4 +67,4 @@ def draw(chart: Chart, runs: Sequence[ReportedRun]) -> bytes:
 def _spans_magnitudes(curves: Sequence[dict[int, float]]) -> bool:
     values = np.array([value for curve in curves for value in curve.values()])
     values = values[np.isfinite(values)]
-    return bool(len(values) and values.min() > 0 and values.max() > _LOG_ABOVE * np.median(values))
+    return bool(len(values) and values.min() > 0 and values.max() > _LOG_RATIO * np.median(values))

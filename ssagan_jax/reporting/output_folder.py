@@ -1,4 +1,4 @@
-"""The folder that a report is written to, whole or not at all."""
+"""The output folder of a report, replaced as a whole."""
 
 import shutil
 from pathlib import Path
@@ -10,26 +10,26 @@ PAGE = "index.html"
 
 
 def check_output(output: Path) -> None:
-    """Refuses a place that holds something else than an earlier report; raises InputError."""
+    """Raises InputError if the path holds anything but an earlier report."""
     if output.exists() and not output.is_dir():
         raise InputError(f"--output={output}: is a file; choose a folder")
     index = output / PAGE
     ours = index.is_file() and MARK in index.read_text(encoding="utf-8", errors="replace")
     if output.is_dir() and any(output.iterdir()) and not ours:
         raise InputError(
-            f"--output={output}: holds files that are no report; choose another folder"
+            f"--output={output}: holds files that are not a report; choose another folder"
         )
 
 
 def write_output(output: Path, files: dict[str, bytes]) -> None:
-    """Writes a folder beside its place first; an earlier report gives way in one step."""
-    partial, old = (output.with_name(output.name + end) for end in (".part", ".old"))
-    for folder in (partial, old):
+    """Writes to a temporary folder first, which then replaces an earlier report."""
+    temporary, old = (output.with_name(output.name + suffix) for suffix in (".part", ".old"))
+    for folder in (temporary, old):
         shutil.rmtree(folder, ignore_errors=True)
-    partial.mkdir(parents=True)
+    temporary.mkdir(parents=True)
     for name, content in files.items():
-        (partial / name).write_bytes(content)
+        (temporary / name).write_bytes(content)
     if output.exists():
         output.rename(old)
-    partial.rename(output)
+    temporary.rename(output)
     shutil.rmtree(old, ignore_errors=True)

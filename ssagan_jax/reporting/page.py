@@ -1,4 +1,4 @@
-"""The report as one HTML page: no scripts, no links, pictures within."""
+"""The report as one HTML page without scripts or links, with embedded images."""
 
 import base64
 import io
@@ -38,15 +38,15 @@ figure { margin: 0; } img { display: block; max-width: 100%; height: auto; }
 
 
 def png(image: np.ndarray | Image.Image) -> bytes:
-    """A picture, or its pixels u8[H, W, 3], as the bytes of a PNG."""
+    """An image, or its pixels u8[H, W, 3], as the bytes of a PNG."""
     buffer = io.BytesIO()
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    picture.save(buffer, "PNG", optimize=True)
+    image = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
 def page(title: str, intro: Sequence[str], sections: Iterable[tuple[str, str]]) -> str:
-    """The whole page: lines of text, then sections (heading, HTML)."""
+    """The whole page: introductory lines of text, then sections (heading, HTML)."""
     parts = [f"<h2>{escape(heading)}</h2>\n{content}" for heading, content in sections]
     return "\n".join(
         [
@@ -62,17 +62,17 @@ def page(title: str, intro: Sequence[str], sections: Iterable[tuple[str, str]]) 
 
 
 def note(text: str) -> str:
-    """A line of small text."""
+    """A paragraph of small text."""
     return f'<p class="note">{escape(text)}</p>'
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of text that scrolls sideways."""
-    return _table(heads, ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows))
+def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of text; wide tables scroll horizontally."""
+    return _table(titles, ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows))
 
 
-def _table(heads: Sequence[str], rows: Iterable[str]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in heads)
+def _table(titles: Sequence[str], rows: Iterable[str]) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in titles)
     body = "\n".join(f"<tr>{row}</tr>" for row in rows)
     return (
         f'<div class="scroll"><table>\n<thead><tr>{head}</tr></thead>\n'
@@ -90,31 +90,33 @@ def score_table(scores: ScoreTable) -> str:
             shown = f"<b>{text}</b>" if scores.best(row, name) else text
             cells += f"<td>{shown}{f'<sup>{number}</sup>' if number else ''}</td>"
         rows.append(cells)
-    heads = ["Method", "Epoch", *(scores.column(name).label for name in scores.names)]
+    titles = ["Method", "Epoch", *(scores.column(name).label for name in scores.names)]
     items = "\n".join(
         f"<li>{escape(labels)}: {escape(recipe)}</li>" for labels, recipe in scores.recipes.values()
     )
-    made = f"<details><summary>How each number was made</summary>\n<ol>\n{items}\n</ol></details>"
-    return _table(heads, rows) + "".join(map(note, scores.notes)) + (made if items else "")
+    recipes = (
+        f"<details><summary>How each number was computed</summary>\n<ol>\n{items}\n</ol></details>"
+    )
+    return _table(titles, rows) + "".join(map(note, scores.notes)) + (recipes if items else "")
 
 
-def charts(pictures: Iterable[tuple[str, bytes]]) -> str:
-    """Charts (alternative text, PNG) side by side where there is room."""
-    drawn = "\n".join(f"<figure>{_image(data, text)}</figure>" for text, data in pictures)
+def charts(images: Iterable[tuple[str, bytes]]) -> str:
+    """Charts (alternative text, PNG), side by side if there is room."""
+    drawn = "\n".join(f"<figure>{_image(data, text)}</figure>" for text, data in images)
     return f'<div class="charts">\n{drawn}\n</div>'
 
 
 def samples(panels: Sequence[Panel], wide: bool = False) -> str:
-    """Each caption of panels that share them, with all runs' pictures; a real one is shown once.
+    """The captions that the panels share, each with the images of all runs.
 
-    Captions stand side by side where there is room, unless their many pictures ask for it (wide).
+    A real image is shown once. Captions are placed side by side unless `wide`.
     """
     parts = []
     for index, (caption, _) in enumerate(panels[0].rows):
         figures: dict[tuple[str, bytes], str] = {}
         for panel in panels:
-            for head, image in zip(panel.heads, panel.rows[index][1], strict=True):
-                text = head if head == "real" else f"{panel.run.method}, {head}"
+            for title, image in zip(panel.column_titles, panel.rows[index][1], strict=True):
+                text = title if title == "real" else f"{panel.run.method}, {title}"
                 figures[text, image.tobytes()] = _figure(image, text, caption)
         parts.append(
             f'<div><p>{escape(caption)}</p>\n<div class="pictures">\n'
@@ -137,8 +139,8 @@ def _figure(image: np.ndarray, text: str, caption: str) -> str:
 
 
 def _image(data: bytes, text: str) -> str:
-    with Image.open(io.BytesIO(data)) as picture:
-        width, height = picture.size
+    with Image.open(io.BytesIO(data)) as image:
+        width, height = image.size
     encoded = base64.b64encode(data).decode()
     return (
         f'<img src="data:image/png;base64,{encoded}" width="{width}" height="{height}" '

@@ -1,4 +1,4 @@
-"""Time, memory, sizes and configs of runs, side by side."""
+"""Time, memory, sizes and config differences of runs, side by side."""
 
 import math
 from collections.abc import Sequence
@@ -10,11 +10,12 @@ from ssagan_jax.config import default_config, flatten
 from ssagan_jax.reporting.runs import ReportedRun
 from ssagan_jax.steps.state import abstract_state
 
+# Label, and the value for each run.
 Lines = list[tuple[str, list[str]]]
 
 
 def count_parameters(run: ReportedRun) -> dict[str, int]:
-    """Parameters of each network; the shapes alone are computed."""
+    """Parameters of each network, from shapes alone."""
     state = abstract_state(run.config, run.workdir.tokenizer())
     networks = {
         "text encoder": state.encoders["text"],
@@ -29,46 +30,46 @@ def count_parameters(run: ReportedRun) -> dict[str, int]:
 
 
 def seconds_per_epoch(run: ReportedRun) -> float:
-    """Mean over the GAN stage's measured windows, each weighted by its steps."""
+    """Mean over the measured windows of stage 2, each weighted by its steps."""
     values = run.scalar("time/seconds_per_epoch")
-    starts = [run.first_step, *values][:-1]
+    starts = [run.schedule.damsm_steps, *values][:-1]
     weights = [step - start for step, start in zip(values, starts, strict=True)]
     return sum(map(math.prod, zip(values.values(), weights, strict=True))) / sum(weights)
 
 
 def training_stats(runs: Sequence[ReportedRun]) -> Lines:
-    """Lines (what, its value for each run) on time, memory and sizes."""
+    """Time, memory and sizes of runs."""
     seconds = [seconds_per_epoch(run) for run in runs]
-    pictures = [run.steps_per_epoch * run.config.train.batch_size for run in runs]
+    images = [run.schedule.steps_per_epoch * run.config.train.batch_size for run in runs]
     lines = [
-        ("devices", [run.text("devices") or "not told" for run in runs]),
-        ("picture size", [f"{run.config.data.image_size} px" for run in runs]),
-        ("batch", [f"{run.config.train.batch_size}" for run in runs]),
+        ("devices", [run.text("devices") or "unknown" for run in runs]),
+        ("image size", [f"{run.config.data.image_size} px" for run in runs]),
+        ("batch size", [f"{run.config.train.batch_size}" for run in runs]),
         ("GAN epochs trained", [f"{max(run.scalar('time/epoch').values()):.1f}" for run in runs]),
-        ("seconds an epoch", [f"{each:.1f}" for each in seconds]),
+        ("seconds per epoch", [f"{each:.1f}" for each in seconds]),
         (
-            "pictures a second",
-            [f"{count / each:.1f}" for count, each in zip(pictures, seconds, strict=True)],
+            "images per second",
+            [f"{count / each:.1f}" for count, each in zip(images, seconds, strict=True)],
         ),
         ("peak memory", [_peak_memory(run) for run in runs]),
     ]
     sizes = [count_parameters(run) for run in runs]
     lines += [(f"parameters, {name}", [f"{size[name]:,}" for size in sizes]) for name in sizes[0]]
-    lines.append(("parameters, all", [f"{sum(size.values()):,}" for size in sizes]))
+    lines.append(("parameters, total", [f"{sum(size.values()):,}" for size in sizes]))
     return lines
 
 
 def _peak_memory(run: ReportedRun) -> str:
-    for name, owner in (("device", "a device"), ("process", "the process")):
+    for name, of in (("device", "one device"), ("process", "the process")):
         if peaks := run.scalar(f"memory/{name}_peak_mib"):
-            return f"{max(peaks.values()):,.0f} MiB of {owner}"
-    return "not told"
+            return f"{max(peaks.values()):,.0f} MiB of {of}"
+    return "unknown"
 
 
 def differing_keys(runs: Sequence[ReportedRun]) -> tuple[list[str], Lines]:
-    """Columns, and lines (key, values) of the keys that differ between runs.
+    """Column names, and the config keys that differ between runs with their values.
 
-    A run alone is set against the defaults.
+    A single run is compared with the defaults.
     """
     columns = [(run.method, flatten(run.config)) for run in runs]
     if len(runs) == 1:

@@ -1,4 +1,4 @@
-"""A run, read back from its work folder alone."""
+"""Reads a run from its work folder."""
 
 import collections
 import dataclasses
@@ -9,146 +9,137 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from ssagan_jax.errors import InputError
-from ssagan_jax.reporting.score_table import Score, read_scores
+from ssagan_jax.evaluation.scores import Score, read_scores
+from ssagan_jax.fixed_samples import FixedSamples
 from ssagan_jax.reporting.tensorboard_events import Events, read_events
+from ssagan_jax.schedule import Schedule
 from ssagan_jax.workdir import Workdir
 
 _ENCODERS = {"lstm": "bidirectional LSTM", "bert": "BERT"}
-# Epochs are shown with one decimal, and found again by what was shown.
-_NEAR = 0.05001
+# Epochs are shown with one decimal, and found again by the number shown.
+_EPOCH_TOLERANCE = 0.05001
 
 
 @dataclasses.dataclass(frozen=True)
 class ReportedRun:
-    """What a report tells of a run.
+    """What a report shows of a run, all of it from stage 2.
 
     Attributes:
-      method: the run's name in tables, one for each run.
-      file_name: the run's name in files, one for each run.
-      first_step: the step at which the GAN's stage begins.
+      method: name of the run in tables, unique in a report.
+      file_name: name of the run in files, unique in a report.
       scores: by step and name.
-      checkpoints: steps of the GAN's stage that have a checkpoint.
-      sheets: steps of the GAN's stage that have a sample sheet.
+      checkpoints: steps that have a checkpoint.
+      sample_grids: steps that have a sample grid.
+      fixed_samples: captions, noise and real images of the sample grids.
     """
 
     method: str
     file_name: str
     workdir: Workdir
     config: ConfigDict
+    schedule: Schedule
     events: Events
-    first_step: int
-    steps_per_epoch: int
     scores: dict[int, dict[str, Score]]
     checkpoints: list[int]
-    sheets: list[int]
+    sample_grids: list[int]
+    fixed_samples: FixedSamples
 
     def epoch(self, step: int) -> float:
-        """GAN epochs done at a step."""
-        return (step - self.first_step) / self.steps_per_epoch
+        """Epochs of stage 2 completed at a step."""
+        return self.schedule.gan_epoch(step)
 
     def scalar(self, name: str) -> dict[int, float]:
-        """A scalar's values by step, in the GAN's stage; {} where it was not written."""
+        """Values of a scalar by step, in stage 2; {} if it was never written."""
         values = self.events.scalars.get(name, {})
-        return {step: value for step, value in values.items() if step > self.first_step}
+        return {step: value for step, value in values.items() if step > self.schedule.damsm_steps}
 
     def text(self, name: str) -> str:
-        """The latest text of a name, "" where there is none."""
+        """The latest text of a name; "" if there is none."""
         return next(reversed(self.events.texts.get(name, {"": ""}).values()))
 
     @property
-    def captions(self) -> list[str]:
-        """The captions of the run's sample sheets."""
-        return [caption for caption in self.text("captions").split("\n\n") if caption]
+    def steps_with_images(self) -> list[int]:
+        """Steps of which the report can show images."""
+        return sorted({*self.checkpoints, *self.sample_grids})
 
     @property
-    def pictured(self) -> list[int]:
-        """Steps at which pictures can be shown."""
-        return sorted({*self.checkpoints, *self.sheets})
+    def available_steps(self) -> list[int]:
+        """Steps of which there are images or scores."""
+        return sorted({*self.steps_with_images, *self.scores})
 
-    @property
-    def known(self) -> list[int]:
-        """Steps of which there are pictures or scores."""
-        return sorted({*self.pictured, *self.scores})
-
-    def at(self, epoch: float) -> int | None:
-        """The step of which there are pictures or scores at an epoch, None where there is none."""
-        step = min(self.known, key=lambda step: abs(self.epoch(step) - epoch))
-        return step if abs(self.epoch(step) - epoch) < _NEAR else None
+    def step_at_epoch(self, epoch: float) -> int | None:
+        """The available step at an epoch; None if there is none."""
+        step = min(self.available_steps, key=lambda step: abs(self.epoch(step) - epoch))
+        return step if abs(self.epoch(step) - epoch) < _EPOCH_TOLERANCE else None
 
 
 def open_reported_runs(folders: Sequence[str], split: str) -> list[ReportedRun]:
     """Opens work folders; `split` is that of the scores.
 
     Raises:
-      InputError: a folder is given twice, or is none of a run that has trained its GAN.
+      InputError: a folder is given twice, or holds no run that has begun stage 2.
     """
     workdirs = [Workdir(folder) for folder in folders]
     for workdir, count in collections.Counter(each.path for each in workdirs).items():
         if count > 1:
-            raise InputError(f"--workdir={workdir}: given {count} times; once is enough")
+            raise InputError(f"--workdir={workdir}: given {count} times; give it once")
     configs = [workdir.config() for workdir in workdirs]
+    methods = _unique_methods(workdirs, configs)
+    return [
+        _open_run(workdir, config, method, f"{index}-{_slug(workdir.path)}", split)
+        for index, (workdir, config, method) in enumerate(
+            zip(workdirs, configs, methods, strict=True), 1
+        )
+    ]
+
+
+def _unique_methods(workdirs: Sequence[Workdir], configs: Sequence[ConfigDict]) -> list[str]:
+    """Names of the methods; equal ones are told apart by folder name, and then by path."""
     encoders = [config.text_encoder.name for config in configs]
     methods = [f"SSA-GAN with {_ENCODERS.get(name, name)}" for name in encoders]
-    # Methods that occur twice get their folder's name, and then its path.
     for names in ([each.path.name for each in workdirs], [str(each.path) for each in workdirs]):
         counts = collections.Counter(methods)
         methods = [
             method if counts[method] == 1 else f"{method} ({name})"
             for method, name in zip(methods, names, strict=True)
         ]
-    opened = zip(workdirs, configs, methods, strict=True)
-    return [
-        _open(workdir, config, method, f"{index}-{_plain(workdir.path)}", split)
-        for index, (workdir, config, method) in enumerate(opened, 1)
-    ]
+    return methods
 
 
-def _plain(path: Path) -> str:
+def _slug(path: Path) -> str:
     return "-".join(re.findall(r"[a-z0-9]+", path.name.lower()))[:40]
 
 
-def _open(
+def _open_run(
     workdir: Workdir, config: ConfigDict, method: str, file_name: str, split: str
 ) -> ReportedRun:
-    checkpoints = workdir.checkpoint_steps()
-    if not checkpoints:
+    if not workdir.checkpoint_steps():
         raise InputError(f"{workdir.checkpoints}: no checkpoint here; train first")
-    events = read_events(workdir.path)
-    first, per_epoch = _schedule(workdir, config, events)
+    schedule, events = workdir.schedule(), read_events(workdir.path)
+    first = schedule.damsm_steps
+    checkpoints = [step for step in workdir.checkpoint_steps() if step > first]
+    sample_grids = [step for step in workdir.sample_grid_steps() if step > first]
+    scores = {step: row for step, row in read_scores(workdir, split).items() if step > first}
+    if not (checkpoints or sample_grids or scores):
+        raise InputError(
+            f"--workdir={workdir.path}: no checkpoint, sample grid or score of stage 2 yet, which "
+            f"begins after step {first}; resume training"
+        )
     run = ReportedRun(
         method=method,
         file_name=file_name,
         workdir=workdir,
         config=config,
+        schedule=schedule,
         events=events,
-        first_step=first,
-        steps_per_epoch=per_epoch,
-        scores=read_scores(workdir.path / "eval" / "metrics.jsonl", split),
-        checkpoints=[step for step in checkpoints if step > first],
-        sheets=[step for step in workdir.sample_grid_steps() if step > first],
+        scores=scores,
+        checkpoints=checkpoints,
+        sample_grids=sample_grids,
+        fixed_samples=workdir.fixed_samples(),
     )
-    if not run.known:
+    if not run.scalar("time/seconds_per_epoch"):
         raise InputError(
-            f"--workdir={workdir.path}: no checkpoint, sheet or score of the GAN's stage yet, "
-            f"which began at step {first}; train on"
+            f"--workdir={workdir.path}: its TensorBoard events have no time/seconds_per_epoch of "
+            "stage 2 yet; train for some more steps"
         )
     return run
-
-
-def _schedule(workdir: Workdir, config: ConfigDict, events: Events) -> tuple[int, int]:
-    """The GAN stage's first step and its steps an epoch, from what training measured."""
-    epochs, seconds, rates = (
-        events.scalars.get(f"time/{name}", {})
-        for name in ("epoch", "seconds_per_epoch", "pictures_per_second")
-    )
-    gan = events.scalars.get("generator/adversarial", {})
-    timed = [step for step in gan if step in epochs and step in seconds and step in rates]
-    if not timed:
-        raise InputError(
-            f"--workdir={workdir.path}: its events have no time/epoch and time/seconds_per_epoch "
-            "of the GAN's stage: it has not trained that far, or was trained by an older version; "
-            "train on for some steps"
-        )
-    step = timed[-1]
-    per_epoch = round(seconds[step] * rates[step] / config.train.batch_size)
-    return round(step - epochs[step] * per_epoch), per_epoch

@@ -1,4 +1,4 @@
-"""Scores of checkpoints from `eval/metrics.jsonl`, as a table with the recipe of every number."""
+"""Table I: the scores of checkpoints, with the recipe of every number."""
 
 import csv
 import dataclasses
@@ -6,25 +6,14 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-from ssagan_jax.errors import InputError
-from ssagan_jax.evaluation.scores import COMPARABLE
-
-
-@dataclasses.dataclass(frozen=True)
-class Score:
-    """A number, its own spread where it has one, and how it was made."""
-
-    value: float
-    std: float | None
-    recipe: dict[str, Any]
+from ssagan_jax.evaluation.scores import MIN_FID_IMAGES, Score
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """How a score is shown; `better` is max, min or None where none is better than another."""
+    """How a score is shown; `better` is max, min, or None if neither is better."""
 
     label: str
     better: Callable[..., float] | None
@@ -38,53 +27,28 @@ COLUMNS = {
     "precision": Column("Precision", max, 3),
     "recall": Column("Recall", max, 3),
     "r_precision": Column("R-precision", max, 3),
-    "clip_score": Column("CLIP score", max, 3),
-    "attributes/color": Column("Colour right", max, 3),
-    "attributes/body": Column("Body right", max, 3),
-    "attributes/facing": Column("Facing right", max, 3),
+    "attributes/color": Column("Color correct", max, 3),
+    "attributes/body": Column("Body correct", max, 3),
+    "attributes/facing": Column("Facing correct", max, 3),
     "diversity": Column("Diversity", None, 3),
     "nearest_training_picture": Column("Nearest training picture", None, 3),
-    # In features that every run has of its own: no two runs compare.
+    # In the features of each run's own encoder, so not comparable between runs.
     "encoder_frechet": Column("Frechet distance (own encoder)", None, 2),
     "retrieval/r1": Column("Retrieval R@1", max, 3),
     "retrieval/r5": Column("Retrieval R@5", max, 3),
     "retrieval/mean_rank": Column("Retrieval mean rank", min, 2),
 }
 _ALWAYS = ("inception_score", "fid")
-# What may differ between two numbers that still compare, or is an outcome itself.
-_FREE = {"checkpoint", "seed", "versions", "closest", "of_real_pictures"}
-# Features of the run's own encoders: another run has other weights, and so has another epoch.
-_OWN = "of the run"
+# Keys in which the recipes of comparable numbers may differ.
+_FREE_KEYS = {"checkpoint", "seed", "versions", "closest", "of_real_pictures"}
+# How the names of features from the run's own encoders end; their weights differ by run and epoch.
+_OWN_ENCODER = "of the run"
 _VARIANT = "_torchvision"
-
-
-def read_scores(file: Path, split: str) -> dict[int, dict[str, Score]]:
-    """Scores of a split by step and name; the last line of a (step, name) counts.
-
-    Lines of other splits, of the encoders' stage and of no single score are passed over.
-
-    Raises:
-      InputError: a line is not as the evaluator writes it.
-    """
-    scores: dict[int, dict[str, Score]] = {}
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            if row["split"] == split and row.get("stage") == "gan" and row["value"] is not None:
-                score = Score(float(row["value"]), row.get("std"), row.get("recipe") or {})
-                scores.setdefault(int(row["step"]), {})[row["name"]] = score
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"{file}:{number}: not a score ({type(error).__name__}: {error}); remove the line "
-                "and run python -m ssagan_jax.evaluate again"
-            ) from error
-    return scores
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A line of Table I: a method at an epoch, and its scores by name."""
+    """A row of Table I: a method at an epoch, and its scores by name."""
 
     method: str
     epoch: float
@@ -97,10 +61,9 @@ class ScoreTable:
 
     Attributes:
       rows: as given.
-      names: scores that have a column, the known ones first.
-      recipes: what cells say of how they were made, by the number that they carry, from 1 on:
-        labels of their scores, and every key's values.
-      notes: what a reader must know of the numbers.
+      names: scores that have a column, those in COLUMNS first.
+      recipes: by footnote number, from 1: labels of the scores, and the recipe they share.
+      notes: what a reader must know about the numbers.
     """
 
     def __init__(self, rows: Sequence[Row]) -> None:
@@ -108,50 +71,52 @@ class ScoreTable:
         seen = {name for row in rows for name in row.scores}
         self.names = [name for name in COLUMNS if name in seen or name in _ALWAYS]
         self.names += sorted(seen - COLUMNS.keys())
-        keys = [_compared(score.recipe) for _, score in self._cells()]
+        keys = [_comparison_key(score.recipe) for _, score in self._cells()]
         self._numbers = {key: number for number, key in enumerate(dict.fromkeys(keys), 1)}
         self.recipes = {number: self._merged(number) for number in self._numbers.values()}
         self.notes = self._notes()
 
     def column(self, name: str) -> Column:
-        """How a score is shown; one that is not known under its own name, without a best."""
-        known, variant, rest = name.partition(_VARIANT)
-        if rest or known not in COLUMNS:
+        """How a score is shown; one that is not in COLUMNS has its name as label and no best."""
+        base, variant, rest = name.partition(_VARIANT)
+        if rest or base not in COLUMNS:
             return Column(name, None, 4)
-        end = f" ({variant[1:]})" if variant else ""
-        return dataclasses.replace(COLUMNS[known], label=COLUMNS[known].label + end)
+        suffix = f" ({variant[1:]})" if variant else ""
+        return dataclasses.replace(COLUMNS[base], label=COLUMNS[base].label + suffix)
 
     def recipe(self, row: Row, name: str) -> int | None:
-        """The number of a cell's recipe, None where the score is missing."""
-        return self._numbers[_compared(row.scores[name].recipe)] if name in row.scores else None
+        """The footnote number of a cell's recipe; None if the score is missing."""
+        return (
+            self._numbers[_comparison_key(row.scores[name].recipe)] if name in row.scores else None
+        )
 
     def best(self, row: Row, name: str) -> bool:
-        """Whether no other row has a better score; never so where recipes of a column differ."""
+        """Whether no other row is better; False if the recipes in the column are not comparable."""
         better = self.column(name).better
-        if name not in row.scores or better is None or self._differ(name):
+        if name not in row.scores or better is None or self._recipes_differ(name):
             return False
         values = [score.value for other, score in self._cells() if other == name]
         return row.scores[name].value == better(filter(math.isfinite, values), default=None)
 
     def text(self, row: Row, name: str) -> str:
-        """A cell without its marks: value and spread, or a dash."""
+        """Text of a cell: value and standard deviation, or a dash."""
         if name not in row.scores:
             return "\N{EM DASH}"
         score, digits = row.scores[name], self.column(name).digits
-        spread = "" if score.std is None else f" ± {score.std:.{digits}f}"
-        return f"{score.value:.{digits}f}{spread}"
+        std = "" if score.std is None else f" ± {score.std:.{digits}f}"
+        return f"{score.value:.{digits}f}{std}"
 
     def markdown(self) -> str:
-        """The table with the best in bold, then notes and recipes."""
-        heads = ["Method", "Epoch", *(self.column(name).label for name in self.names)]
-        lines = [_line(heads), _line(["---"] * len(heads))]
+        """The table as Markdown with the best values in bold, then notes and recipes."""
+        titles = ["Method", "Epoch", *(self.column(name).label for name in self.names)]
+        lines = [_line(titles), _line(["---"] * len(titles))]
         for row in self.rows:
             cells = [row.method, f"{row.epoch:.1f}"]
             for name in self.names:
                 mark = "**" if self.best(row, name) else ""
                 number = self.recipe(row, name)
-                made = f" [{number}]" if number else ""
-                cells.append(f"{mark}{self.text(row, name)}{mark}{made}")
+                footnote = f" [{number}]" if number else ""
+                cells.append(f"{mark}{self.text(row, name)}{mark}{footnote}")
             lines.append(_line(cells))
         lines += ["", *(f"- {note}" for note in self.notes), ""] if self.notes else [""]
         for number, (labels, recipe) in self.recipes.items():
@@ -159,7 +124,7 @@ class ScoreTable:
         return "\n".join(lines)
 
     def csv(self) -> str:
-        """The table at full precision; spreads have columns of their own, missing scores none."""
+        """The table as CSV at full precision, with standard deviations in separate columns."""
         fields = ["method", "epoch", "step"]
         for name in self.names:
             fields += [name, f"{name}_std"]
@@ -182,11 +147,11 @@ class ScoreTable:
         ]
 
     def _merged(self, number: int) -> tuple[str, str]:
-        """Labels and recipe under a number, with all values of what may differ."""
+        """Labels and recipe of a footnote; keys that may differ list all their values."""
         cells = [
             (name, score)
             for name, score in self._cells()
-            if self._numbers[_compared(score.recipe)] == number
+            if self._numbers[_comparison_key(score.recipe)] == number
         ]
         values: dict[str, dict[str, None]] = {}
         for _, score in cells:
@@ -195,37 +160,41 @@ class ScoreTable:
                 values.setdefault(key, {})[shown] = None
         labels = dict.fromkeys(self.column(name).label for name, _ in cells)
         recipe = "; ".join(f"{key}: {' or '.join(shown)}" for key, shown in values.items())
-        return ", ".join(labels), recipe or "no recipe given"
+        return ", ".join(labels), recipe or "no recipe"
 
-    def _differ(self, name: str) -> bool:
-        keys = {_compared(score.recipe) for other, score in self._cells() if other == name}
+    def _recipes_differ(self, name: str) -> bool:
+        keys = {_comparison_key(score.recipe) for other, score in self._cells() if other == name}
         return len(keys) > 1
 
     def _notes(self) -> list[str]:
         notes = []
-        if differing := [self.column(name).label for name in self.names if self._differ(name)]:
+        if differing := [
+            self.column(name).label for name in self.names if self._recipes_differ(name)
+        ]:
             notes.append(
-                f"No best is marked for {', '.join(differing)}: these numbers were made by "
-                "different recipes and do not compare."
+                f"No best value is marked for {', '.join(differing)}: these numbers come from "
+                "different recipes and are not comparable."
             )
         counts = [
-            score.recipe[side]
+            score.recipe[key]
             for name, score in self._cells()
-            for side in ("num_real", "num_generated")
-            if name.startswith("fid") and side in score.recipe
+            for key in ("num_real", "num_generated")
+            if name.startswith("fid") and key in score.recipe
         ]
-        if counts and min(counts) < COMPARABLE:
+        if counts and min(counts) < MIN_FID_IMAGES:
             notes.append(
-                f"FID is made of {min(counts)} pictures on a side: below {COMPARABLE:,} "
-                "it is biased and not comparable across papers; read KID first."
+                f"FID from only {min(counts)} images: below {MIN_FID_IMAGES:,} it is biased and "
+                "not comparable across papers; use KID."
             )
         own = dict.fromkeys(
-            self.column(name).label for name, score in self._cells() if _own(score.recipe)
+            self.column(name).label
+            for name, score in self._cells()
+            if _uses_own_encoder(score.recipe)
         )
         if own:
             notes.append(
-                f"In features of each run's own encoders: {', '.join(own)}. A Frechet distance in "
-                "them is not FID, and does not compare between runs."
+                f"Computed with each run's own encoders: {', '.join(own)}. A Frechet distance in "
+                "their features is not FID, and is not comparable between runs."
             )
         return notes
 
@@ -234,12 +203,12 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _own(recipe: dict[str, Any]) -> bool:
-    return str(recipe.get("features")).endswith(_OWN)
+def _uses_own_encoder(recipe: dict[str, Any]) -> bool:
+    return str(recipe.get("features")).endswith(_OWN_ENCODER)
 
 
-def _compared(recipe: dict[str, Any]) -> str:
-    """The part of a recipe in which two numbers must agree to compare."""
-    left_out = _FREE | ({"weights_sha256"} if _own(recipe) else set())
-    kept = {key: value for key, value in recipe.items() if key not in left_out}
+def _comparison_key(recipe: dict[str, Any]) -> str:
+    """The part of a recipe that is the same for all comparable numbers."""
+    ignored = _FREE_KEYS | ({"weights_sha256"} if _uses_own_encoder(recipe) else set())
+    kept = {key: value for key, value in recipe.items() if key not in ignored}
     return json.dumps(kept, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Scalars and texts of a run, read back from its TensorBoard events."""
+"""Reads scalars and texts from TensorBoard event files."""
 
 import dataclasses
 from pathlib import Path
@@ -23,26 +23,26 @@ class Events:
 
 
 def read_events(folder: Path) -> Events:
-    """Reads all event files of a folder; of a step written twice, the later one counts.
+    """Reads all event files of a folder; if a step was written twice, the later value counts.
 
-    Pictures and histograms are passed over, so memory does not grow with them.
+    Images and histograms are skipped, so memory does not grow with them.
 
     Raises:
       InputError: there is no event file.
     """
-    # Their names begin with the time, so a resumed run's file comes behind the first one.
+    # Their names contain the time, so the file of a resumed run sorts after the first.
     files = sorted(folder.glob("events.out.tfevents.*"))
     if not files:
         raise InputError(
             f"--workdir={folder}: no TensorBoard events here (events.out.tfevents.*); copy them "
-            "with the work folder, or train first"
+            "along with the work folder, or train first"
         )
     found: dict[str, dict[str, dict[int, float | str]]] = {"scalars": {}, "text": {}}
     kinds: dict[str, str] = {}
     for file in files:
         for event in EventFileLoader(str(file)).Load():
             for value in event.summary.value:
-                # Only the first value of a name has to say what kind it is.
+                # Only the first value of a tag is required to name its plugin.
                 kind = kinds.setdefault(value.tag, value.metadata.plugin_data.plugin_name)
                 if kind in found:
                     content = tensor_util.make_ndarray(value.tensor).reshape(-1)[0]

@@ -100,7 +100,7 @@ def _stage(
     asked, note = 0, None
     first, last = (0, run.damsm_steps) if name == "encoders" else (run.damsm_steps, run.total_steps)
     batch_size = run.config.train.batch_size
-    pace = ThroughputMeter(first, batch_size, run.evaluator.schedule.steps_per_epoch)
+    pace = ThroughputMeter(first, batch_size, run.schedule.steps_per_epoch)
     nonfinite_limit = NonFiniteLimit(run.config.train.max_nonfinite_steps)
     hooks = []
     if log.profile:
@@ -166,7 +166,9 @@ def _write_sheet(run: TrainingRun, state: TrainState, writer: metric_writers.Met
 
 def _tell_results(run: TrainingRun, state: TrainState) -> None:
     """Prints the scores, computed now if an earlier end kept them from it, and the sheet."""
-    scores = read_scores(run.workdir, run.total_steps, "validation") if is_primary() else []
+    step = run.total_steps
+    scores = read_scores(run.workdir, "validation").get(step, {}) if is_primary() else {}
+    scores = list(scores.values())
     if not broadcast_tree(np.asarray(bool(scores))):
         scores = run.score(state)
     print_on_primary(format_scores(scores))

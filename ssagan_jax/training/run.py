@@ -32,7 +32,8 @@ from ssagan_jax.distributed import (
 )
 from ssagan_jax.evaluation.evaluator import Evaluator
 from ssagan_jax.evaluation.scores import Score, write_scores
-from ssagan_jax.inference.sampler import Sampler, sample_grid_noise
+from ssagan_jax.inference.sampler import Sampler, sample_noise
+from ssagan_jax.schedule import Schedule, make_schedule
 from ssagan_jax.steps.networks import build_networks
 from ssagan_jax.steps.optimizers import Optimizers, build_optimizers
 from ssagan_jax.steps.pmap import check_batch_size
@@ -65,6 +66,7 @@ class TrainingRun:
     workdir: Workdir
     tokenizer: Tokenizer
     optimizers: Optimizers
+    schedule: Schedule
     damsm_steps: int
     total_steps: int
     batches: grain.DatasetIterator
@@ -172,13 +174,14 @@ def _prepare(
         seed=config.seed,
         shard=(jax.process_index(), jax.process_count()),
     )
-    evaluator = Evaluator(config, pictures, tokenizer)
-    schedule = evaluator.schedule
+    schedule = make_schedule(config, len(pictures["train"]))
+    evaluator = Evaluator(config, pictures, tokenizer, schedule)
     sample = _sample(config, pictures["validation"], tokenizer)
     checkpoints = None
     if is_primary():
         folder.write_config(config)
         folder.write_tokenizer(tokenizer)
+        folder.write_schedule(schedule)
         keep = config.log.keep_checkpoints
         checkpoints = Checkpoints(folder.checkpoints, keep, tokenizer.digest)
     _log_to(folder.log if is_primary() else os.devnull)
@@ -187,6 +190,7 @@ def _prepare(
         workdir=folder,
         tokenizer=tokenizer,
         optimizers=build_optimizers(config, schedule.damsm_steps),
+        schedule=schedule,
         damsm_steps=schedule.damsm_steps,
         total_steps=schedule.total_steps,
         batches=batches,
@@ -212,7 +216,7 @@ def _sample(
         max_words=config.data.max_words,
         batch_size=rows,
     )
-    return batch, sample_grid_noise(config, rows), records
+    return batch, sample_noise(config.seed, rows, config.generator.noise_dim), records
 
 
 def _first_state(config: ConfigDict, folder: Workdir, tokenizer: Tokenizer) -> TrainState:

@@ -46,15 +46,15 @@ def features(tmp_path_factory):
     """(ours, theirs): each pooled and logits of the generated and of the real pictures."""
     file = tmp_path_factory.mktemp("weights") / "inception.pth"
     theirs = RandomNetwork()
-    torch.nn.init.normal_(theirs.fc.weight)  # its initial weights are of no seed
+    torch.nn.init.normal_(theirs.fc.weight)  # its initial weights are not seeded
     torch.save(theirs.state_dict(), file)
     theirs.features_list = ["2048", "logits_unbiased"]
     ours = inception_features(file)
     apply = jax.jit(ours.apply)
     found, wanted = [], []
     for pictures in (blobs(NUM, SIZE, 0, 0.9), blobs(NUM, SIZE, 1, 1.0)):
-        taps = apply(ours.variables, pictures)
-        found.append((np.asarray(taps["pooled"]), np.asarray(taps["logits"])))
+        outputs = apply(ours.variables, pictures)
+        found.append((np.asarray(outputs["pooled"]), np.asarray(outputs["logits"])))
         wanted.append(theirs(torch.from_numpy(pictures).permute(0, 3, 1, 2)))
     return found, wanted
 
@@ -95,15 +95,15 @@ def test_features_by_torchvisions_layout(tmp_path, measured):
     wanted = network(torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1)
     ours = inception_features(tmp_path / "inception.pth", "torchvision")
     found = jax.jit(ours.apply)(ours.variables, pictures)
-    for name, taps in zip(("pooled", "logits"), wanted, strict=True):
-        taps = taps.numpy()
-        apart = np.abs(np.asarray(found[name]) - taps).max() / np.sqrt(np.square(taps).mean())
+    for name, theirs in zip(("pooled", "logits"), wanted, strict=True):
+        theirs = theirs.numpy()
+        apart = np.abs(np.asarray(found[name]) - theirs).max() / np.sqrt(np.square(theirs).mean())
         part = f"features by torchvision's layout, {name}: difference / RMS"
         measured(part, AGAINST["torchvision"], apart, 1e-4)
 
 
 def test_inception_score(features, measured):
-    # Random weights see much the same in all pictures; less that, their predictions differ.
+    # Random weights predict nearly the same for all images; the shift removes what they share.
     logits, theirs = features[0][0][1], features[1][0][1]
     shift, scale = theirs.mean(0), theirs.std(0).mean()
     logits, theirs = (logits - shift.numpy()) / scale.numpy(), (theirs - shift) / scale
@@ -116,16 +116,17 @@ def test_inception_score(features, measured):
     apart = relative(mean, wanted["inception_score_mean"])
     measured("Inception Score, relative", FIDELITY, apart, 1e-3)
     apart = relative(std, wanted["inception_score_std"])
-    measured("Inception Score, its spread, relative", FIDELITY, apart, 1e-3)
+    measured("Inception Score, standard deviation, relative", FIDELITY, apart, 1e-3)
 
 
 def test_frechet_distance(features, measured):
     (ours, _), (real, _) = features[0]
     found = frechet_distance(Moments.empty().add(ours), Moments.empty().add(real))
     theirs = metric("fid")
-    sides = [theirs.fid_features_to_statistics(side[0]) for side in features[1]]
-    wanted = theirs.fid_statistics_to_metric(*sides, verbose=False)["frechet_inception_distance"]
-    measured("FID, relative", FIDELITY, relative(found, wanted), 1e-3)
+    statistics = [theirs.fid_features_to_statistics(pooled) for pooled, _ in features[1]]
+    wanted = theirs.fid_statistics_to_metric(*statistics, verbose=False)
+    apart = relative(found, wanted["frechet_inception_distance"])
+    measured("FID, relative", FIDELITY, apart, 1e-3)
 
 
 def test_frechet_distance_by_pytorch_fids_formula(measured):
@@ -147,7 +148,7 @@ def test_kernel_distance(features, measured):
     (ours, _), (real, _) = features[0]
     found = kid.kernel_inception_distance(ours, real, SUBSETS, SUBSET_SIZE)
     wanted = metric("kid").kid_features_to_metric(
-        *(side[0].double() for side in features[1]),
+        *(pooled.double() for pooled, _ in features[1]),
         kid_subsets=SUBSETS,
         kid_subset_size=SUBSET_SIZE,
         verbose=False,
@@ -160,7 +161,8 @@ def test_kernel_distance(features, measured):
 def test_precision_and_recall(features, measured):
     (ours, _), (real, _) = features[0]
     found = precision_recall(ours, real)
-    wanted = metric("prc").prc_features_to_metric(*(side[0] for side in features[1]), verbose=False)
+    theirs, _ = zip(*features[1], strict=True)
+    wanted = metric("prc").prc_features_to_metric(*theirs, verbose=False)
     assert 0 < min(found) and max(found) < 1
     for name, value in zip(("precision", "recall"), found, strict=True):
         measured(f"{name}, relative", FIDELITY, relative(value, wanted[name]), 1e-3)

@@ -1,0 +1,134 @@
+"""What all evaluations of a run share: its data, and its networks compiled for all devices."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from ssagan_jax.data.pipeline import Batch, CaptionedImages, Record, evaluation_batches
+from ssagan_jax.data.tokenizer import Tokenizer
+from ssagan_jax.evaluation.encoder_features import build_encode_fn, encoder_variables
+from ssagan_jax.evaluation.generated_images import build_generate_fn, caption_batches
+from ssagan_jax.inference.sampler import generation_variables
+from ssagan_jax.metrics.features import FeatureNetwork
+from ssagan_jax.metrics.inception_features import inception_features
+from ssagan_jax.metrics.inception_weights import find_weights
+from ssagan_jax.schedule import Schedule
+from ssagan_jax.steps.networks import build_networks
+from ssagan_jax.steps.pmap import BatchFn, pmap_batched, replicate
+from ssagan_jax.steps.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalRequest:
+    """What to score.
+
+    Attributes:
+      split: "train" or "validation", the source of captions and real images.
+      num: generated images; 0 for `config.eval.num`, or else as many as the split has.
+      seed: of the noise.
+      folder: where generated images are written; None for nowhere.
+    """
+
+    split: str = "validation"
+    num: int = 0
+    seed: int = 0
+    folder: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointFunctions:
+    """The networks of one checkpoint as functions of batches, on all devices.
+
+    Attributes:
+      generate: number, tokens and mask to image u8[B, S, S, 3].
+      encode: image, tokens and mask to code f32[B, E] and sentence f32[B, E].
+      inception: image to pooled f32[B, 2048] and logits f32[B, C]; None without its weights.
+    """
+
+    generate: Callable[[Batch], Batch]
+    encode: Callable[[Batch], Batch]
+    inception: Callable[[Batch], Batch] | None
+
+    def image_features(self, batch: Batch) -> np.ndarray:
+        """Inception's features f32[B, D] of images, or else the run's own image codes."""
+        return self.inception(batch)["pooled"] if self.inception else self.encode(batch)["code"]
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalContext:
+    """Data and compiled functions.
+
+    Attributes:
+      datasets: "train" and "validation".
+      inception: the network of IS, FID, KID, precision and recall; None without its weights.
+    """
+
+    config: ConfigDict
+    datasets: dict[str, CaptionedImages]
+    tokenizer: Tokenizer
+    schedule: Schedule
+    inception: FeatureNetwork | None
+    _generate: BatchFn
+    _encode: BatchFn
+    _apply_inception: BatchFn | None
+
+    def functions(self, state: TrainState, seed: int) -> CheckpointFunctions:
+        """The functions for a replicated state; `seed` is that of the noise."""
+        generation = generation_variables(state) | {"seed": np.uint32(seed)}
+        encoders = encoder_variables(state)
+        inception = replicate(self.inception.variables) if self.inception else None
+
+        def call(function: BatchFn, variables: object, *names: str) -> Callable[[Batch], Batch]:
+            # Always the same rows, since every other set of them would be compiled again.
+            return lambda batch: function(variables, {name: batch[name] for name in names})
+
+        return CheckpointFunctions(
+            generate=call(self._generate, generation, "number", "tokens", "mask"),
+            encode=call(self._encode, encoders, "image", "tokens", "mask"),
+            inception=call(self._apply_inception, inception, "image") if self.inception else None,
+        )
+
+    def real_batches(self, split: str) -> Iterator[tuple[Batch, list[Record]]]:
+        """All images of a split with their first captions."""
+        data = self.config.data
+        return evaluation_batches(
+            self.datasets[split],
+            self.tokenizer,
+            image_size=data.image_size,
+            max_words=data.max_words,
+            batch_size=self.config.eval.batch_size,
+        )
+
+    def caption_batches(self, split: str, num: int) -> Iterator[tuple[Batch, list[Record]]]:
+        """`num` captions of a split; see `generated_images.caption_batches`."""
+        max_words, batch_size = self.config.data.max_words, self.config.eval.batch_size
+        return caption_batches(self.datasets[split], self.tokenizer, num, max_words, batch_size)
+
+
+def build_eval_context(
+    config: ConfigDict,
+    datasets: dict[str, CaptionedImages],
+    tokenizer: Tokenizer,
+    schedule: Schedule,
+) -> EvalContext:
+    """Builds the context of a run.
+
+    Raises:
+      InputError: the Inception weights named by `config.eval.inception_weights` are not available.
+    """
+    networks, batch_size = build_networks(config, tokenizer.vocabulary), config.eval.batch_size
+    weights = find_weights(config.eval.inception_weights)
+    inception = inception_features(weights, config.eval.inception_variant) if weights else None
+    return EvalContext(
+        config,
+        datasets,
+        tokenizer,
+        schedule,
+        inception,
+        build_generate_fn(networks, config.generator.noise_dim, batch_size),
+        build_encode_fn(networks, batch_size),
+        pmap_batched(inception.rows, batch_size) if inception else None,
+    )
