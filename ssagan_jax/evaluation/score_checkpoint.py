@@ -18,7 +18,7 @@ from ssagan_jax.evaluation.collect_features import (
     real_inception_stats,
 )
 from ssagan_jax.evaluation.encoder_features import encoder_recipe
-from ssagan_jax.evaluation.eval_context import EvalContext, EvalRequest
+from ssagan_jax.evaluation.eval_context import CheckpointFunctions, EvalContext, EvalRequest
 from ssagan_jax.evaluation.scores import Score
 from ssagan_jax.metrics import kid, precision_recall, retrieval
 from ssagan_jax.metrics.diversity import mean_pairwise_distance
@@ -52,27 +52,10 @@ def score_checkpoint(context: EvalContext, state: TrainState, request: EvalReque
     functions = context.functions(state, request.seed)
     encoder = encoder_recipe(config, state)
     real, pixels_sha256 = real_features(context, functions, request.split)
-    results: list[_Result] = []
     has_generator = context.schedule.has_generator(step)
+    results: list[_Result] = []
     if has_generator:
-        generated = generated_features(context, functions, request)
-        if min(request.num, real.codes.num) >= _MIN_IMAGES:
-            if context.inception:
-                stats = real_inception_stats(context, functions, request.split, pixels_sha256)
-                variant = config.eval.inception_variant
-                results += _inception_scores(context.inception, variant, generated, stats)
-            distance = frechet_distance(generated.pairs.codes.moments, real.codes.moments)
-            results.append(("encoder_frechet", distance, None, encoder))
-        results += _r_precision(generated.pairs, real, encoder)
-        results += _attributes(generated)
-        features = diversity_features(context, functions, request)
-        network = context.inception
-        results += _diversity(features, network.recipe_of("pooled") if network else encoder)
-        codes = generated.pairs.codes.features
-        if config.eval.nearest and np.isfinite(codes).all():
-            nearest = nearest_training_images(context, functions, codes, real.codes.features)
-            captions, num_train = generated.captions.rows(), len(context.datasets["train"])
-            results.append(_nearest(*nearest, captions, encoder | {"num_real": num_train}))
+        results += _generator_scores(context, functions, request, real, pixels_sha256, encoder)
     for name, value in retrieval.retrieval(real.codes.features, real.sentences.rows()).items():
         results.append((name, value, None, encoder | {"num_generated": 0}))
     common = _common_recipe(context, state, request, real.codes.num, pixels_sha256)
@@ -81,6 +64,33 @@ def score_checkpoint(context: EvalContext, state: TrainState, request: EvalReque
         Score(step, epoch, stage, request.split, name, float(value), std, common | recipe)
         for name, value, std, recipe in results
     ]
+
+
+def _generator_scores(
+    context: EvalContext,
+    functions: CheckpointFunctions,
+    request: EvalRequest,
+    real: PairFeatures,
+    pixels_sha256: str,
+    encoder: dict[str, Any],
+) -> Iterator[_Result]:
+    generated = generated_features(context, functions, request)
+    network, config = context.inception, context.config.eval
+    if min(request.num, real.codes.num) >= _MIN_IMAGES:
+        if network:
+            stats = real_inception_stats(context, functions, request.split, pixels_sha256)
+            yield from _inception_scores(network, config.inception_variant, generated, stats)
+        distance = frechet_distance(generated.pairs.codes.moments, real.codes.moments)
+        yield "encoder_frechet", distance, None, encoder
+    yield from _r_precision(generated.pairs, real, encoder)
+    yield from _attributes(generated)
+    features = diversity_features(context, functions, request)
+    yield _diversity(features, network.recipe_of("pooled") if network else encoder)
+    codes = generated.pairs.codes.features
+    if config.nearest and np.isfinite(codes).all():
+        nearest = nearest_training_images(context, functions, codes, real.codes.features)
+        recipe = encoder | {"num_real": len(context.datasets["train"])}
+        yield _nearest(*nearest, generated.captions.rows(), recipe)
 
 
 def _common_recipe(
@@ -152,10 +162,10 @@ def _attributes(generated: GeneratedFeatures) -> Iterator[_Result]:
             yield f"attributes/{name}", np.mean(hits), None, recipe
 
 
-def _diversity(features: np.ndarray, recipe: dict[str, Any]) -> Iterator[_Result]:
+def _diversity(features: np.ndarray, recipe: dict[str, Any]) -> _Result:
     captions, images, _ = features.shape
     counts = {"num_generated": captions * images, "captions": captions}
-    yield "diversity", mean_pairwise_distance(features), None, recipe | counts
+    return "diversity", mean_pairwise_distance(features), None, recipe | counts
 
 
 def _nearest(
