@@ -15,17 +15,17 @@ import pytest
 
 from ssagan_jax import convert, sample
 from ssagan_jax.config import ConfigError, default_config
-from ssagan_jax.data.image_loading import DataError
+from ssagan_jax.errors import DataError
 from ssagan_jax.inference.model import load_model
 from ssagan_jax.models.discriminator import Discriminator
 from ssagan_jax.models.generator import Generator
 from ssagan_jax.models.inception import InceptionImageEncoder
 from ssagan_jax.models.lstm import LstmTextEncoder
 from ssagan_jax.pytorch.captions_pickle import load_words, save_words
-from ssagan_jax.pytorch.conversion import read_weight_source
+from ssagan_jax.pytorch.name_mapping import from_pytorch, infer_sizes, to_pytorch
 from ssagan_jax.pytorch.pth_writer import write_pth
+from ssagan_jax.pytorch.state_from_pytorch import read_weight_source
 from ssagan_jax.pytorch.weight_files import read_tensors
-from ssagan_jax.pytorch.weight_names import from_pytorch, sizes, to_pytorch
 from ssagan_jax.steps.state import initial_state, network_variables
 from ssagan_jax.training.warm_start import (
     warm_start_state,
@@ -236,7 +236,9 @@ def test_the_inception_encoder_goes_there_and_back():
     numbers = rng.standard_normal(2_000_000).astype(np.float32)
     ours = jax.tree.map(lambda leaf: numbers[: leaf.size].reshape(leaf.shape), shapes)
     theirs = to_pytorch("image_encoder", ours)
-    assert len(theirs) == 567 and sizes("image_encoder", theirs) == {"embedding_dim": SENTENCE}
+    assert len(theirs) == 567 and infer_sizes("image_encoder", theirs) == {
+        "embedding_dim": SENTENCE
+    }
     assert theirs["emb_features.weight"].shape == (SENTENCE, 768, 1, 1)
     assert theirs["emb_cnn_code.weight"].shape == (SENTENCE, 2048)
     assert theirs["Mixed_6b.branch7x7_2.conv.weight"].shape == (128, 128, 1, 7)
@@ -320,7 +322,7 @@ def test_encoders_alone_neither_paint_nor_are_fine_tuned(files, run, capsys, tmp
     with pytest.raises(ConfigError, match=r"config\.train\.checkpoint=.*generator is untrained"):
         with_warm_start_sizes(fine_tuning(tmp_path / "run"))
     said = run(workdir=tmp_path / "run", output=tmp_path / "back")
-    assert "left out: discriminator, which was not converted and is untrained" in said
+    assert "skipped discriminator: it was not converted and is untrained" in said
     assert sorted(os.listdir(tmp_path / "back")) == ["captions.pickle", "text_encoder_000.pth"]
 
 
@@ -375,7 +377,7 @@ def test_files_of_two_models_are_refused(files, refused, tensors, tmp_path):
     assert f"data.image_size is 32 in --generator={files['generator']}, 64 in" in said
     save_captions(tmp_path, WORDS[:-1])
     said = refused(workdir=tmp_path / "run", **files)
-    assert "has 9 words, and 10 have an embedding in --text_encoder=" in said
+    assert "has 9 words, but 10 have an embedding in --text_encoder=" in said
 
 
 def test_a_folder_that_cannot_be_finished_is_not_left(files, run, monkeypatch, tmp_path):
@@ -529,10 +531,8 @@ def test_what_pytorch_cannot_run_is_told_and_left_out(trained, tmp_path, capsys)
     trained.config.text_encoder.name = "bert"
     convert.write_files(trained, str(tmp_path / "out"), raw=False)
     said = capsys.readouterr().out
-    assert (
-        "left out: generator, which has config.generator.modulation='reference' and upsampl" in said
-    )
-    assert "left out: text_encoder, which is not a bi-LSTM over words" in said
+    assert "skipped generator: config.generator.modulation='reference' and upsampl" in said
+    assert "skipped text_encoder: not a bi-LSTM over words" in said
     assert os.listdir(tmp_path / "out") == ["netD_1234.pth"]
     trained.config.generator.upsampling = "nearest"
     trained.config.generator.ssacn_blocks = 3

@@ -9,7 +9,7 @@ from picture_trees import SENTENCES, draw, sidecar, write
 from PIL import Image
 
 from ssagan_jax.data.formats.registry import FORMATS, format_of
-from ssagan_jax.data.image_loading import DataError
+from ssagan_jax.errors import DataError
 
 
 def attngan(root, images="images", pickles=True):
@@ -70,7 +70,7 @@ def items(source, name):
 
 
 def faults(source, name):
-    return {item.name: item.fault for item in items(source, name) if item.fault}
+    return {item.name: item.error for item in items(source, name) if item.error}
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_each_layout_is_recognised_and_read(tmp_path, make, layout, expected):
     found = items(source, layout)
     assert [(item.name, item.label, item.split) for item in found] == expected
     for item in found:
-        assert item.captions == SENTENCES and not item.fault
+        assert item.captions == SENTENCES and not item.error
         assert Image.open(item.picture).size == (40, 36)
 
 
@@ -205,7 +205,7 @@ def test_attngan_finds_flat_texts_classes_by_number_and_boxes(tmp_path):
     write(root / "CUB_200_2011/images.txt", "1 001.Crow/b.jpg\n3 001.Crow/a.jpg\n")
     first, second, third = items(root, "attngan")
     assert (first.name, first.label, first.box) == ("001.Crow/b", "1", (2, 3, 10, 12))
-    assert second.label == "2" and "no box for 002.Gull/a" in second.fault
+    assert second.label == "2" and "no box for 002.Gull/a" in second.error
     assert third.captions == ("a flat text",) and third.box == (0, 0, 4, 4)
 
 
@@ -255,7 +255,12 @@ def test_imagefolder_names_the_rows_that_it_cannot_use(tmp_path):
     (tmp_path / "metadata.jsonl").write_text("\n".join(rows))
     named = faults(tmp_path, "imagefolder")
     assert list(named) == [f"metadata.jsonl:{number}" for number in range(2, 9)]
-    for number, message in ((4, "leads out"), (5, "leads out"), (6, "name a picture"), (7, "text")):
+    for number, message in (
+        (4, "leads out"),
+        (5, "leads out"),
+        (6, "must be the path"),
+        (7, "text"),
+    ):
         assert message in named[f"metadata.jsonl:{number}"]
     assert all(f"line {number}" in named[f"metadata.jsonl:{number}"] for number in range(2, 9))
 
@@ -344,18 +349,18 @@ def test_coco_names_captions_without_an_image_and_names_that_lead_out(tmp_path):
         },
     )
     first, second, third = items(tmp_path, "coco")
-    assert "leads out" in first.fault and first.picture is None
+    assert "leads out" in first.error and first.picture is None
     assert (second.name, second.picture, second.split) == ("cars/gone", None, "")
     assert (third.name, third.captions) == ("cars/image_id=5", ("a car",))
 
 
 def test_what_no_format_knows_is_said(tmp_path):
     draw(tmp_path / "a.jpg", 1)
-    with pytest.raises(DataError, match="laid out in no way that is known.*--format=tfds.attngan"):
+    with pytest.raises(DataError, match="its layout is not recognised.*--format=tfds.attngan"):
         format_of(tmp_path)
     with pytest.raises(DataError, match="missing: there is no such folder"):
         format_of(tmp_path / "missing")
-    with pytest.raises(DataError, match="--format=zip: choose auto or one of tfds, attngan"):
+    with pytest.raises(DataError, match="--format=zip: must be auto or one of tfds, attngan"):
         format_of(tmp_path, "zip")
     for name in FORMATS:
         assert not FORMATS[name].recognises(tmp_path / "missing")

@@ -11,9 +11,9 @@ from PIL import Image
 
 from ssagan_jax.data import pipeline
 from ssagan_jax.data.augmentation import central_crop, random_crop
-from ssagan_jax.data.image_loading import DataError
 from ssagan_jax.data.pipeline import CaptionedImages, evaluation_batches, training_batches
 from ssagan_jax.data.tokenizer import learn_tokenizer
+from ssagan_jax.errors import DataError
 
 HEIGHT, WIDTH, SIZE, COUNT = 19, 24, 16, 10
 CAPTIONS = [f"number{n} {side}" for n in range(COUNT) for side in ("first", "second", "third")]
@@ -173,7 +173,7 @@ def test_nothing_depends_on_the_number_of_threads(pictures, tokenizer, monkeypat
 
 
 def test_fewer_pictures_than_a_batch_are_refused(pictures, tokenizer):
-    with pytest.raises(DataError, match=r"10 training pictures: a batch takes 11.*batch_size"):
+    with pytest.raises(DataError, match=r"10 training pictures .*batch_size=11; add"):
         batches(pictures, tokenizer, batch_size=COUNT + 1)
     assert len(numbers(next(batches(pictures, tokenizer, batch_size=COUNT)))) == COUNT
 

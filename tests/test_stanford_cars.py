@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssagan_jax.data.image_loading import DataError
 from ssagan_jax.data.safe_pickle import load_pickle
 from ssagan_jax.data.stanford_cars.class_names import parse_class, sentences
 from ssagan_jax.data.stanford_cars.paper_layout import COLUMNS, recognises, write_paper_layout
+from ssagan_jax.errors import DataError
 
 CLASSES = {
     "Acura": ("RL Sedan", "TL Sedan", "TSX Sedan", "ZDX Hatchback"),

@@ -8,11 +8,11 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from ssagan_jax.data.builder import _LocalInfo
-from ssagan_jax.data.dataset_writer import quiet_tfds
 from ssagan_jax.data.formats.item import Format
 from ssagan_jax.data.formats.tfds_dataset import TEMPLATES, TfdsSet, clean_label, read_templates
-from ssagan_jax.data.image_loading import DataError
+from ssagan_jax.data.prepared.builder import _LocalInfo
+from ssagan_jax.data.tensorflow_import import quiet_tfds
+from ssagan_jax.errors import DataError
 
 SPECIES = ["001.Black_footed_Albatross", "002.Laysan_Albatross"]
 F = tfds.features

@@ -318,7 +318,7 @@ def test_words_that_are_not_listed_are_told_and_left_out(listed):
     assert listed.unknown_words(caption) == ["Z\u00e9bra", "\u65e5\u672c", "and"]
     tokens, mask = listed.encode(caption, 6)
     assert tokens.tolist() == [1, 1, 2, 3, 0, 0] and mask.sum() == 4
-    with pytest.raises(TokenizerError, match="no word that the vocabulary knows, only blue, zebra"):
+    with pytest.raises(TokenizerError, match="no word of the vocabulary, only blue, zebra"):
         listed.encode("Blue zebra".lower(), 6)
 
 

@@ -1,4 +1,4 @@
-"""Choosing makes, models and pictures from a by-classes folder of cars, by a seed."""
+"""Chooses makes, models and pictures at random from a folder of car classes."""
 
 import zlib
 from collections.abc import Sequence
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ssagan_jax.data.image_loading import DataError, open_image
+from ssagan_jax.data.images.open_image import open_image
 from ssagan_jax.data.stanford_cars.class_names import CarClass, parse_class
+from ssagan_jax.errors import DataError
 
 HALVES = ("train", "test")
 _ENDINGS = (".jpg", ".jpeg")
@@ -18,16 +19,15 @@ _Models = dict[str, list[CarClass]]
 
 
 def rng_of(seed: int, name: str) -> np.random.Generator:
-    """A generator for what follows from the seed and a name, and from nothing else."""
+    """A random generator that depends only on the seed and a name."""
     return np.random.default_rng((seed, zlib.crc32(name.encode())))
 
 
 def class_folders(source: Path) -> list[Path]:
-    """The folders named after a class, those that end in a year, in the order of their names.
+    """The folders of classes, whose names end in a year, in the order of their names.
 
     Args:
-      source: a folder of them, or one that holds "train" and "test", or at most two folders
-        "car_data" above those.
+      source: their folder, or that of "train" and "test", or one or two levels "car_data" above.
     """
     folders = []
     for root in _halves(source):
@@ -45,17 +45,17 @@ def _halves(source: Path) -> list[Path]:
 
 
 def list_pictures(source: Path) -> Pictures:
-    """The JPEG files of every class, those of "train" and "test" together.
+    """The JPEG files of every class, "train" and "test" together.
 
     Raises:
-      DataError: there are no folders of classes, or one of them has no name of a class.
+      DataError: there are no folders of classes, or one is not named after a class.
     """
     pictures: Pictures = {}
     for folder in class_folders(source):
         files = [path for path in folder.iterdir() if path.suffix.lower() in _ENDINGS]
-        # macOS leaves a "._00001.jpg" beside a picture that it unpacks.
-        shown = sorted(path for path in files if not path.name.startswith("."))
-        pictures.setdefault(parse_class(folder.name), []).extend(shown)
+        # macOS unpacks a hidden "._00001.jpg" beside each picture.
+        visible = sorted(path for path in files if not path.name.startswith("."))
+        pictures.setdefault(parse_class(folder.name), []).extend(visible)
     if not pictures:
         raise DataError(
             f"{source}: no folders of car classes. Expected are <Make Model Body Year>/*.jpg below "
@@ -68,13 +68,13 @@ def list_pictures(source: Path) -> Pictures:
 def choose_cars(
     pictures: Pictures, makes: int | Sequence[str], models: int, needed: int, seed: int
 ) -> list[CarClass]:
-    """Classes with `needed` pictures or more: `models` of each make, in the order of their names.
+    """Chooses `models` classes of each make, with at least `needed` pictures, in order of names.
 
-    Models are told apart by name alone: of an S4 of 2007 and an S4 of 2012 one is chosen. What
-    is chosen of a make does not depend on the other makes.
+    Models are distinguished by name: of an S4 of 2007 and an S4 of 2012 one is chosen. The choice
+    within a make does not depend on the other makes.
 
     Raises:
-      DataError: with the counts, if there are too few makes or models.
+      DataError: there are too few makes or models; the message has the counts.
     """
     rich = _models_by_make(pictures, needed)
     if not isinstance(makes, int):
@@ -97,7 +97,7 @@ def choose_cars(
 
 
 def _models_by_make(pictures: Pictures, needed: int) -> dict[str, _Models]:
-    """The models that have enough pictures; a make that has none of them is there too."""
+    """The models that have enough pictures, by make; a make may have none."""
     rich: dict[str, _Models] = {}
     for car in sorted(pictures, key=lambda car: car.name):
         of_make = rich.setdefault(car.make, {})
@@ -109,7 +109,7 @@ def _models_by_make(pictures: Pictures, needed: int) -> dict[str, _Models]:
 def _known_make(name: str, known: list[str]) -> str:
     by_lower = {make.lower(): make for make in known}
     if name.lower() not in by_lower:
-        raise DataError(f"makes: there is no {name!r}; there are {', '.join(sorted(known))}")
+        raise DataError(f"makes: there is no {name!r}; choose from {', '.join(sorted(known))}")
     return by_lower[name.lower()]
 
 
@@ -130,10 +130,10 @@ def _cars_of_make(of_make: _Models, models: int, rng: np.random.Generator) -> li
 def choose_readable(
     car: CarClass, paths: list[Path], needed: int, seed: int
 ) -> tuple[list[Path], list[str]]:
-    """Shuffles the pictures of a class and takes the first `needed` that can be decoded.
+    """Shuffles the pictures of a class and chooses the first `needed` that can be decoded.
 
     Returns:
-      The pictures, and for each that was passed over a message that names it.
+      The pictures, and an error message for each that was skipped.
 
     Raises:
       DataError: too few can be decoded.
