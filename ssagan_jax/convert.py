@@ -23,8 +23,8 @@ from ssagan_jax.pytorch.name_mapping import PYTORCH_NETWORKS, to_pytorch
 from ssagan_jax.pytorch.pth_writer import write_pth
 from ssagan_jax.pytorch.state_from_pytorch import (
     config_from_weights,
-    converted_state,
     read_weight_source,
+    state_from_weights,
 )
 from ssagan_jax.steps.state import network_variables, sampling_variables
 from ssagan_jax.workdir import Workdir
@@ -59,7 +59,7 @@ def convert_from_pytorch(flags: argparse.Namespace) -> None:
         )
     config = config_from_weights(sources, flags.data, flags.data_dir)
     tokenizer = fixed_vocab_tokenizer(words)
-    state, extras = converted_state(sources, config, tokenizer)
+    state, extras = state_from_weights(sources, config, tokenizer)
     with atomic_folder(target) as part:
         workdir = Workdir(part)
         workdir.write_config(config)
@@ -163,9 +163,7 @@ def main() -> None:
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error():
         if flags.output and any(vars(flags)[name] for name in (*PYTORCH_NETWORKS, "captions")):
-            raise InputError(
-                "--output: writes PyTorch files, so it cannot be combined with files to read"
-            )
+            raise InputError("--output: cannot be combined with PyTorch files to read")
         if flags.output:
             convert_to_pytorch(load_model(flags.workdir, flags.checkpoint), flags.output, flags.raw)
         else:

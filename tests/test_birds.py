@@ -160,7 +160,7 @@ def test_without_boxes_the_whole_photo_is_kept(source):
     assert Image.open(examples(source)[0]["image"]).size == (114, 76)
 
 
-def test_the_config_decides_where_decoded_pictures_are_kept(prepared):
+def test_the_config_decides_where_decoded_images_are_cached(prepared):
     config = set_dataset(default_config(), "birds")
     config.data.dir, config.data.prepared_dir = prepared.source, str(prepared.data_dir_root)
     config.data.image_size = 64
@@ -201,7 +201,7 @@ def test_reading_a_prepared_set_leaves_tensorflow_out(prepared):
     assert done.stdout == ""
 
 
-def test_source_size_and_policy_have_folders_of_their_own(prepared, source):
+def test_source_size_and_policy_determine_the_folder(prepared, source):
     def folder(**changes):
         arguments = dict(source=prepared.source, image_size=64, data_dir=prepared.data_dir_root)
         return Birds(**{**arguments, **changes}).data_dir
@@ -225,7 +225,7 @@ def test_a_set_that_another_process_prepared_meanwhile_is_read(prepared, tmp_pat
     assert len(ensure_prepared(early).as_data_source("train")) == 4
 
 
-def test_an_interrupted_preparation_leaves_nothing_that_looks_whole(source, capfd):
+def test_an_interrupted_preparation_leaves_no_set(source, capfd):
     shutil.copy(source / "CUB_200_2011/images.txt", source / "CUB_200_2011/images/008.Finch/b.jpg")
     birds = Birds(source=str(source), image_size=64, data_dir=source.parent / "tfds")
     folder = Path(birds.data_dir)
@@ -321,7 +321,7 @@ def test_a_photo_without_sentences_is_named(source):
         ("007.Wren/a", "not a list"),
     ],
 )
-def test_names_that_are_none_are_refused(source, names, message):
+def test_invalid_names_are_refused(source, names, message):
     write_pickle(source / "train/filenames.pickle", names)
     with pytest.raises(DataError, match=message):
         examples(source)
@@ -411,7 +411,7 @@ def test_sixteen_bit_and_rotated_pictures_are_opened_as_seen(tmp_path):
     assert open_image(path).size == (4, 6)
 
 
-def test_pictures_that_are_none_or_too_large_are_named(tmp_path):
+def test_invalid_and_too_large_pictures_are_named(tmp_path):
     path = tmp_path / "picture.jpg"
     path.write_text("<html>not found</html>")
     with pytest.raises(DataError, match="picture.jpg: not a picture"):

@@ -137,7 +137,7 @@ def test_every_picture_comes_once_an_epoch_and_in_another_order_in_the_next(pict
     assert first != second and first != sorted(first)
 
 
-def test_a_picture_is_cropped_anew_in_each_epoch(pictures, tokenizer):
+def test_an_image_is_cropped_differently_in_each_epoch(pictures, tokenizer):
     crops = {number: set() for number in range(COUNT)}
     for batch in take(batches(pictures, tokenizer), 20):
         for number, image in zip(numbers(batch), batch["image"], strict=True):
@@ -154,7 +154,7 @@ def test_flips_off_reach_the_batches(pictures, tokenizer):
         assert mirrored.any() == flip
 
 
-def test_a_saved_position_goes_on_exactly(pictures, tokenizer):
+def test_a_restored_position_continues_exactly(pictures, tokenizer):
     iterator = batches(pictures, tokenizer)
     take(iterator, 4)  # In the middle of the second epoch.
     position = json.loads(json.dumps(iterator.get_state()))
@@ -232,10 +232,10 @@ def test_a_picture_that_cannot_be_read_is_named_or_skipped(tmp_path, capsys, tok
     records, taken = list(pictures), [0, 3, 3, 3, 4, 5, 6, 7, 8, 9]
     assert [record["image"][0, 0, 0] for record in records] == taken
     assert [record["name"] for record in records] == [f"{COUNT - 1 - n:05d}" for n in taken]
-    said = capsys.readouterr().out
-    assert said.count("picture 1 of 10 cannot be read") == 1
-    assert said.count("picture 2 of 10 cannot be read (the file is damaged)") == 1
-    assert "(2 skipped so far)" in said
+    output = capsys.readouterr().out
+    assert output.count("picture 1 of 10 cannot be read") == 1
+    assert output.count("picture 2 of 10 cannot be read (the file is damaged)") == 1
+    assert "(2 skipped so far)" in output
     seen = take(batches(pictures, tokenizer, batch_size=5), 2)
     assert sorted(sum(map(numbers, seen), [])) == taken
 

@@ -75,7 +75,7 @@ def report(place, name="my_cars"):
     return json.loads((sets_folder(place) / name / "report.json").read_text())
 
 
-def test_a_folder_becomes_a_data_set_that_needs_it_no_more(job, tmp_path, place):
+def test_a_prepared_folder_is_no_longer_needed(job, tmp_path, place):
     source = sidecar(tmp_path / "data", 10)
     code, printed = job()
     assert code == 0, printed
@@ -129,7 +129,7 @@ def test_training_finds_a_set_by_its_name_and_scales_it_down(job, tmp_path, plac
     assert batch["image"].shape == (4, 32, 32, 3) and batch["image"].std() > 20
 
 
-def test_a_set_that_is_too_small_says_how_to_make_it_larger(job, tmp_path, place):
+def test_the_message_on_a_too_small_set_has_the_command_to_enlarge_it(job, tmp_path, place):
     sidecar(tmp_path / "data")
     job("--val=0.5", "--seed=3")
     before = records(place)
@@ -172,13 +172,13 @@ def test_cars_by_classes_are_chosen_laid_out_and_prepared(job, tmp_path, place):
 
 
 @pytest.mark.parametrize(
-    ("flag", "said"),
+    ("flag", "message"),
     [("--per_model=25", "--per_model=25: must be training+validation"), ("--makes=Lada", "Lada")],
 )
-def test_cars_that_are_not_there_are_told(job, tmp_path, place, flag, said):
+def test_missing_cars_are_named(job, tmp_path, place, flag, message):
     draw(tmp_path / "car_data" / "train" / "Audi TT Hatchback 2011" / "1.jpg", 1)
     code, printed = job(f"--source={tmp_path / 'car_data'}", flag, f"--cars_dir={tmp_path / 'c'}")
-    assert code == 2 and said in printed and "Traceback" not in printed
+    assert code == 2 and message in printed and "Traceback" not in printed
     assert not (tmp_path / "c").exists() and set_names(place) == []
 
 
@@ -246,7 +246,7 @@ def bomb(path):
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + data + chunk(b"IEND", b""))
 
 
-def test_faults_stop_it_and_skip_bad_leaves_out_and_lists_them(job, tmp_path, place):
+def test_errors_stop_it_and_skip_bad_skips_and_lists_them(job, tmp_path, place):
     data = sidecar(tmp_path / "data", 12)
     (data / "00.png").write_bytes(b"")
     (data / "01.png").write_bytes((data / "01.png").read_bytes()[:-900])
@@ -329,7 +329,7 @@ def test_names_and_sentences_that_no_text_can_hold_do_no_harm(job, tmp_path, pla
         (("a", "", "b", ""), [0, 3, 1, 5]),
     ],
 )
-def test_pictures_of_no_known_class_have_one_of_their_own(labels, wanted):
+def test_pictures_without_a_class_get_unique_ids(labels, wanted):
     assert assign_class_ids(labels) == wanted
 
 
@@ -340,7 +340,7 @@ def test_a_set_without_classes_gives_damsm_others_to_tell_apart(job, tmp_path, p
     assert len(set(numbers)) == 8
 
 
-def test_copies_of_a_picture_stay_on_one_side(job, tmp_path, place):
+def test_copies_of_a_picture_stay_in_one_split(job, tmp_path, place):
     data = sidecar(tmp_path / "data", 6)
     for number in range(6):  # The same pixels in another file.
         Image.fromarray(picture(number)).save(data / f"copy_{number:02d}.bmp")
@@ -354,7 +354,7 @@ def test_copies_of_a_picture_stay_on_one_side(job, tmp_path, place):
     assert report(place, "seed0")["notes"]["exact duplicates of another picture"] == 6
 
 
-def test_given_splits_are_kept_but_no_picture_is_on_both_sides(job, tmp_path, place):
+def test_given_splits_are_kept_but_no_picture_is_in_both(job, tmp_path, place):
     sidecar(tmp_path / "data/train", 5)
     sidecar(tmp_path / "data/val", 2)  # The pictures of train/00 and train/01.
     draw(tmp_path / "data/val/own.png", 9)
@@ -402,7 +402,7 @@ def test_too_few_pictures_to_split(count):
     assert len(held_out(entries({"audi": 3}), share=0.99)) == 1
 
 
-def test_interrupted_it_leaves_nothing_that_looks_whole_and_starts_clean(
+def test_an_interruption_leaves_no_set_and_the_next_run_starts_clean(
     job, tmp_path, place, monkeypatch
 ):
     data = sidecar(tmp_path / "data")
@@ -445,7 +445,7 @@ def test_two_processes_do_not_write_one_set(job, tmp_path, place):
     assert code == 2 and "another process is preparing it" in printed
 
 
-def test_a_source_that_changes_meanwhile_is_told(job, tmp_path, place, monkeypatch):
+def test_a_source_that_changes_during_the_run_is_refused(job, tmp_path, place, monkeypatch):
     data = sidecar(tmp_path / "data")
     monkeypatch.setattr(prepare, "contact_sheet", lambda items: (data / "00.png").unlink() or "")
     code, printed = job()
@@ -466,7 +466,7 @@ def test_a_source_that_changes_meanwhile_is_told(job, tmp_path, place, monkeypat
         ("--format=coco", "0 usable pictures"),
     ],
 )
-def test_flags_that_cannot_serve_are_refused(job, tmp_path, place, flag, message):
+def test_invalid_flags_are_refused(job, tmp_path, place, flag, message):
     sidecar(tmp_path / "data")
     code, printed = job(flag)
     assert code == 2

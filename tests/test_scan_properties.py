@@ -151,8 +151,8 @@ def check(folder, tree, usable, origins):
     assert [report[side] for side in stored] == [len(part) for part in stored.values()]
     listed = sum(pair.kind is not None or pair.text is not None for pair in tree)
     assert report["entries"] == listed == len(written) + len(report["errors"])
-    sides = [{origins[name] for name in part} for part in stored.values()]
-    assert not sides[0] & sides[1], "a copy is on the other side"
+    splits = [{origins[name] for name in part} for part in stored.values()]
+    assert not splits[0] & splits[1], "a copy is in the other split"
     if any(name.startswith(("val/", "test/")) for name in stored["validation"]) and any(
         name.startswith("train/") for name in usable
     ):

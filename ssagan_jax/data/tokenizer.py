@@ -165,32 +165,37 @@ def learn_tokenizer(kind: str, captions: Iterable[str], vocab_size: int) -> Toke
       vocab_size: largest number of entries; the most frequent words are kept.
     """
     if kind == "words":
-        backend = tokenizers.Tokenizer(models.WordLevel(unk_token=WORD_UNKNOWN))
-        backend.normalizer = normalizers.Sequence(
-            [
-                normalizers.NFD(),
-                # StripAccents would also remove the vowels of Hindi and the voicing of Japanese.
-                normalizers.Replace(tokenizers.Regex(_ACCENTS), ""),
-                normalizers.Lowercase(),
-            ]
-        )
-        backend.pre_tokenizer = pre_tokenizers.Split(
-            tokenizers.Regex(_WORD), behavior="removed", invert=True
-        )
-        trainer = trainers.WordLevelTrainer(
-            vocab_size=vocab_size,
-            special_tokens=[WORD_PAD, WORD_UNKNOWN],
-            show_progress=False,
-        )
+        backend, make_trainer = _word_backend(), trainers.WordLevelTrainer
+        specials = [WORD_PAD, WORD_UNKNOWN]
     else:
-        backend = tokenizers.Tokenizer(models.WordPiece(unk_token=PIECE_SPECIALS[1]))
-        backend.normalizer = normalizers.BertNormalizer()
-        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        trainer = trainers.WordPieceTrainer(
-            vocab_size=vocab_size, special_tokens=list(PIECE_SPECIALS), show_progress=False
-        )
+        backend, make_trainer = _wordpiece_backend(), trainers.WordPieceTrainer
+        specials = list(PIECE_SPECIALS)
+    trainer = make_trainer(vocab_size=vocab_size, special_tokens=specials, show_progress=False)
     backend.train_from_iterator(captions, trainer)
     return Tokenizer(kind, backend, learned=True)
+
+
+def _word_backend() -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(models.WordLevel(unk_token=WORD_UNKNOWN))
+    backend.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFD(),
+            # StripAccents would also remove the vowels of Hindi and the voicing of Japanese.
+            normalizers.Replace(tokenizers.Regex(_ACCENTS), ""),
+            normalizers.Lowercase(),
+        ]
+    )
+    backend.pre_tokenizer = pre_tokenizers.Split(
+        tokenizers.Regex(_WORD), behavior="removed", invert=True
+    )
+    return backend
+
+
+def _wordpiece_backend() -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(models.WordPiece(unk_token=PIECE_SPECIALS[1]))
+    backend.normalizer = normalizers.BertNormalizer()
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return backend
 
 
 def fixed_vocab_tokenizer(words: Sequence[str]) -> Tokenizer:

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ssagan_jax.config import default_config, set_dataset
-from ssagan_jax.config_validation import CONSTRAINTS
+from ssagan_jax.config_validation import CONSTRAINTS, check_value
 from ssagan_jax.data.tokenizer import Tokenizer
 from ssagan_jax.errors import InputError
 from ssagan_jax.models.generator import num_blocks
@@ -77,8 +77,9 @@ def config_from_weights(
     """The default config with the sizes that the tensors have.
 
     Raises:
-      InputError: two files disagree, or a size is not allowed.
+      InputError: two files disagree, or a size or the name of the data set is not allowed.
     """
+    check_value("data.name", data)
     config = set_dataset(default_config(), data)
     config.data.dir = data_dir
     config.damsm.epochs = 0  # The encoders are trained already.
@@ -108,7 +109,7 @@ def config_from_weights(
     return config
 
 
-def converted_state(
+def state_from_weights(
     sources: Mapping[str, WeightSource], config: ConfigDict, tokenizer: Tokenizer
 ) -> tuple[TrainState, dict[str, np.ndarray]]:
     """A training state at step 0 with the given networks, the others untrained.
