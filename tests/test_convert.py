@@ -406,10 +406,10 @@ def test_a_pickle_that_asks_for_code_is_refused_unrun(files, refused, tmp_path):
     [
         ([[], []], "not a captions.pickle"),
         ([[], [], {1: "a"}, {"a": 1}], "words by the ids 0, 1"),
-        ([[], [], {0: "a"}, {"a": 0}], "the first is '<end>'"),
-        ([[], [], {0: "<end>", 1: 5}, {}], "are not texts"),
-        ([[], [], {0: "<end>", 1: "a"}, {"<end>": 0, "a": 2}], "contradict each other"),
-        ([[], [], {0: "<end>", 1: "a", 2: "a"}, {"<end>": 0, "a": 2}], "contradict"),
+        ([[], [], {0: "a"}, {"a": 0}], "the first one '<end>'"),
+        ([[], [], {0: "<end>", 1: 5}, {}], "must be texts"),
+        ([[], [], {0: "<end>", 1: "a"}, {"<end>": 0, "a": 2}], "do not agree"),
+        ([[], [], {0: "<end>", 1: "a", 2: "a"}, {"<end>": 0, "a": 2}], "do not agree"),
     ],
 )
 def test_other_pickles_are_refused(content, message, tmp_path):
@@ -515,7 +515,7 @@ def trained(converted, tmp_path):
 def test_our_own_weights_are_written_for_a_strict_reader(trained, tensors, tmp_path, capsys):
     for raw, factor in ((False, 2), (True, 1)):
         folder = tmp_path / f"raw-{raw}"
-        convert.write_files(trained, str(folder), raw)
+        convert.convert_to_pytorch(trained, str(folder), raw)
         painter = read_tensors(folder / "netG_1234.pth", keep_prefix=True)
         given = tensors["generator"]["block1.c1.weight"]
         np.testing.assert_array_equal(painter["module.block1.c1.weight"], factor * given)
@@ -529,12 +529,12 @@ def test_our_own_weights_are_written_for_a_strict_reader(trained, tensors, tmp_p
 def test_networks_that_pytorch_cannot_load_are_skipped_and_named(trained, tmp_path, capsys):
     trained.config.generator.upsampling = "bilinear"
     trained.config.text_encoder.name = "bert"
-    convert.write_files(trained, str(tmp_path / "out"), raw=False)
+    convert.convert_to_pytorch(trained, str(tmp_path / "out"), raw=False)
     output = capsys.readouterr().out
     assert "skipped generator: config.generator.modulation='reference' and upsampl" in output
     assert "skipped text_encoder: not a bi-LSTM over words" in output
     assert os.listdir(tmp_path / "out") == ["netD_1234.pth"]
     trained.config.generator.upsampling = "nearest"
     trained.config.generator.ssacn_blocks = 3
-    convert.write_files(trained, str(tmp_path / "other"), raw=False)
+    convert.convert_to_pytorch(trained, str(tmp_path / "other"), raw=False)
     assert "generator, which has plain blocks (ssacn_blocks=3)" in capsys.readouterr().out

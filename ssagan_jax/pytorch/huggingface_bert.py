@@ -76,7 +76,7 @@ def _to_config(values: dict[str, Any], path: str) -> BertConfig:
     keys = {f.name: renamed.get(f.name, f.name) for f in dataclasses.fields(BertConfig)}
     # Some published files leave the layer norm's epsilon to the default.
     if missing := keys.values() - values.keys() - {"layer_norm_eps"}:
-        raise ValueError(f"{path} has no {', '.join(sorted(missing))}")
+        raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
     return BertConfig(**{own: values[key] for own, key in keys.items() if key in values})
 
 

@@ -94,6 +94,8 @@ def _to_json(content: Any) -> str:
 class ScannedSet(CaptionedImageBuilder, skip_registration=True):
     """Captioned pictures of a user's own folder."""
 
+    name = "prepared"
+
     VERSION = tfds.core.Version("1.0.0")
     PARTS = ()
 
