@@ -537,4 +537,4 @@ def test_networks_that_pytorch_cannot_load_are_skipped_and_named(trained, tmp_pa
     trained.config.generator.upsampling = "nearest"
     trained.config.generator.ssacn_blocks = 3
     convert.convert_to_pytorch(trained, str(tmp_path / "other"), raw=False)
-    assert "generator, which has plain blocks (ssacn_blocks=3)" in capsys.readouterr().out
+    assert "generator: it has plain blocks (ssacn_blocks=3)" in capsys.readouterr().out

@@ -214,7 +214,7 @@ def test_names_are_recognised_without_touching_the_disk():
 
 
 def test_unknown_names_are_refused_with_similar_ones(tmp_path):
-    with pytest.raises(DataError, match=r"oxford_flower102: TFDS knows no .*oxford_flowers102"):
+    with pytest.raises(DataError, match=r"oxford_flower102: TFDS has no .*oxford_flowers102"):
         next(TfdsSet(data_dir=tmp_path).items(Path("oxford_flower102")))
     with pytest.raises(DataError, match=r"oxford_flowers102:9\.9\.9: .*2\.1\.1"):
         next(TfdsSet(data_dir=tmp_path).items(Path("oxford_flowers102:9.9.9")))
