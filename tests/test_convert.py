@@ -523,7 +523,7 @@ def test_our_own_weights_are_written_for_a_strict_reader(trained, tensors, tmp_p
         judge = read_tensors(folder / "netD_1234.pth", keep_prefix=True)
         assert judge.keys() == {f"module.{name}" for name in tensors["discriminator"]}
         assert set(read_tensors(folder / "text_encoder_1234.pth")) == set(tensors["text_encoder"])
-    assert "left out: image_encoder, which is not on Inception v3" in capsys.readouterr().out
+    assert "skipped image_encoder: not Inception v3" in capsys.readouterr().out
 
 
 def test_networks_that_pytorch_cannot_load_are_skipped_and_named(trained, tmp_path, capsys):
