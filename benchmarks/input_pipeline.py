@@ -1,26 +1,27 @@
-"""How fast photos reach the step: `python benchmarks/input_pipeline.py --source=FOLDER`.
+"""Speed of the input pipeline: `python benchmarks/input_pipeline.py --source=FOLDER`.
 
 FOLDER has the AttnGAN layout (birds). Prints a Markdown table with a row for each size and reader:
 
-- memory: `config.data.cache_mb` holds the decoded pictures
-- file: `config.data.cache_disk_mb` does, in a memory-mapped file
-- neither: pictures are decoded at each draw
-- DataLoader: PyTorch's, on the same photos with the reference's transforms and as many workers as
-  there are cores (`reference_loader.py` says how); only where torch is installed
+- memory: decoded images are cached in memory (`config.data.cache_mb`)
+- file: decoded images are cached in a memory-mapped file (`config.data.cache_disk_mb`)
+- neither: images are decoded each time they are drawn
+- DataLoader: PyTorch's, on the same photos with the reference's transforms and a worker per core
+  (see `reference_loader.py`); only if torch is installed
 
 and the columns
 
-- cold: pictures a second in the first epoch, when nothing is decoded; for "file" the time to write
-  it counts, for DataLoader the start of its workers. Files may lie in the system's cache. That the
-  first three read pictures prepared once, as training does, is told above the table.
-- warm: pictures a second in the epochs after it, the median
-- waiting: the share of time spent waiting for a batch where each step takes `--step_ms` in which
+- cold: images per second in the first epoch, when nothing is decoded yet; includes the time to
+  write the file, or to start the DataLoader's workers. Photos may be in the system's file cache.
+  The first three read a prepared data set, as training does; the time to prepare it is printed
+  above the table.
+- warm: images per second in later epochs, the median
+- waiting: the fraction of time spent waiting for a batch if each step takes `--step_ms` in which
   the host is idle, as with a GPU: waiting / (waiting + sleeping), in a cold and in a warm epoch
-- ratio: cold and warm pictures a second over the DataLoader's
+- ratio: cold and warm images per second, divided by the DataLoader's
 
-Readers take turns epoch by epoch, so that other work on the machine slows all of them alike. A
-DataLoader's workers stay from epoch to epoch, but it begins each with nothing prefetched, which
-weighs the more the fewer photos there are.
+Readers alternate epoch by epoch, so that other load on the machine affects all of them alike. A
+DataLoader's workers persist between epochs, but it starts each with nothing prefetched, which
+matters the more the fewer photos there are.
 """
 
 import argparse
@@ -39,15 +40,15 @@ import tensorflow_datasets as tfds
 from reference_loader import run_epoch
 
 from ssagan_jax.data.birds import Birds
-from ssagan_jax.data.builder import prepare
 from ssagan_jax.data.memory_mapped_cache import READ_OPTIONS
 from ssagan_jax.data.pipeline import CaptionedImages, training_batches
+from ssagan_jax.data.prepared.set_writer import ensure_prepared
 from ssagan_jax.data.safe_pickle import load_pickle
 from ssagan_jax.data.tokenizer import Tokenizer, learn_tokenizer
 from ssagan_jax.exit_codes import exit_on_user_error
 
 WORDS = 18
-_SETTLING = 0.3  # Seconds in which the last reader's prefetching ends.
+_PAUSE = 0.3  # Seconds, in which the last reader's prefetching ends.
 READERS = {
     "memory": dict(cache_mb=2**20),
     "file": dict(disk_mb=2**20),
@@ -66,14 +67,14 @@ class Ours:
         self._batches = None
 
     def start(self) -> None:
-        """Forgets every decoded picture."""
+        """Drops all decoded images."""
         self._file.unlink(missing_ok=True)
         self._batches = None
 
     def epoch(self, step_ms: float) -> tuple[float, float]:
-        """All pictures once: seconds, and seconds of waiting."""
+        """Reads all images once; returns seconds, and seconds of waiting."""
         if self._batches is not None and not step_ms:
-            # What was prefetched while others had their turn would come for nothing.
+            # Skip what was prefetched while other readers were measured.
             for _ in range(READ_OPTIONS.prefetch_buffer_size):
                 next(self._batches)
         begin = time.perf_counter()
@@ -93,26 +94,26 @@ class Ours:
         return seconds + started, waited + started
 
     def close(self) -> None:
-        """Leaves no file."""
+        """Removes the file."""
         self.start()
 
 
 class Reference:
-    """Epochs of a DataLoader in a process of its own."""
+    """Epochs of a DataLoader in a separate process."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         script = Path(__file__).with_name("reference_loader.py")
         self._process = subprocess.Popen(
             [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self._tell(json.dumps(job))
+        self._send(json.dumps(job))
 
     def start(self) -> None:
-        """Makes a loader whose workers are not running yet."""
+        """Makes a loader whose workers have not been started."""
         self._ask("start")
 
     def epoch(self, step_ms: float) -> tuple[float, float]:
-        """All photos once: seconds, and seconds of waiting."""
+        """Reads all photos once; returns seconds, and seconds of waiting."""
         seconds, waited = self._ask(f"epoch {step_ms}")
         return seconds, waited
 
@@ -120,17 +121,17 @@ class Reference:
         """Ends the process."""
         self._process.communicate()
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
-    def _ask(self, order: str) -> Any:
-        self._tell(order)
+    def _ask(self, command: str) -> Any:
+        self._send(command)
         return json.loads(self._process.stdout.readline())
 
 
 def _reference_job(source: Path, tokenizer: Tokenizer, size: int, batch_size: int) -> dict:
-    """The training photos: path, box, captions as token ids, class; and how to read them."""
+    """The training photos (path, box, captions as token ids, class), and how to read them."""
     boxes = {}
     if (source / "CUB_200_2011/bounding_boxes.txt").exists():
         numbers = _table(source / "CUB_200_2011/images.txt")
@@ -157,13 +158,13 @@ def _reference_job(source: Path, tokenizer: Tokenizer, size: int, batch_size: in
 
 
 def _table(path: Path) -> dict[str, list[str]]:
-    """Fields of each line by its first one."""
+    """The fields of each line, by the first one."""
     rows = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
     return {first: rest for first, *rest in rows}
 
 
-def _measured(readers: dict[str, Any], flags: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Medians of seconds an epoch and of shares waited, by reader and column."""
+def _measure(readers: dict[str, Any], flags: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Medians of seconds per epoch and of fractions waited, by reader and column."""
     found: dict[str, dict[str, list[float]]] = {
         name: {"cold": [], "warm": [], "cold waiting": [], "warm waiting": []} for name in readers
     }
@@ -173,7 +174,7 @@ def _measured(readers: dict[str, Any], flags: argparse.Namespace) -> dict[str, d
                 reader.start()
             for epoch in range(flags.epochs):
                 for name, reader in readers.items():
-                    time.sleep(_SETTLING)
+                    time.sleep(_PAUSE)
                     seconds, waited = reader.epoch(step_ms)
                     value = waited / seconds if column else seconds
                     found[name][("warm" if epoch else "cold") + column].append(value)
@@ -184,7 +185,7 @@ def _measured(readers: dict[str, Any], flags: argparse.Namespace) -> dict[str, d
 
 
 def _rows(size: int, pictures: int, measured: dict[str, dict[str, float]]) -> list[str]:
-    """The table's rows of one size."""
+    """The rows of the table for one size."""
     rows = []
     reference = measured.get("DataLoader")
     for name, times in measured.items():
@@ -198,13 +199,13 @@ def _rows(size: int, pictures: int, measured: dict[str, dict[str, float]]) -> li
 
 
 def _benchmark(size: int, folder: str, flags: argparse.Namespace) -> tuple[str, list[str]]:
-    """A line on the preparation, and the table's rows of one size."""
+    """A line on the preparation, and the rows of the table for one size."""
     begin = time.perf_counter()
-    builder = prepare(Birds(source=flags.source, image_size=size, data_dir=folder))
+    builder = ensure_prepared(Birds(source=flags.source, image_size=size, data_dir=folder))
     took = time.perf_counter() - begin
     count = sum(split.num_examples for split in builder.info.splits.values())
     source = builder.as_data_source("train", decoders={"image": tfds.decode.SkipDecoding()})
-    texts = map(CaptionedImages(source).text, range(len(source)))
+    texts = map(CaptionedImages(source).metadata, range(len(source)))
     captions = (caption for text in texts for caption in text["captions"])
     tokenizer = learn_tokenizer("words", captions, 30_000)
     file = Path(builder.data_dir, "decoded-train.u8")
@@ -215,33 +216,33 @@ def _benchmark(size: int, folder: str, flags: argparse.Namespace) -> tuple[str, 
         job = _reference_job(Path(flags.source), tokenizer, size, flags.batch_size)
         readers["DataLoader"] = Reference(job)
     try:
-        measured = _measured(readers, flags)
+        measured = _measure(readers, flags)
     finally:
         for reader in readers.values():
             reader.close()
     pictures = len(source) // flags.batch_size * flags.batch_size
-    said = f"prepared {count} pictures at {size} px once, {count / took:.0f} a second"
-    return said, _rows(size, pictures, measured)
+    summary = f"prepared {count} pictures at {size} px once, {count / took:.0f} per second"
+    return summary, _rows(size, pictures, measured)
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--source", required=True, help="folder of photos in the AttnGAN layout")
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256], help="pixels")
-    parser.add_argument("--epochs", type=int, default=4, help="of a repeat, the first one cold")
-    parser.add_argument("--repeats", type=int, default=3, help="cold starts; medians are shown")
-    parser.add_argument("--batch_size", type=int, default=16, help="pictures a step")
-    parser.add_argument("--step_ms", type=float, default=50, help="what a step takes on the device")
+    parser.add_argument("--epochs", type=int, default=4, help="epochs per repeat, the first cold")
+    parser.add_argument("--repeats", type=int, default=3, help="cold starts; the table has medians")
+    parser.add_argument("--batch_size", type=int, default=16, help="images per step")
+    parser.add_argument("--step_ms", type=float, default=50, help="time of a step on the device")
     flags = parser.parse_args()
     if flags.epochs < 2 or flags.repeats < 1:
         parser.error("--epochs must be 2 or more, --repeats 1 or more")
     with exit_on_user_error(), tempfile.TemporaryDirectory() as folder:
         benchmarked = [_benchmark(size, folder, flags) for size in flags.sizes]
-    for said, _ in benchmarked:
-        print(said)
+    for summary, _ in benchmarked:
+        print(summary)
     print(f"{os.cpu_count()} cores, batches of {flags.batch_size}, steps of {flags.step_ms:g} ms\n")
     print("| px | reader | cold, pictures/s | warm, pictures/s | waiting cold / warm | ratio |")
     print("| --- | --- | --- | --- | --- | --- |")

@@ -1,4 +1,4 @@
-"""Time and memory that preparing many pictures takes.
+"""Time and memory to prepare many pictures.
 
 python benchmarks/prepare.py --count=10000
 
@@ -22,7 +22,7 @@ _COLORS = ("red", "blue", "green", "white", "black", "silver", "yellow")
 
 
 def draw(folder: Path, number: int) -> None:
-    """A smooth picture of random colours with some grain, and three sentences."""
+    """Writes a smooth image of random colours with some grain, and three sentences."""
     rng = np.random.default_rng(number)
     coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8))
     smooth = np.asarray(coarse.resize(_SIZE, Image.Resampling.BICUBIC), np.int16)
@@ -37,7 +37,7 @@ def draw(folder: Path, number: int) -> None:
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory of a process and all below it, each page counted for each that holds it."""
+    """Resident memory of a process and its descendants; shared pages count for each of them."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
@@ -46,8 +46,8 @@ def resident_bytes(pid: int) -> int:
     return pages * 4096 + sum(resident_bytes(int(child)) for child in children)
 
 
-def measured(command: list[str]) -> tuple[float, int]:
-    """Seconds and highest bytes of a command."""
+def measure(command: list[str]) -> tuple[float, int]:
+    """Runs a command; returns its seconds and highest resident bytes."""
     started, peak = time.monotonic(), 0
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while process.poll() is None:
@@ -59,7 +59,7 @@ def measured(command: list[str]) -> tuple[float, int]:
 
 
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--image_size", type=int, default=64)
@@ -71,7 +71,7 @@ def main() -> None:
             list(pool.map(lambda number: draw(data, number), range(flags.count)))
         command = [sys.executable, "-m", "ssagan_jax.prepare", f"--source={data}", "--name=many"]
         command += [f"--image_size={flags.image_size}", f"--prepared_dir={folder}"]
-        seconds, peak = measured(command)
+        seconds, peak = measure(command)
         size = sum(file.stat().st_size for file in Path(folder, "prepared/many").iterdir())
     print(
         f"{flags.count} pictures at {flags.image_size}: {seconds:.0f} s, "

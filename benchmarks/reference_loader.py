@@ -1,11 +1,11 @@
-"""The reference's way to read photos, timed: a PyTorch DataLoader that decodes at each draw.
+"""Times the reference's reader: a PyTorch DataLoader that decodes photos each time they are drawn.
 
-`input_pipeline.py` runs this as a process of its own: DataLoader forks its workers, and a process
-with JAX in it must not fork. Each line on standard input is an order, each answer a line of JSON:
-"start" lets new workers begin, "epoch STEP_MS" reads all photos once.
+`input_pipeline.py` runs this as a separate process: DataLoader forks its workers, and a process
+with JAX must not fork. Each line on standard input is a command, each answer a line of JSON:
+"start" makes a new loader, "epoch STEP_MS" reads all photos once.
 
-torchvision is not needed: its transforms are carried out with Pillow, numpy and torch as it would
-(Resize, RandomCrop, RandomHorizontalFlip, ToTensor, Normalize).
+torchvision is not needed: its transforms (Resize, RandomCrop, RandomHorizontalFlip, ToTensor,
+Normalize) are done with Pillow, numpy and torch.
 """
 
 import json
@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ssagan_jax.data.images.resizing import get_load_size
+
 
 def run_epoch(batches: Iterator[Any], count: int, step_ms: float) -> tuple[float, float]:
-    """Takes `count` batches, sleeping `step_ms` after each.
+    """Draws `count` batches, sleeping `step_ms` after each.
 
     Returns:
-      Seconds in all, and seconds spent waiting for a batch.
+      Total seconds, and seconds spent waiting for a batch.
     """
     begin, waited = time.perf_counter(), 0.0
     for _ in range(count):
@@ -40,7 +42,7 @@ class Photos:
     """
 
     def __init__(self, job: dict[str, Any]) -> None:
-        """Takes what `input_pipeline.py` says of photos: see its `_reference_job`."""
+        """`job` is that of `_reference_job` in `input_pipeline.py`."""
         self._photos = job["photos"]
         self._size, self._words = job["size"], job["words"]
 
@@ -48,7 +50,7 @@ class Photos:
         return len(self._photos)
 
     def __getitem__(self, index: int) -> tuple[Any, np.ndarray, int, int]:
-        import torch  # Here and below: without torch, `run_epoch` can still be imported.
+        import torch  # Here, so that `run_epoch` can be imported without torch.
 
         photo, rng = self._photos[index], np.random
         image = self._scaled(photo)
@@ -66,7 +68,7 @@ class Photos:
         return pixels.sub(0.5).div(0.5), tokens, len(ids), photo["class_id"]
 
     def _scaled(self, photo: dict[str, Any]) -> Image.Image:
-        """The photo around its box, its smaller edge 76/64 of the size."""
+        """The photo, cropped around its box and scaled to the load size."""
         image = Image.open(photo["path"]).convert("RGB")
         if photo["box"]:
             x, y, width, height = photo["box"]
@@ -79,23 +81,23 @@ class Photos:
                     min(image.height, middle[1] + reach),
                 )
             )
-        edge, smaller = int(self._size * 76 / 64), min(image.size)
+        edge, smaller = get_load_size(self._size), min(image.size)
         target = [edge * length // smaller for length in image.size]
         return image.resize(target, Image.Resampling.BILINEAR)
 
 
 def main() -> None:
-    """Answers orders until the input ends."""
+    """Answers commands until the input ends."""
     import torch
 
     job = json.loads(sys.stdin.readline())
     batches = len(job["photos"]) // job["batch_size"]
     loader = None
     for line in sys.stdin:
-        order, *rest = line.split()
+        command, *rest = line.split()
         answer = None
-        if order == "start":
-            # The reference's loader starts its workers anew in each epoch; these stay.
+        if command == "start":
+            # The reference's loader restarts its workers in each epoch; these persist.
             loader = torch.utils.data.DataLoader(
                 Photos(job),
                 batch_size=job["batch_size"],

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,3 +28,22 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
     """Writes a file of text (UTF-8) or bytes; see `atomic_path`."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yields an empty folder beside `path` to fill, and renames it at the end.
+
+    If the body raises, nothing is left; what a killed process left is removed at the next call.
+
+    Raises:
+      OSError: `path` is a file, or a folder that is not empty.
+    """
+    part = path.with_name(f"{path.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

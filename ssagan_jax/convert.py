@@ -1,4 +1,4 @@
-"""PyTorch weights of SSA-GAN, AttnGAN and DF-GAN to a work folder, and a work folder to theirs.
+"""Converts PyTorch weights of SSA-GAN, AttnGAN and DF-GAN to a work folder, and back.
 
 python -m ssagan_jax.convert --workdir=runs/birds --generator=netG_550.pth \
     --text_encoder=text_encoder_550.pth --captions=captions.pickle
@@ -6,14 +6,12 @@ python -m ssagan_jax.convert --workdir=runs/birds --output=FOLDER
 """
 
 import argparse
-import contextlib
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import safetensors.numpy
 from absl import logging
 
+from ssagan_jax.atomic_files import atomic_folder
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.data.tokenizer import fixed_vocab_tokenizer
 from ssagan_jax.errors import InputError
@@ -21,28 +19,32 @@ from ssagan_jax.exit_codes import exit_on_user_error
 from ssagan_jax.inference.model import TrainedModel, load_model
 from ssagan_jax.models.generator import num_blocks
 from ssagan_jax.pytorch.captions_pickle import load_words, save_words
-from ssagan_jax.pytorch.conversion import config_from_weights, converted_state, read_weight_source
+from ssagan_jax.pytorch.name_mapping import PYTORCH_NETWORKS, to_pytorch
 from ssagan_jax.pytorch.pth_writer import write_pth
-from ssagan_jax.pytorch.weight_names import PYTORCH_NETWORKS, to_pytorch
+from ssagan_jax.pytorch.state_from_pytorch import (
+    config_from_weights,
+    read_weight_source,
+    state_from_weights,
+)
 from ssagan_jax.schedule import Schedule
 from ssagan_jax.steps.state import network_variables, sampling_variables
 from ssagan_jax.workdir import Workdir
 
-# DataParallel's, around the two networks that the reference trains and loads with it.
+# DataParallel wraps the two networks that the reference trains and loads with it.
 _PREFIXES = dict.fromkeys(PYTORCH_NETWORKS, "")
 _PREFIXES |= {"generator": "module.", "discriminator": "module."}
 
 
-def read_folder(flags: argparse.Namespace) -> None:
-    """Makes a work folder of PyTorch's files, or leaves nothing.
+def convert_from_pytorch(flags: argparse.Namespace) -> None:
+    """Makes a work folder from PyTorch files; writes nothing if that fails.
 
     Raises:
-      InputError: a file or the folder cannot serve; every fault of a file's tensors is named.
+      InputError: a file cannot be used, with every problem of its tensors, or the folder exists.
     """
     if not flags.text_encoder or not flags.captions:
         raise InputError(
             "give --text_encoder=FILE and --captions=captions.pickle to make a work folder, or "
-            "--output=FOLDER to write one's networks as PyTorch files"
+            "--output=FOLDER to write the networks of a work folder as PyTorch files"
         )
     target = _check_new("--workdir", flags.workdir)
     words = load_words(flags.captions)
@@ -53,13 +55,13 @@ def read_folder(flags: argparse.Namespace) -> None:
     rows = sources["text_encoder"].sizes["vocab_size"]
     if rows != len(words):
         raise InputError(
-            f"--captions={flags.captions}: has {len(words)} words, and {rows} have an embedding in "
-            f"{sources['text_encoder'].flag}; give the captions.pickle it was trained with"
+            f"--captions={flags.captions}: has {len(words)} words, but {rows} have an embedding in "
+            f"{sources['text_encoder'].flag}; give the captions.pickle that it was trained with"
         )
     config = config_from_weights(sources, flags.data, flags.data_dir)
     tokenizer = fixed_vocab_tokenizer(words)
-    state, extras = converted_state(sources, config, tokenizer)
-    with _new_folder(target) as part:
+    state, extras = state_from_weights(sources, config, tokenizer)
+    with atomic_folder(target) as part:
         workdir = Workdir(part)
         workdir.write_config(config)
         workdir.write_tokenizer(tokenizer)
@@ -74,13 +76,13 @@ def read_folder(flags: argparse.Namespace) -> None:
     print(f"wrote {target}: {config.data.image_size} pixels, {len(words)} words")
 
 
-def write_files(trained: TrainedModel, output: str, raw: bool) -> None:
-    """Writes a trained model's networks as PyTorch files, or leaves nothing.
+def convert_to_pytorch(trained: TrainedModel, output: str, raw: bool) -> None:
+    """Writes a trained model's networks as PyTorch files; writes nothing if that fails.
 
     Args:
       trained: the model.
       output: a new folder.
-      raw: whether to write the generator's last weights where their average paints.
+      raw: whether to write the generator's last weights instead of their moving average.
 
     Raises:
       InputError: the folder is not empty.
@@ -91,11 +93,11 @@ def write_files(trained: TrainedModel, output: str, raw: bool) -> None:
     variables = network_variables(trained.state)
     if not raw:
         variables["generator"] = sampling_variables(trained.state)
-    left_out = _without_counterpart(trained)
+    skipped = _unsupported_networks(trained)
     step = int(trained.state.step)
-    with _new_folder(target) as part:
+    with atomic_folder(target) as part:
         for network, name in PYTORCH_NETWORKS.items():
-            if network in left_out:
+            if network in skipped:
                 continue
             own = f"{network}/"
             spare = {key.removeprefix(own): extras[key] for key in extras if key.startswith(own)}
@@ -103,58 +105,45 @@ def write_files(trained: TrainedModel, output: str, raw: bool) -> None:
             tensors = to_pytorch(network, variables[network], spare if converted else None)
             tensors = {f"{prefix}{key}": tensor for key, tensor in tensors.items()}
             write_pth(part / f"{name}_{step:03d}.pth", tensors)
-        if "text_encoder" not in left_out:
+        if "text_encoder" not in skipped:
             save_words(part / "captions.pickle", trained.tokenizer.entries())
-    for network, reason in left_out.items():
-        print(f"left out: {network}, {reason}")
+    for network, reason in skipped.items():
+        print(f"skipped {network}: {reason}")
     print(f"wrote {target}: {', '.join(sorted(path.name for path in target.iterdir()))}")
 
 
-def _without_counterpart(trained: TrainedModel) -> dict[str, str]:
-    """Networks that SSA-GAN's code could not run, each with the reason."""
+def _unsupported_networks(trained: TrainedModel) -> dict[str, str]:
+    """Networks that SSA-GAN's code cannot load, each with the reason."""
     config, reasons = trained.config, {}
     generator = config.generator
     if generator.modulation != "reference" or generator.upsampling != "nearest":
         reasons["generator"] = (
-            f"which has config.generator.modulation={generator.modulation!r} and "
+            f"config.generator.modulation={generator.modulation!r} and "
             f"upsampling={generator.upsampling!r}, not 'reference' and 'nearest'"
         )
     elif generator.ssacn_blocks < num_blocks(config.data.image_size):
-        reasons["generator"] = f"which has plain blocks (ssacn_blocks={generator.ssacn_blocks})"
+        reasons["generator"] = f"it has plain blocks (ssacn_blocks={generator.ssacn_blocks})"
     if config.text_encoder.name != "lstm" or trained.tokenizer.kind == "wordpiece":
-        reasons["text_encoder"] = "which is not a bi-LSTM over words"
+        reasons["text_encoder"] = "not a bi-LSTM over words"
     if config.image_encoder.name != "inception_v3":
-        reasons["image_encoder"] = "which is not on Inception v3"
+        reasons["image_encoder"] = "not Inception v3"
     converted = trained.workdir.converted()
     for network in PYTORCH_NETWORKS if converted else ():
         if network not in converted:
-            reasons[network] = "which was not converted and is untrained"
+            reasons[network] = "it was not converted and is untrained"
     return reasons
 
 
 def _check_new(flag: str, path: str) -> Path:
-    """The absolute path; raises InputError where something is there already."""
+    """The absolute path; raises InputError if it is a file or a folder with something in it."""
     target = Path(path).expanduser().absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InputError(f"{flag}={path}: there is something already; choose a new folder")
+        raise InputError(f"{flag}={path}: exists already; choose a new folder")
     return target
 
 
-@contextlib.contextmanager
-def _new_folder(target: Path) -> Iterator[Path]:
-    """A folder to fill, which takes the target's name once all is there."""
-    part = target.with_name(f"{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        yield part
-        part.replace(target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
 def main() -> None:
-    """The command."""
+    """Runs the command."""
     parser = argparse.ArgumentParser(
         prog="python -m ssagan_jax.convert",
         description=__doc__,
@@ -166,21 +155,21 @@ def main() -> None:
     add("--discriminator", help="netD_*.pth")
     add("--text_encoder", help="text_encoder*.pth")
     add("--image_encoder", help="image_encoder*.pth")
-    add("--captions", help="captions.pickle, of which the vocabulary is read")
+    add("--captions", help="captions.pickle with the vocabulary")
     add("--data", default="birds", help="config.data.name of the work folder")
-    add("--data_dir", default="", help="config.data.dir of the work folder, for evaluate")
-    add("--output", help="new folder for PyTorch files of the work folder's networks")
+    add("--data_dir", default="", help="config.data.dir of the work folder, to evaluate it")
+    add("--output", help="new folder to write the networks to as PyTorch files")
     add("--checkpoint", type=int, help="with --output: step of the checkpoint; default: latest")
     add("--raw", action="store_true", help="with --output: last weights, not their average")
     flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error():
         if flags.output and any(vars(flags)[name] for name in (*PYTORCH_NETWORKS, "captions")):
-            raise InputError("--output: writes files, so it does not go with files to read")
+            raise InputError("--output: cannot be combined with PyTorch files to read")
         if flags.output:
-            write_files(load_model(flags.workdir, flags.checkpoint), flags.output, flags.raw)
+            convert_to_pytorch(load_model(flags.workdir, flags.checkpoint), flags.output, flags.raw)
         else:
-            read_folder(flags)
+            convert_from_pytorch(flags)
 
 
 if __name__ == "__main__":

@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class TrainingError(InputError):
     """Training that cannot go on; what was saved is whole."""
+
+
+class DataError(InputError):
+    """A data set is missing, damaged or laid out differently than expected."""

@@ -13,17 +13,15 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from ssagan_jax.config import default_config, set_dataset
-from ssagan_jax.data import builder as builder_module
-from ssagan_jax.data.birds import Birds, crop_to_box
-from ssagan_jax.data.builder import (
-    CaptionedImageBuilder,
-    DataError,
-    open_image,
-    prepare,
-    resize_smaller_edge,
-)
+from ssagan_jax.data.birds import Birds
 from ssagan_jax.data.datasets import open_datasets
+from ssagan_jax.data.images.open_image import open_image
+from ssagan_jax.data.images.resizing import crop_to_box, resize_smaller_edge
+from ssagan_jax.data.prepared import builder as builder_module
+from ssagan_jax.data.prepared.builder import CaptionedImageBuilder
+from ssagan_jax.data.prepared.set_writer import ensure_prepared
 from ssagan_jax.data.safe_pickle import load_pickle
+from ssagan_jax.errors import DataError
 
 COLORS = {"RGB": (200, 40, 40), "L": 90, "CMYK": (0, 255, 255, 0)}
 TRAIN = ["007.Wren/a", "007.Wren/grey", "009.Owl/cmyk", "009.Owl/palette"]
@@ -74,7 +72,7 @@ def write_pickle(path, value):
 def prepared(tmp_path_factory):
     folder = tmp_path_factory.mktemp("birds")
     source = write_birds(folder / "source")
-    return prepare(Birds(source=str(source), image_size=64, data_dir=folder / "tfds"))
+    return ensure_prepared(Birds(source=str(source), image_size=64, data_dir=folder / "tfds"))
 
 
 @pytest.fixture
@@ -162,7 +160,7 @@ def test_without_boxes_the_whole_photo_is_kept(source):
     assert Image.open(examples(source)[0]["image"]).size == (114, 76)
 
 
-def test_the_config_decides_where_decoded_pictures_are_kept(prepared):
+def test_the_config_decides_where_decoded_images_are_cached(prepared):
     config = set_dataset(default_config(), "birds")
     config.data.dir, config.data.prepared_dir = prepared.source, str(prepared.data_dir_root)
     config.data.image_size = 64
@@ -188,9 +186,9 @@ def test_reading_a_prepared_set_leaves_tensorflow_out(prepared):
         "import pickle, sys\n"
         "import tensorflow_datasets as tfds\n"
         "from ssagan_jax.data.birds import Birds\n"
-        "from ssagan_jax.data.builder import prepare\n"
+        "from ssagan_jax.data.prepared.set_writer import ensure_prepared\n"
         "source, data_dir = sys.argv[1:]\n"
-        "birds = prepare(Birds(source=source, image_size=64, data_dir=data_dir))\n"
+        "birds = ensure_prepared(Birds(source=source, image_size=64, data_dir=data_dir))\n"
         "data = pickle.loads(pickle.dumps(birds.as_data_source('train')))\n"
         "copy = tfds.builder_from_directory(birds.data_dir).as_data_source('train')\n"
         "assert len(data) == 4 and (data[1]['image'] == copy[1]['image']).all()\n"
@@ -203,7 +201,7 @@ def test_reading_a_prepared_set_leaves_tensorflow_out(prepared):
     assert done.stdout == ""
 
 
-def test_source_size_and_policy_have_folders_of_their_own(prepared, source):
+def test_source_size_and_policy_determine_the_folder(prepared, source):
     def folder(**changes):
         arguments = dict(source=prepared.source, image_size=64, data_dir=prepared.data_dir_root)
         return Birds(**{**arguments, **changes}).data_dir
@@ -224,25 +222,26 @@ def test_source_size_and_policy_have_folders_of_their_own(prepared, source):
 def test_a_set_that_another_process_prepared_meanwhile_is_read(prepared, tmp_path):
     early = Birds(source=prepared.source, image_size=64, data_dir=tmp_path)
     shutil.copytree(prepared.data_dir, early.data_dir)
-    assert len(prepare(early).as_data_source("train")) == 4
+    assert len(ensure_prepared(early).as_data_source("train")) == 4
 
 
-def test_an_interrupted_preparation_leaves_nothing_that_looks_whole(source, capfd):
+def test_an_interrupted_preparation_leaves_no_set(source, capfd):
     shutil.copy(source / "CUB_200_2011/images.txt", source / "CUB_200_2011/images/008.Finch/b.jpg")
     birds = Birds(source=str(source), image_size=64, data_dir=source.parent / "tfds")
     folder = Path(birds.data_dir)
     # What a process that was killed leaves behind.
-    (folder.parent / f"incomplete.ABCDEF_{folder.name}").mkdir(parents=True)
+    left = folder.with_name(f".part-{folder.name}")
+    (left / f"birds/incomplete.ABCDEF_{folder.name}").mkdir(parents=True)
     with pytest.raises(DataError, match="008.Finch/b.*not a picture.*bad_images='skip'"):
-        prepare(birds)
-    assert not folder.exists() and not list(folder.parent.glob("incomplete*"))
+        ensure_prepared(birds)
+    assert os.listdir(folder.parent) == [f".lock-{folder.name}"]
     assert not birds.is_prepared()
 
     capfd.readouterr()
     skipping = Birds(
         source=str(source), image_size=64, bad_images="skip", data_dir=source.parent / "tfds"
     )
-    assert list(by_name(prepare(skipping), "validation")) == ["009.Owl/alpha"]
+    assert list(by_name(ensure_prepared(skipping), "validation")) == ["009.Owl/alpha"]
     printed, logged = capfd.readouterr()
     assert printed.splitlines() == [
         f"preparing {source} -> {skipping.data_dir}",
@@ -256,8 +255,8 @@ def test_a_full_disk_is_named(source, monkeypatch):
     full = shutil._ntuple_diskusage(total=1, used=1, free=2**20)
     monkeypatch.setattr(builder_module.shutil, "disk_usage", lambda path: full)
     birds = Birds(source=str(source), image_size=64, data_dir=source.parent / "tfds")
-    with pytest.raises(DataError, match="no room .*1 MiB free.*another data_dir"):
-        prepare(birds)
+    with pytest.raises(DataError, match="no room .*1 MiB free.*prepared_dir"):
+        ensure_prepared(birds)
     assert not Path(birds.data_dir).exists()
 
 
@@ -284,7 +283,7 @@ def test_boxes_need_their_list_of_photos(source):
     with pytest.raises(DataError, match="line 2: .*forty"):
         examples(source)
     photos.unlink()
-    with pytest.raises(DataError, match="images.txt: not there"):
+    with pytest.raises(DataError, match="images.txt: missing"):
         examples(source)
 
 
@@ -322,7 +321,7 @@ def test_a_photo_without_sentences_is_named(source):
         ("007.Wren/a", "not a list"),
     ],
 )
-def test_names_that_are_none_are_refused(source, names, message):
+def test_invalid_names_are_refused(source, names, message):
     write_pickle(source / "train/filenames.pickle", names)
     with pytest.raises(DataError, match=message):
         examples(source)
@@ -341,7 +340,7 @@ def test_class_info_must_fit_the_photos(source):
     with pytest.raises(DataError, match="2 classes for the 4 photos"):
         examples(source)
     write_pickle(source / "train/class_info.pickle", ["wren"] * 4)
-    with pytest.raises(DataError, match="no list of whole numbers"):
+    with pytest.raises(DataError, match="not a list of whole numbers"):
         examples(source)
 
 
@@ -412,7 +411,7 @@ def test_sixteen_bit_and_rotated_pictures_are_opened_as_seen(tmp_path):
     assert open_image(path).size == (4, 6)
 
 
-def test_pictures_that_are_none_or_too_large_are_named(tmp_path):
+def test_invalid_and_too_large_pictures_are_named(tmp_path):
     path = tmp_path / "picture.jpg"
     path.write_text("<html>not found</html>")
     with pytest.raises(DataError, match="picture.jpg: not a picture"):

@@ -15,17 +15,17 @@ import pytest
 
 from ssagan_jax import convert, sample
 from ssagan_jax.config import ConfigError, default_config
-from ssagan_jax.data.image_loading import DataError
+from ssagan_jax.errors import DataError
 from ssagan_jax.inference.model import load_model
 from ssagan_jax.models.discriminator import Discriminator
 from ssagan_jax.models.generator import Generator
 from ssagan_jax.models.inception import InceptionImageEncoder
 from ssagan_jax.models.lstm import LstmTextEncoder
 from ssagan_jax.pytorch.captions_pickle import load_words, save_words
-from ssagan_jax.pytorch.conversion import read_weight_source
+from ssagan_jax.pytorch.name_mapping import from_pytorch, infer_sizes, to_pytorch
 from ssagan_jax.pytorch.pth_writer import write_pth
+from ssagan_jax.pytorch.state_from_pytorch import read_weight_source
 from ssagan_jax.pytorch.weight_files import read_tensors
-from ssagan_jax.pytorch.weight_names import from_pytorch, sizes, to_pytorch
 from ssagan_jax.steps.state import initial_state, network_variables
 from ssagan_jax.training.warm_start import (
     warm_start_state,
@@ -98,7 +98,7 @@ def files(tensors, tmp_path):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Runs a job within this process; returns what it said."""
+    """Runs a job within this process; returns what it printed."""
 
     def run(job=convert, **flags):
         arguments = [f"--{name}={value}" for name, value in flags.items()]
@@ -116,9 +116,9 @@ def refused(run, capsys):
     def refused(**flags):
         with pytest.raises(SystemExit) as caught:
             run(**flags)
-        said = capsys.readouterr().err
-        assert caught.value.code == 2 and said.startswith("error: ") and said.count("\n") == 1
-        return said
+        output = capsys.readouterr().err
+        assert caught.value.code == 2 and output.startswith("error: ") and output.count("\n") == 1
+        return output
 
     return refused
 
@@ -236,7 +236,9 @@ def test_the_inception_encoder_goes_there_and_back():
     numbers = rng.standard_normal(2_000_000).astype(np.float32)
     ours = jax.tree.map(lambda leaf: numbers[: leaf.size].reshape(leaf.shape), shapes)
     theirs = to_pytorch("image_encoder", ours)
-    assert len(theirs) == 567 and sizes("image_encoder", theirs) == {"embedding_dim": SENTENCE}
+    assert len(theirs) == 567 and infer_sizes("image_encoder", theirs) == {
+        "embedding_dim": SENTENCE
+    }
     assert theirs["emb_features.weight"].shape == (SENTENCE, 768, 1, 1)
     assert theirs["emb_cnn_code.weight"].shape == (SENTENCE, 2048)
     assert theirs["Mixed_6b.branch7x7_2.conv.weight"].shape == (128, 128, 1, 7)
@@ -251,14 +253,14 @@ def test_the_inception_encoder_goes_there_and_back():
 # The command
 
 
-def test_converted_weights_paint_and_go_back_as_they_were(files, run, tensors, tmp_path):
+def test_a_round_trip_of_weights_is_exact(files, run, tensors, tmp_path):
     workdir = tmp_path / "run"
     parallel = {f"module.{name}": tensor for name, tensor in tensors["generator"].items()}
     write_pth(files["generator"], parallel)
-    said = run(workdir=workdir, **files)
-    assert f"generator: {files['generator']}\n" in said
-    assert "image_encoder: untrained, since --image_encoder was not given\n" in said
-    assert said.endswith(f"wrote {workdir}: 32 pixels, 10 words\n")
+    output = run(workdir=workdir, **files)
+    assert f"generator: {files['generator']}\n" in output
+    assert "image_encoder: untrained, since --image_encoder was not given\n" in output
+    assert output.endswith(f"wrote {workdir}: 32 pixels, 10 words\n")
     config = load_model(workdir).config
     assert (config.generator.channels, config.generator.mask_channels) == (WIDTH, MASK)
     assert (config.generator.noise_dim, config.discriminator.channels) == (NOISE, WIDTH)
@@ -273,7 +275,7 @@ def test_converted_weights_paint_and_go_back_as_they_were(files, run, tensors, t
     assert len(os.listdir(tmp_path / "back")) == 4
 
 
-def test_a_work_folder_paints_what_its_tensors_say(files, run, tensors, tmp_path):
+def test_a_converted_folder_generates_what_its_tensors_do(files, run, tensors, tmp_path):
     """The picture of a generator whose last layer is a constant."""
     constant = {name: np.array(tensor) for name, tensor in tensors["generator"].items()}
     constant["conv_img.2.weight"][:] = 0
@@ -310,17 +312,17 @@ def put_into_a_checkpoint(path, key):
             archive.writestr(name, content)
 
 
-def test_encoders_alone_neither_paint_nor_are_fine_tuned(files, run, capsys, tmp_path):
+def test_encoders_alone_can_neither_generate_nor_be_fine_tuned(files, run, capsys, tmp_path):
     flags = {name: files[name] for name in ("text_encoder", "captions")}
-    said = run(workdir=tmp_path / "run", **flags)
-    assert "generator: untrained, since --generator was not given" in said
+    output = run(workdir=tmp_path / "run", **flags)
+    assert "generator: untrained, since --generator was not given" in output
     with pytest.raises(SystemExit):
         run(sample, workdir=tmp_path / "run", caption="a red bird")
     assert "its generator is untrained; use the folder as config.damsm" in capsys.readouterr().err
     with pytest.raises(ConfigError, match=r"config\.train\.checkpoint=.*generator is untrained"):
         with_warm_start_sizes(fine_tuning(tmp_path / "run"))
-    said = run(workdir=tmp_path / "run", output=tmp_path / "back")
-    assert "left out: discriminator, which was not converted and is untrained" in said
+    output = run(workdir=tmp_path / "run", output=tmp_path / "back")
+    assert "skipped discriminator: it was not converted and is untrained" in output
     assert sorted(os.listdir(tmp_path / "back")) == ["captions.pickle", "text_encoder_000.pth"]
 
 
@@ -331,19 +333,19 @@ def test_every_bad_tensor_is_named_and_nothing_is_left(files, refused, tensors, 
     bad["fc.bias"] = np.zeros((), np.float32)
     bad["block9x.weight"] = np.zeros((2,), np.float32)
     write_pth(files["generator"], bad)
-    said = refused(workdir=tmp_path / "run", **files)
-    for fault in (
+    output = refused(workdir=tmp_path / "run", **files)
+    for problem in (
         f"--generator={files['generator']}: ",
         "block3.c1.weight is missing",
         "block1.gamma has shape (2,) instead of (1,)",
         "fc.bias has shape () instead of (256,)",
         "block9x.weight is unknown",
     ):
-        assert fault in said
+        assert problem in output
     bad = tensors["generator"] | {"block1.affine0.batch_norm2d.num_batches_tracked": np.zeros(3)}
     write_pth(files["generator"], bad)
-    said = refused(workdir=tmp_path / "run", **files)
-    assert "num_batches_tracked has shape (3,) instead of ()" in said
+    output = refused(workdir=tmp_path / "run", **files)
+    assert "num_batches_tracked has shape (3,) instead of ()" in output
     assert not [name for name in os.listdir(tmp_path) if name.startswith("run")]
 
 
@@ -356,8 +358,8 @@ def test_every_bad_tensor_is_named_and_nothing_is_left(files, refused, tensors, 
         ({"captions": "none.pickle"}, r"none\.pickle: there is no such file"),
         ({"captions": ""}, r"give --text_encoder=FILE and --captions=captions\.pickle"),
         ({"data": "my stars"}, r"config\.data\.name='my stars': must be toy_cars, birds or"),
-        ({"output": "back"}, r"--output: .* does not go with files to read"),
-        ({"workdir": "."}, r"--workdir=.*there is something already; choose a new folder"),
+        ({"output": "back"}, r"--output: cannot be combined with PyTorch files to read"),
+        ({"workdir": "."}, r"--workdir=.*exists already; choose a new folder"),
     ],
 )
 def test_bad_flags_are_refused(change, message, files, refused, tmp_path):
@@ -371,11 +373,11 @@ def test_bad_flags_are_refused(change, message, files, refused, tmp_path):
 def test_files_of_two_models_are_refused(files, refused, tensors, tmp_path):
     wider = to_pytorch("discriminator", noisy(discriminator_of(64, WIDTH, SENTENCE), 0))
     write_pth(files["discriminator"], wider)
-    said = refused(workdir=tmp_path / "run", **files)
-    assert f"data.image_size is 32 in --generator={files['generator']}, 64 in" in said
+    output = refused(workdir=tmp_path / "run", **files)
+    assert f"data.image_size is 32 in --generator={files['generator']}, 64 in" in output
     save_captions(tmp_path, WORDS[:-1])
-    said = refused(workdir=tmp_path / "run", **files)
-    assert "has 9 words, and 10 have an embedding in --text_encoder=" in said
+    output = refused(workdir=tmp_path / "run", **files)
+    assert "has 9 words, but 10 have an embedding in --text_encoder=" in output
 
 
 def test_a_folder_that_cannot_be_finished_is_not_left(files, run, monkeypatch, tmp_path):
@@ -394,8 +396,8 @@ def test_a_folder_that_cannot_be_finished_is_not_left(files, run, monkeypatch, t
 def test_a_pickle_that_asks_for_code_is_refused_unrun(files, refused, tmp_path):
     mark = tmp_path / "ran"
     files["captions"].write_bytes(b"cos\nsystem\n(Vtouch %s\ntR." % bytes(mark))
-    said = refused(workdir=tmp_path / "run", **files)
-    assert "the pickle asks for" in said and "system" in said and not mark.exists()
+    output = refused(workdir=tmp_path / "run", **files)
+    assert "the pickle asks for" in output and "system" in output and not mark.exists()
     assert not (tmp_path / "run").exists()
 
 
@@ -404,10 +406,10 @@ def test_a_pickle_that_asks_for_code_is_refused_unrun(files, refused, tmp_path):
     [
         ([[], []], "not a captions.pickle"),
         ([[], [], {1: "a"}, {"a": 1}], "words by the ids 0, 1"),
-        ([[], [], {0: "a"}, {"a": 0}], "the first is '<end>'"),
-        ([[], [], {0: "<end>", 1: 5}, {}], "are not texts"),
-        ([[], [], {0: "<end>", 1: "a"}, {"<end>": 0, "a": 2}], "contradict each other"),
-        ([[], [], {0: "<end>", 1: "a", 2: "a"}, {"<end>": 0, "a": 2}], "contradict"),
+        ([[], [], {0: "a"}, {"a": 0}], "the first one '<end>'"),
+        ([[], [], {0: "<end>", 1: 5}, {}], "must be texts"),
+        ([[], [], {0: "<end>", 1: "a"}, {"<end>": 0, "a": 2}], "do not agree"),
+        ([[], [], {0: "<end>", 1: "a", 2: "a"}, {"<end>": 0, "a": 2}], "do not agree"),
     ],
 )
 def test_other_pickles_are_refused(content, message, tmp_path):
@@ -427,9 +429,9 @@ def test_words_of_our_own_tokenizer_get_the_references_padding(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def donor(tensors, tmp_path_factory):
+def converted(tensors, tmp_path_factory):
     """A work folder of converted weights."""
-    folder = tmp_path_factory.mktemp("donor")
+    folder = tmp_path_factory.mktemp("converted")
     flags = [f"--captions={save_captions(folder)}"]
     for network in FILES:
         write_pth(folder / f"{network}.pth", tensors[network])
@@ -440,24 +442,24 @@ def donor(tensors, tmp_path_factory):
     return folder / "run"
 
 
-def fine_tuning(donor):
+def fine_tuning(converted):
     config = default_config()
-    config.train.checkpoint = str(donor)
+    config.train.checkpoint = str(converted)
     config.generator.learning_rate = 0.5
     config.text_encoder.dropout = 0.25
     config.image_encoder.name = "inception_v3"
     return config
 
 
-def test_fine_tuning_takes_the_donors_networks_and_its_own_rates(donor, tensors):
-    config = with_warm_start_sizes(fine_tuning(donor))
-    theirs = load_model(donor).config
+def test_fine_tuning_starts_from_converted_networks_with_its_own_rates(converted, tensors):
+    config = with_warm_start_sizes(fine_tuning(converted))
+    theirs = load_model(converted).config
     assert config.data.image_size == SIZE and config.generator.channels == WIDTH
     assert config.image_encoder == theirs.image_encoder and config.is_locked
     assert config.text_encoder.word_dim == WORD_DIM and config.text_encoder.dropout == 0.25
     assert config.generator.learning_rate == 0.5 and theirs.generator.learning_rate == 1e-4
     state = warm_start_state(config)
-    given = network_variables(load_model(donor).state)
+    given = network_variables(load_model(converted).state)
     assert jax.tree.all(jax.tree.map(np.array_equal, network_variables(state), given))
     assert int(state.step) == 0 and state.ema is None
     assert same(
@@ -466,8 +468,8 @@ def test_fine_tuning_takes_the_donors_networks_and_its_own_rates(donor, tensors)
     )
 
 
-def test_averages_begin_at_the_donors_weights(donor):
-    config = fine_tuning(donor)
+def test_averages_start_from_the_converted_weights(converted):
+    config = fine_tuning(converted)
     config.train.ema_decay = 0.9
     state = warm_start_state(with_warm_start_sizes(config))
     assert jax.tree.all(jax.tree.map(np.array_equal, state.ema["params"], state.generator))
@@ -475,24 +477,24 @@ def test_averages_begin_at_the_donors_weights(donor):
     assert not {map(id, ours)} & {map(id, theirs)}
 
 
-def test_a_missing_donor_is_laid_to_its_key(tmp_path):
+def test_a_missing_warm_start_folder_is_named_with_its_key(tmp_path):
     with pytest.raises(ConfigError, match=r"config\.train\.checkpoint='.*none'.*no trained model"):
         with_warm_start_sizes(fine_tuning(tmp_path / "none"))
 
 
-def test_encoders_of_a_converted_folder_skip_stage_1(donor):
-    config = load_model(donor).config
-    config.damsm.checkpoint = str(donor)
+def test_encoders_of_a_converted_folder_skip_stage_1(converted):
+    config = load_model(converted).config
+    config.damsm.checkpoint = str(converted)
     config.generator.channels = 4
-    vocabulary = load_model(donor).tokenizer.vocabulary
+    vocabulary = load_model(converted).tokenizer.vocabulary
     state = jax.jit(lambda: initial_state(config, vocabulary))()
     state = with_warm_start_encoders(state, config)
-    theirs = load_model(donor).state
+    theirs = load_model(converted).state
     assert jax.tree.all(jax.tree.map(np.array_equal, state.encoders, theirs.encoders))
     config.text_encoder.word_dim = 7
     config.data.image_size = 64
-    faults = r"data\.image_size: 32 -> 64; text_encoder\.word_dim: 5 -> 7"
-    with pytest.raises(ConfigError, match=rf"its encoders differ: {faults}"):
+    problems = r"data\.image_size: 32 -> 64; text_encoder\.word_dim: 5 -> 7"
+    with pytest.raises(ConfigError, match=rf"its encoders differ: {problems}"):
         with_warm_start_encoders(state, config)
 
 
@@ -500,9 +502,9 @@ def test_encoders_of_a_converted_folder_skip_stage_1(donor):
 
 
 @pytest.fixture
-def trained(donor, tmp_path):
-    """The donor's networks as if they were trained here, with averages beside the last weights."""
-    trained = load_model(donor)
+def trained(converted, tmp_path):
+    """The converted networks as if they were trained here, with moving averages."""
+    trained = load_model(converted)
     state = trained.state
     doubled = jax.tree.map(lambda leaf: 2 * leaf, state.generator)
     average = {"params": doubled, "batch_stats": state.batch_stats}
@@ -513,7 +515,7 @@ def trained(donor, tmp_path):
 def test_our_own_weights_are_written_for_a_strict_reader(trained, tensors, tmp_path, capsys):
     for raw, factor in ((False, 2), (True, 1)):
         folder = tmp_path / f"raw-{raw}"
-        convert.write_files(trained, str(folder), raw)
+        convert.convert_to_pytorch(trained, str(folder), raw)
         painter = read_tensors(folder / "netG_1234.pth", keep_prefix=True)
         given = tensors["generator"]["block1.c1.weight"]
         np.testing.assert_array_equal(painter["module.block1.c1.weight"], factor * given)
@@ -521,20 +523,18 @@ def test_our_own_weights_are_written_for_a_strict_reader(trained, tensors, tmp_p
         judge = read_tensors(folder / "netD_1234.pth", keep_prefix=True)
         assert judge.keys() == {f"module.{name}" for name in tensors["discriminator"]}
         assert set(read_tensors(folder / "text_encoder_1234.pth")) == set(tensors["text_encoder"])
-    assert "left out: image_encoder, which is not on Inception v3" in capsys.readouterr().out
+    assert "skipped image_encoder: not Inception v3" in capsys.readouterr().out
 
 
-def test_what_pytorch_cannot_run_is_told_and_left_out(trained, tmp_path, capsys):
+def test_networks_that_pytorch_cannot_load_are_skipped_and_named(trained, tmp_path, capsys):
     trained.config.generator.upsampling = "bilinear"
     trained.config.text_encoder.name = "bert"
-    convert.write_files(trained, str(tmp_path / "out"), raw=False)
-    said = capsys.readouterr().out
-    assert (
-        "left out: generator, which has config.generator.modulation='reference' and upsampl" in said
-    )
-    assert "left out: text_encoder, which is not a bi-LSTM over words" in said
+    convert.convert_to_pytorch(trained, str(tmp_path / "out"), raw=False)
+    output = capsys.readouterr().out
+    assert "skipped generator: config.generator.modulation='reference' and upsampl" in output
+    assert "skipped text_encoder: not a bi-LSTM over words" in output
     assert os.listdir(tmp_path / "out") == ["netD_1234.pth"]
     trained.config.generator.upsampling = "nearest"
     trained.config.generator.ssacn_blocks = 3
-    convert.write_files(trained, str(tmp_path / "other"), raw=False)
-    assert "generator, which has plain blocks (ssacn_blocks=3)" in capsys.readouterr().out
+    convert.convert_to_pytorch(trained, str(tmp_path / "other"), raw=False)
+    assert "generator: it has plain blocks (ssacn_blocks=3)" in capsys.readouterr().out

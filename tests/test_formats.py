@@ -9,7 +9,7 @@ from picture_trees import SENTENCES, draw, sidecar, write
 from PIL import Image
 
 from ssagan_jax.data.formats.registry import FORMATS, format_of
-from ssagan_jax.data.image_loading import DataError
+from ssagan_jax.errors import DataError
 
 
 def attngan(root, images="images", pickles=True):
@@ -69,8 +69,8 @@ def items(source, name):
     return found
 
 
-def faults(source, name):
-    return {item.name: item.fault for item in items(source, name) if item.fault}
+def errors(source, name):
+    return {item.name: item.error for item in items(source, name) if item.error}
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_each_layout_is_recognised_and_read(tmp_path, make, layout, expected):
     found = items(source, layout)
     assert [(item.name, item.label, item.split) for item in found] == expected
     for item in found:
-        assert item.captions == SENTENCES and not item.fault
+        assert item.captions == SENTENCES and not item.error
         assert Image.open(item.picture).size == (40, 36)
 
 
@@ -205,11 +205,11 @@ def test_attngan_finds_flat_texts_classes_by_number_and_boxes(tmp_path):
     write(root / "CUB_200_2011/images.txt", "1 001.Crow/b.jpg\n3 001.Crow/a.jpg\n")
     first, second, third = items(root, "attngan")
     assert (first.name, first.label, first.box) == ("001.Crow/b", "1", (2, 3, 10, 12))
-    assert second.label == "2" and "no box for 002.Gull/a" in second.fault
+    assert second.label == "2" and "no box for 002.Gull/a" in second.error
     assert third.captions == ("a flat text",) and third.box == (0, 0, 4, 4)
 
 
-def test_coco_pictures_of_df_gan_lie_in_folders_of_their_own(tmp_path):
+def test_coco_pictures_of_df_gan_are_in_two_folders(tmp_path):
     for name in ("COCO_train2014_1", "COCO_val2014_2"):
         draw(tmp_path / "images" / name.split("_")[1] / f"{name}.jpg", 1)
         write(tmp_path / f"text/{name}.txt", "a dog")
@@ -253,9 +253,14 @@ def test_imagefolder_names_the_rows_that_it_cannot_use(tmp_path):
         "[" * 100_000,
     ]
     (tmp_path / "metadata.jsonl").write_text("\n".join(rows))
-    named = faults(tmp_path, "imagefolder")
+    named = errors(tmp_path, "imagefolder")
     assert list(named) == [f"metadata.jsonl:{number}" for number in range(2, 9)]
-    for number, message in ((4, "leads out"), (5, "leads out"), (6, "name a picture"), (7, "text")):
+    for number, message in (
+        (4, "leads out"),
+        (5, "leads out"),
+        (6, "must be the path"),
+        (7, "text"),
+    ):
         assert message in named[f"metadata.jsonl:{number}"]
     assert all(f"line {number}" in named[f"metadata.jsonl:{number}"] for number in range(2, 9))
 
@@ -267,20 +272,20 @@ def test_imagefolder_names_a_broken_csv(tmp_path):
 
 
 @pytest.mark.parametrize("make", [sidecar, attngan, paper, coco, imagefolder])
-def test_links_that_lead_out_are_faults_and_are_never_opened(tmp_path, make):
+def test_links_that_lead_out_are_errors_and_are_never_opened(tmp_path, make):
     root = make(tmp_path / "data")
     secret = draw(tmp_path / "secret.png", 1)
     victim = next(path for path in sorted(root.rglob("*")) if path.suffix in (".png", ".jpg"))
     victim.unlink()
     victim.symlink_to(secret)
-    (named,) = faults(root, make.__name__).values()
+    (named,) = errors(root, make.__name__).values()
     assert f"{victim}: a link leads out" in named
     victim.unlink()
     victim.symlink_to(victim.name)  # To itself.
-    assert len(faults(root, make.__name__)) == 1
+    assert len(errors(root, make.__name__)) == 1
 
 
-def test_pipes_and_huge_texts_are_faults_and_are_never_read(tmp_path):
+def test_pipes_and_huge_texts_are_errors_and_are_never_read(tmp_path):
     sidecar(tmp_path)
     os.mkfifo(tmp_path / "pipe.png")
     write(tmp_path / "pipe.txt", "a pipe")
@@ -288,7 +293,7 @@ def test_pipes_and_huge_texts_are_faults_and_are_never_read(tmp_path):
     os.mkfifo(tmp_path / "00.txt")
     with open(tmp_path / "01.txt", "wb") as file:
         file.truncate(2**40)  # Takes no room on the disk.
-    named = faults(tmp_path, "sidecar")
+    named = errors(tmp_path, "sidecar")
     assert "not a plain file" in named["pipe"] and "not a plain file" in named["00"]
     assert "more than the" in named["01"] and len(named) == 3
 
@@ -314,7 +319,7 @@ class Evil:
     ("make", "listing"),
     [(attngan, "train/filenames.pickle"), (paper, "train/filenames_car.pickle")],
 )
-def test_hostile_listings_are_refused_whole(tmp_path, make, listing):
+def test_hostile_listings_are_refused(tmp_path, make, listing):
     root = make(tmp_path / "data")
     (root / listing).write_bytes(pickle.dumps([Evil(tmp_path / "ran")]))
     with pytest.raises(DataError, match=f"{listing}: the pickle asks for posix.mkdir"):
@@ -344,18 +349,18 @@ def test_coco_names_captions_without_an_image_and_names_that_lead_out(tmp_path):
         },
     )
     first, second, third = items(tmp_path, "coco")
-    assert "leads out" in first.fault and first.picture is None
+    assert "leads out" in first.error and first.picture is None
     assert (second.name, second.picture, second.split) == ("cars/gone", None, "")
     assert (third.name, third.captions) == ("cars/image_id=5", ("a car",))
 
 
-def test_what_no_format_knows_is_said(tmp_path):
+def test_an_unknown_layout_is_refused(tmp_path):
     draw(tmp_path / "a.jpg", 1)
-    with pytest.raises(DataError, match="laid out in no way that is known.*--format=tfds.attngan"):
+    with pytest.raises(DataError, match="its layout is not recognised.*--format=tfds.attngan"):
         format_of(tmp_path)
     with pytest.raises(DataError, match="missing: there is no such folder"):
         format_of(tmp_path / "missing")
-    with pytest.raises(DataError, match="--format=zip: choose auto or one of tfds, attngan"):
+    with pytest.raises(DataError, match="--format=zip: must be auto or one of tfds, attngan"):
         format_of(tmp_path, "zip")
     for name in FORMATS:
         assert not FORMATS[name].recognises(tmp_path / "missing")

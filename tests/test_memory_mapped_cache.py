@@ -84,7 +84,7 @@ def test_the_file_is_written_once_and_then_read_alone(path, capsys):
     assert set(os.listdir(path.parent)) == {path.stem + ".lock", path.name, "dataset_info.json"}
 
 
-def test_nothing_is_decoded_for_a_text():
+def test_metadata_is_read_without_decoding():
     class Broken(Source):
         def __getitem__(self, index):
             return super().__getitem__(index) | {"image": b"no picture"}
@@ -101,7 +101,7 @@ def test_what_fits_into_memory_or_passes_the_limit_makes_no_file(path):
     assert os.listdir(path.parent) == ["dataset_info.json"]
 
 
-def test_sizes_are_told_by_headers():
+def test_sizes_are_read_from_headers():
     exact = sum(picture(number).size for number in range(COUNT))
     assert decoded_size(Source()) == exact
     assert decoded_size(Source(), load_size=10) < exact / 3
@@ -123,19 +123,19 @@ def test_scaled_pictures_come_from_memory_and_file_alike(path):
         np.testing.assert_array_equal(one["image"], other["image"])
 
 
-@pytest.mark.parametrize("fault", ["cut", "empty", "grown", "other count", "older", "zeros"])
-def test_a_file_that_is_not_the_sets_is_written_anew(path, fault):
+@pytest.mark.parametrize("damage", ["cut", "empty", "grown", "other count", "older", "zeros"])
+def test_a_file_of_another_set_is_written_again(path, damage):
     mapped(path)
     whole = path.read_bytes()
-    if fault == "older":
+    if damage == "older":
         path.write_bytes(b"\0" * 24 * COUNT)
         os.utime(path, ns=(0, 0))
-    elif fault == "other count":
+    elif damage == "other count":
         path.unlink()
         mapped(path, Source(COUNT - 1))
     else:
         bad = {"cut": whole[:-1], "empty": b"", "grown": whole + b"x", "zeros": b"\0" * len(whole)}
-        path.write_bytes(bad[fault])
+        path.write_bytes(bad[damage])
     assert_records(mapped(path))
     assert path.read_bytes() == whole
 
@@ -148,7 +148,7 @@ def test_a_file_of_an_older_set_is_not_read_for_a_newer_one(path):
     assert_records(mapped(path))
 
 
-def test_what_ends_the_writing_leaves_nothing(path):
+def test_a_failed_write_leaves_nothing(path):
     class Ending(Source):
         def __getitem__(self, index):
             if index == 5 and self.read.count(5) > 0:  # The first time, only the size is read.
@@ -187,7 +187,7 @@ def test_a_disk_that_fills_up_and_a_folder_that_cannot_be_written_cost_only_the_
     assert "pictures are decoded each time" in capsys.readouterr().out
 
 
-def test_those_who_ask_at_once_write_once(path, capfd):
+def test_concurrent_readers_write_the_file_once(path, capfd):
     sources = [Source() for _ in range(4)]
     opened = [None] * len(sources)
 

@@ -11,9 +11,9 @@ from PIL import Image
 
 from ssagan_jax.data import pipeline
 from ssagan_jax.data.augmentation import central_crop, random_crop
-from ssagan_jax.data.image_loading import DataError
 from ssagan_jax.data.pipeline import CaptionedImages, evaluation_batches, training_batches
 from ssagan_jax.data.tokenizer import learn_tokenizer
+from ssagan_jax.errors import DataError
 
 HEIGHT, WIDTH, SIZE, COUNT = 19, 24, 16, 10
 CAPTIONS = [f"number{n} {side}" for n in range(COUNT) for side in ("first", "second", "third")]
@@ -137,7 +137,7 @@ def test_every_picture_comes_once_an_epoch_and_in_another_order_in_the_next(pict
     assert first != second and first != sorted(first)
 
 
-def test_a_picture_is_cropped_anew_in_each_epoch(pictures, tokenizer):
+def test_an_image_is_cropped_differently_in_each_epoch(pictures, tokenizer):
     crops = {number: set() for number in range(COUNT)}
     for batch in take(batches(pictures, tokenizer), 20):
         for number, image in zip(numbers(batch), batch["image"], strict=True):
@@ -154,7 +154,7 @@ def test_flips_off_reach_the_batches(pictures, tokenizer):
         assert mirrored.any() == flip
 
 
-def test_a_saved_position_goes_on_exactly(pictures, tokenizer):
+def test_a_restored_position_continues_exactly(pictures, tokenizer):
     iterator = batches(pictures, tokenizer)
     take(iterator, 4)  # In the middle of the second epoch.
     position = json.loads(json.dumps(iterator.get_state()))
@@ -173,7 +173,7 @@ def test_nothing_depends_on_the_number_of_threads(pictures, tokenizer, monkeypat
 
 
 def test_fewer_pictures_than_a_batch_are_refused(pictures, tokenizer):
-    with pytest.raises(DataError, match=r"10 training pictures: a batch takes 11.*batch_size"):
+    with pytest.raises(DataError, match=r"10 training pictures .*batch_size=11; add"):
         batches(pictures, tokenizer, batch_size=COUNT + 1)
     assert len(numbers(next(batches(pictures, tokenizer, batch_size=COUNT)))) == COUNT
 
@@ -232,10 +232,10 @@ def test_a_picture_that_cannot_be_read_is_named_or_skipped(tmp_path, capsys, tok
     records, taken = list(pictures), [0, 3, 3, 3, 4, 5, 6, 7, 8, 9]
     assert [record["image"][0, 0, 0] for record in records] == taken
     assert [record["name"] for record in records] == [f"{COUNT - 1 - n:05d}" for n in taken]
-    said = capsys.readouterr().out
-    assert said.count("picture 1 of 10 cannot be read") == 1
-    assert said.count("picture 2 of 10 cannot be read (the file is damaged)") == 1
-    assert "(2 skipped so far)" in said
+    output = capsys.readouterr().out
+    assert output.count("picture 1 of 10 cannot be read") == 1
+    assert output.count("picture 2 of 10 cannot be read (the file is damaged)") == 1
+    assert "(2 skipped so far)" in output
     seen = take(batches(pictures, tokenizer, batch_size=5), 2)
     assert sorted(sum(map(numbers, seen), [])) == taken
 

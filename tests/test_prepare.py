@@ -19,16 +19,18 @@ from PIL import Image
 
 from ssagan_jax import prepare
 from ssagan_jax.config import default_config, set_dataset
-from ssagan_jax.data.builder import SPLITS
 from ssagan_jax.data.class_ids import assign_class_ids
 from ssagan_jax.data.datasets import open_datasets
-from ssagan_jax.data.image_loading import DataError, resize_smaller_edge
-from ssagan_jax.data.ingest import prepared_set_writer
+from ssagan_jax.data.images.resizing import resize_smaller_edge
+from ssagan_jax.data.ingest import scanned_set
 from ssagan_jax.data.ingest.scan import ScanEntry
-from ssagan_jax.data.ingest.train_validation_split import split
+from ssagan_jax.data.ingest.train_validation_split import assign_splits, check_splits
 from ssagan_jax.data.pipeline import training_batches
-from ssagan_jax.data.prepared_sets import prepared_builder, set_names, sets_folder, writing_set
+from ssagan_jax.data.prepared.builder import SPLITS
+from ssagan_jax.data.prepared.prepared_sets import open_prepared_set, set_names, sets_folder
+from ssagan_jax.data.prepared.set_writer import lock_set
 from ssagan_jax.data.tokenizer import learn_tokenizer
+from ssagan_jax.errors import DataError
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def job(monkeypatch, capsys, tmp_path, place):
 
 def records(place, name="my_cars", size=32):
     """Side to name to record, as stored."""
-    builder = prepared_builder(name, size, place)
+    builder = open_prepared_set(name, size, place)
     decoders = {"image": tfds.decode.SkipDecoding()}
     return {
         side: {e["name"].decode(): e for e in builder.as_data_source(side, decoders=decoders)}
@@ -73,7 +75,7 @@ def report(place, name="my_cars"):
     return json.loads((sets_folder(place) / name / "report.json").read_text())
 
 
-def test_a_folder_becomes_a_data_set_that_needs_it_no_more(job, tmp_path, place):
+def test_a_prepared_folder_is_no_longer_needed(job, tmp_path, place):
     source = sidecar(tmp_path / "data", 10)
     code, printed = job()
     assert code == 0, printed
@@ -92,9 +94,9 @@ def test_a_folder_becomes_a_data_set_that_needs_it_no_more(job, tmp_path, place)
         )
     counts = report(place)
     assert (counts["entries"], counts["pictures"], counts["sentences"]) == (10, 10, 20)
-    assert counts["sentences_a_picture"] == {"2": 10} and not counts["faults"]
-    assert counts["words_a_sentence"] == {"5": 10, "10": 10}
-    assert counts["word_pieces_a_sentence"] == {"5": 10, "11": 10}  # The full stop counts.
+    assert counts["sentences_per_picture"] == {"2": 10} and not counts["errors"]
+    assert counts["words_per_sentence"] == {"5": 10, "10": 10}
+    assert counts["word_pieces_per_sentence"] == {"5": 10, "11": 10}  # The full stop counts.
     assert Image.open(folder / "contact_sheet.png").size[0] > 900
     (command,) = re.findall("python -m ssagan_jax.main.*", printed)
     assert command in (folder / "report.md").read_text()
@@ -127,12 +129,12 @@ def test_training_finds_a_set_by_its_name_and_scales_it_down(job, tmp_path, plac
     assert batch["image"].shape == (4, 32, 32, 3) and batch["image"].std() > 20
 
 
-def test_a_set_that_is_too_small_says_how_to_make_it_larger(job, tmp_path, place):
+def test_the_message_on_a_too_small_set_has_the_command_to_enlarge_it(job, tmp_path, place):
     sidecar(tmp_path / "data")
     job("--val=0.5", "--seed=3")
     before = records(place)
-    with pytest.raises(DataError, match="my_cars was prepared for 32 pixels and cannot") as error:
-        prepared_builder("my_cars", 64, place)
+    with pytest.raises(DataError, match="my_cars was prepared for 32 pixels; lower") as error:
+        open_prepared_set("my_cars", 64, place)
     flags = shlex.split(str(error.value).rpartition("ssagan_jax.prepare ")[2])
     code, printed = job(*flags)
     assert code == 0, printed
@@ -170,13 +172,13 @@ def test_cars_by_classes_are_chosen_laid_out_and_prepared(job, tmp_path, place):
 
 
 @pytest.mark.parametrize(
-    ("flag", "said"),
-    [("--per_model=25", "--per_model=25: write training+validation"), ("--makes=Lada", "Lada")],
+    ("flag", "message"),
+    [("--per_model=25", "--per_model=25: must be training+validation"), ("--makes=Lada", "Lada")],
 )
-def test_cars_that_are_not_there_are_told(job, tmp_path, place, flag, said):
+def test_missing_cars_are_named(job, tmp_path, place, flag, message):
     draw(tmp_path / "car_data" / "train" / "Audi TT Hatchback 2011" / "1.jpg", 1)
     code, printed = job(f"--source={tmp_path / 'car_data'}", flag, f"--cars_dir={tmp_path / 'c'}")
-    assert code == 2 and said in printed and "Traceback" not in printed
+    assert code == 2 and message in printed and "Traceback" not in printed
     assert not (tmp_path / "c").exists() and set_names(place) == []
 
 
@@ -244,7 +246,7 @@ def bomb(path):
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + data + chunk(b"IEND", b""))
 
 
-def test_faults_stop_it_and_skip_bad_leaves_out_and_lists_them(job, tmp_path, place):
+def test_errors_stop_it_and_skip_bad_skips_and_lists_them(job, tmp_path, place):
     data = sidecar(tmp_path / "data", 12)
     (data / "00.png").write_bytes(b"")
     (data / "01.png").write_bytes((data / "01.png").read_bytes()[:-900])
@@ -265,14 +267,14 @@ def test_faults_stop_it_and_skip_bad_leaves_out_and_lists_them(job, tmp_path, pl
     found = records(place)
     assert sorted({**found["train"], **found["validation"]}) == ["07", "08", "09", "10", "11"]
     counts = report(place)
-    assert {fault["name"]: fault["kind"] for fault in counts["faults"]} == {
+    assert {error["name"]: error["kind"] for error in counts["errors"]} == {
         **dict.fromkeys(["00", "01", "02", "03"], "pictures that cannot be read"),
         **dict.fromkeys(["04", "05"], "pictures without sentences"),
         "06": "sentences without a picture",
     }
-    assert counts["notes"]["pictures under an ending of another format"] == 1
+    assert counts["notes"]["pictures with the extension of another format"] == 1
     assert counts["notes"]["pictures with hardly any colour"] == 1
-    assert counts["notes"]["sentences without a word, left out"] == 1
+    assert counts["notes"]["sentences without a word, skipped"] == 1
     text = (sets_folder(place) / "my_cars/report.md").read_text()
     assert all(f"| {name} |" in text for name in ("00", "01", "02", "03", "04", "05", "06"))
 
@@ -291,11 +293,11 @@ def test_sentences_of_every_kind_are_counted_and_kept_readable(job, tmp_path, pl
     ]
     assert len(both["01"]["captions"]) == 4
     assert {kind: count for kind, count in report(place)["notes"].items() if count} == {
-        "sentences that repeat one of the same picture": 1,
+        "repeated sentences of one picture": 1,
         "sentences of more than 18 words": 1,
-        "sentences without a word, left out": 1,
+        "sentences without a word, skipped": 1,
         "sentences that may not be English": 3,
-        "sentences with control characters, written as blanks": 1,
+        "sentences with control characters, replaced by blanks": 1,
         "sentences that are not UTF-8": 1,
         "pictures smaller than 38 pixels, enlarged": 6,
     }
@@ -327,7 +329,7 @@ def test_names_and_sentences_that_no_text_can_hold_do_no_harm(job, tmp_path, pla
         (("a", "", "b", ""), [0, 3, 1, 5]),
     ],
 )
-def test_pictures_of_no_known_class_have_one_of_their_own(labels, wanted):
+def test_pictures_without_a_class_get_unique_ids(labels, wanted):
     assert assign_class_ids(labels) == wanted
 
 
@@ -338,7 +340,7 @@ def test_a_set_without_classes_gives_damsm_others_to_tell_apart(job, tmp_path, p
     assert len(set(numbers)) == 8
 
 
-def test_copies_of_a_picture_stay_on_one_side(job, tmp_path, place):
+def test_copies_of_a_picture_stay_in_one_split(job, tmp_path, place):
     data = sidecar(tmp_path / "data", 6)
     for number in range(6):  # The same pixels in another file.
         Image.fromarray(picture(number)).save(data / f"copy_{number:02d}.bmp")
@@ -349,10 +351,10 @@ def test_copies_of_a_picture_stay_on_one_side(job, tmp_path, place):
         for part in names.values():
             assert {f"copy_{name[-2:]}" in part for name in part} == {True}
             assert {name[-2:] in part for name in part} == {True}
-    assert report(place, "seed0")["notes"]["pictures that repeat another exactly"] == 6
+    assert report(place, "seed0")["notes"]["exact duplicates of another picture"] == 6
 
 
-def test_given_splits_are_kept_but_no_picture_is_on_both_sides(job, tmp_path, place):
+def test_given_splits_are_kept_but_no_picture_is_in_both(job, tmp_path, place):
     sidecar(tmp_path / "data/train", 5)
     sidecar(tmp_path / "data/val", 2)  # The pictures of train/00 and train/01.
     draw(tmp_path / "data/val/own.png", 9)
@@ -377,7 +379,8 @@ def entries(sizes, start=0):
 
 
 def held_out(found, share=0.2, seed=0):
-    sides = split(found, share, seed)
+    sides = assign_splits(found, share, seed)
+    check_splits(found, sides)
     return {entry.name for entry, side in zip(found, sides, strict=True) if side == "validation"}
 
 
@@ -395,15 +398,15 @@ def test_splits_are_seeded_stratified_and_stable():
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_too_few_pictures_to_split(count):
     with pytest.raises(DataError, match=f"{count} usable pictures, {count} of them different"):
-        split(entries({"audi": count}), 0.2, 0)
+        held_out(entries({"audi": count}))
     assert len(held_out(entries({"audi": 3}), share=0.99)) == 1
 
 
-def test_interrupted_it_leaves_nothing_that_looks_whole_and_starts_clean(
+def test_an_interruption_leaves_no_set_and_the_next_run_starts_clean(
     job, tmp_path, place, monkeypatch
 ):
     data = sidecar(tmp_path / "data")
-    encoded, calls = prepared_set_writer.encode_example, []
+    encoded, calls = scanned_set.encode_example, []
 
     def failing(*arguments):
         calls.append(arguments)
@@ -412,7 +415,7 @@ def test_interrupted_it_leaves_nothing_that_looks_whole_and_starts_clean(
         return encoded(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(prepared_set_writer, "encoded", failing)
+        patch.setattr(scanned_set, "encode_example", failing)
         with pytest.raises(RuntimeError, match="pulled the plug"):
             job()
     assert set_names(place) == [] and not list(Path(place).rglob("*.array_record*"))
@@ -437,12 +440,12 @@ def test_interrupted_it_leaves_nothing_that_looks_whole_and_starts_clean(
 
 def test_two_processes_do_not_write_one_set(job, tmp_path, place):
     sidecar(tmp_path / "data")
-    with writing_set("my_cars", place):
+    with lock_set(sets_folder(place) / "my_cars", wait=False):
         code, printed = job()
     assert code == 2 and "another process is preparing it" in printed
 
 
-def test_a_source_that_changes_meanwhile_is_told(job, tmp_path, place, monkeypatch):
+def test_a_source_that_changes_during_the_run_is_refused(job, tmp_path, place, monkeypatch):
     data = sidecar(tmp_path / "data")
     monkeypatch.setattr(prepare, "contact_sheet", lambda items: (data / "00.png").unlink() or "")
     code, printed = job()
@@ -459,11 +462,11 @@ def test_a_source_that_changes_meanwhile_is_told(job, tmp_path, place, monkeypat
         ("--image_size=100", "--image_size=100: must be 32, 64"),
         ("--seed=-1", "--seed=-1: must be 0 to"),
         ("--source=missing", "--source=missing: there is no such folder"),
-        ("--format=zip", "--format=zip: choose auto"),
+        ("--format=zip", "--format=zip: must be auto"),
         ("--format=coco", "0 usable pictures"),
     ],
 )
-def test_flags_that_cannot_serve_are_refused(job, tmp_path, place, flag, message):
+def test_invalid_flags_are_refused(job, tmp_path, place, flag, message):
     sidecar(tmp_path / "data")
     code, printed = job(flag)
     assert code == 2

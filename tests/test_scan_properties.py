@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from picture_trees import picture
 from PIL import Image
 
-from ssagan_jax.data.builder import SPLITS
-from ssagan_jax.data.image_loading import DataError
-from ssagan_jax.data.ingest.prepared_set_writer import PrepareRequest
-from ssagan_jax.data.prepared_sets import prepared_builder, set_names, sets_folder
+from ssagan_jax.data.ingest.scanned_set import PrepareRequest
+from ssagan_jax.data.prepared.builder import SPLITS
+from ssagan_jax.data.prepared.prepared_sets import open_prepared_set, set_names, sets_folder
+from ssagan_jax.errors import DataError
 from ssagan_jax.prepare import prepare
 
 GOOD = (
@@ -109,7 +109,7 @@ def test_what_is_counted_is_what_is_written(tree, share, seed):
         try:
             prepare(request, skip_bad=True, dry_run=False, report_dir="")
         except DataError as error:
-            assert "different: it takes two" in str(error)
+            assert "different: at least two are needed" in str(error)
             assert too_few(usable, origins)
             assert set_names(folder) == []
             return
@@ -129,7 +129,7 @@ def check(folder, tree, usable, origins):
     place = sets_folder(folder) / "cars"
     report = json.loads((place / "report.json").read_text())
     names = json.loads((place / "splits.json").read_text())
-    builder = prepared_builder("cars", 32, folder)
+    builder = open_prepared_set("cars", 32, folder)
     decoders = {"image": tfds.decode.SkipDecoding()}
     stored = {
         side: {e["name"].decode(): e for e in builder.as_data_source(side, decoders=decoders)}
@@ -139,7 +139,7 @@ def check(folder, tree, usable, origins):
         side: sorted(part) for side, part in stored.items()
     }
     written = {**stored["train"], **stored["validation"]}
-    in_both = {fault["name"] for fault in report["faults"] if fault["kind"].startswith("training")}
+    in_both = {error["name"] for error in report["errors"] if error["kind"].startswith("training")}
     assert set(written) == set(usable) - in_both
     assert {name: len(example["captions"]) for name, example in written.items()} == {
         name: usable[name] for name in written
@@ -150,9 +150,9 @@ def check(folder, tree, usable, origins):
     )
     assert [report[side] for side in stored] == [len(part) for part in stored.values()]
     listed = sum(pair.kind is not None or pair.text is not None for pair in tree)
-    assert report["entries"] == listed == len(written) + len(report["faults"])
-    sides = [{origins[name] for name in part} for part in stored.values()]
-    assert not sides[0] & sides[1], "a copy is on the other side"
+    assert report["entries"] == listed == len(written) + len(report["errors"])
+    splits = [{origins[name] for name in part} for part in stored.values()]
+    assert not splits[0] & splits[1], "a copy is in the other split"
     if any(name.startswith(("val/", "test/")) for name in stored["validation"]) and any(
         name.startswith("train/") for name in usable
     ):

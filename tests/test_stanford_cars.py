@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssagan_jax.data.image_loading import DataError
 from ssagan_jax.data.safe_pickle import load_pickle
 from ssagan_jax.data.stanford_cars.class_names import parse_class, sentences
 from ssagan_jax.data.stanford_cars.paper_layout import COLUMNS, recognises, write_paper_layout
+from ssagan_jax.errors import DataError
 
 CLASSES = {
     "Acura": ("RL Sedan", "TL Sedan", "TSX Sedan", "ZDX Hatchback"),
@@ -118,7 +118,7 @@ def files(folder):
 
 
 @pytest.mark.parametrize("name, make, model, body", TRICKY)
-def test_class_names_are_taken_apart(name, make, model, body):
+def test_class_names_are_parsed(name, make, model, body):
     car = parse_class(name.replace("/", "-"))
     assert (car.name, car.make, car.model, car.body, car.year) == (
         name,
@@ -135,7 +135,7 @@ def test_other_folder_names_are_refused(name):
         parse_class(name)
 
 
-def test_sentences_are_five_and_tell_of_the_class_alone():
+def test_there_are_five_sentences_about_the_class():
     seen = set()
     for name, make, model, _ in TRICKY:
         car = parse_class(name)
@@ -189,7 +189,7 @@ def test_every_file_is_what_the_table_says(kaggle, tmp_path):
         assert len(set(lines)) == 5 and any(row["model"] in line for line in lines)
 
 
-def test_a_seed_says_everything(kaggle, tmp_path):
+def test_the_seed_determines_everything(kaggle, tmp_path):
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         write(kaggle, tmp_path / name, seed=seed, models=2, train=2)
     assert files(tmp_path / "a") == files(tmp_path / "b")
@@ -202,11 +202,11 @@ def test_a_seed_says_everything(kaggle, tmp_path):
 
 
 def test_named_makes_give_what_the_draw_gives_of_them(kaggle, tmp_path):
-    drawn = write(kaggle, tmp_path / "drawn", models=3)
-    names = list(drawn.classes)[:2]
+    random = write(kaggle, tmp_path / "random", models=3)
+    names = list(random.classes)[:2]
     summary = write(kaggle, tmp_path / "named", models=3, makes=[names[1].lower(), names[0]])
-    assert summary.classes == {name: drawn.classes[name] for name in names}
-    sources = {row["source"] for row in rows(tmp_path / "drawn") if row["make"] in names}
+    assert summary.classes == {name: random.classes[name] for name in names}
+    sources = {row["source"] for row in rows(tmp_path / "random") if row["make"] in names}
     assert sources == {row["source"] for row in rows(tmp_path / "named")}
 
 
@@ -242,13 +242,13 @@ def test_other_folders_are_not_recognised(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wanted, told",
+    "wanted, message",
     [
         (dict(makes=10), r"makes=10: 9 makes have 4 models with 5 pictures.*Honda 2, Jeep 4"),
         (dict(models=6), r"makes=8: 0 makes have 6 models.*Audi 5"),
         (dict(train=5), r"with 6 pictures each.*Acura 0"),
         (dict(makes=["Audi", "Honda"]), r"Honda: 2 models have 5 .* Honda Accord Coupe 2012 5,"),
-        (dict(makes=["Chevy", "Audi"]), r"no 'Chevy'; there are .*Buick, Chevrolet, Dodge"),
+        (dict(makes=["Chevy", "Audi"]), r"no 'Chevy'; choose from .*Buick, Chevrolet, Dodge"),
         (dict(makes=[]), r"makes=\[\]"),
         (dict(makes="Audi"), r"makes='Audi'"),
         (dict(makes=0), r"makes=0"),
@@ -258,13 +258,13 @@ def test_other_folders_are_not_recognised(tmp_path):
         (dict(models=2.0), r"models=2\.0"),
     ],
 )
-def test_what_cannot_be_had_is_told_with_its_counts(kaggle, tmp_path, wanted, told):
-    with pytest.raises(DataError, match=told):
+def test_too_few_pictures_are_refused_with_their_counts(kaggle, tmp_path, wanted, message):
+    with pytest.raises(DataError, match=message):
         write(kaggle, tmp_path / "cars", **wanted)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_unreadable_pictures_are_passed_over_while_others_are_left(kaggle, tmp_path):
+def test_unreadable_pictures_are_skipped_while_enough_are_left(kaggle, tmp_path):
     source = tmp_path / "source"
     shutil.copytree(kaggle / "car_data/car_data", source)
     for name in ("00000", "00004"):

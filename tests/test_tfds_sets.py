@@ -8,11 +8,11 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from ssagan_jax.data.builder import _LocalInfo
-from ssagan_jax.data.dataset_writer import quiet_tfds
 from ssagan_jax.data.formats.item import Format
 from ssagan_jax.data.formats.tfds_dataset import TEMPLATES, TfdsSet, clean_label, read_templates
-from ssagan_jax.data.image_loading import DataError
+from ssagan_jax.data.prepared.builder import _LocalInfo
+from ssagan_jax.data.tensorflow_import import quiet_tfds
+from ssagan_jax.errors import DataError
 
 SPECIES = ["001.Black_footed_Albatross", "002.Laysan_Albatross"]
 F = tfds.features
@@ -171,7 +171,7 @@ def test_pictures_are_decoded_one_at_a_time(sets, monkeypatch):
     assert len(opened) == 2
 
 
-def test_classes_stand_in_templates(sets):
+def test_classes_fill_templates(sets):
     found = items(sets, "tiny_species", templates=("A {label}!", "{label} {x}, {label}"))
     by_label = {item.label: item for item in found if item.split == "train"}
     assert sorted(by_label) == ["black footed albatross", "laysan albatross"]
@@ -213,14 +213,14 @@ def test_names_are_recognised_without_touching_the_disk():
     assert not TfdsSet().recognises(Path("no_such_set"))
 
 
-def test_unknown_names_are_told_with_what_is_near(tmp_path):
-    with pytest.raises(DataError, match=r"oxford_flower102: TFDS knows no .*oxford_flowers102"):
+def test_unknown_names_are_refused_with_similar_ones(tmp_path):
+    with pytest.raises(DataError, match=r"oxford_flower102: TFDS has no .*oxford_flowers102"):
         next(TfdsSet(data_dir=tmp_path).items(Path("oxford_flower102")))
     with pytest.raises(DataError, match=r"oxford_flowers102:9\.9\.9: .*2\.1\.1"):
         next(TfdsSet(data_dir=tmp_path).items(Path("oxford_flowers102:9.9.9")))
 
 
-def test_a_set_that_is_not_there_is_downloaded_or_the_command_is_told(tmp_path, monkeypatch):
+def test_a_missing_set_is_downloaded_or_the_command_is_printed(tmp_path, monkeypatch):
     asked = []
 
     def download_and_prepare(builder, **kw):
@@ -253,8 +253,8 @@ def test_templates_come_from_a_file_and_need_the_label(tmp_path):
     file = tmp_path / "templates.txt"
     file.write_text("a {label}.\n\n  the {label}  \r\n", encoding="utf-8")
     assert read_templates(file) == ("a {label}.", "the {label}")
-    for templates, told in ((("a bird.",), r"'a bird\.'.*\{label\}"), ((), "none is given")):
-        with pytest.raises(DataError, match=told):
+    for templates, message in ((("a bird.",), r"'a bird\.'.*\{label\}"), ((), "there are none")):
+        with pytest.raises(DataError, match=message):
             TfdsSet(templates=templates)
     with pytest.raises(DataError, match=r"nowhere\.txt"):
         read_templates(tmp_path / "nowhere.txt")

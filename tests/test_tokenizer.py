@@ -312,13 +312,13 @@ def test_listed_words_are_read_as_the_reference_does(listed, caption, words, tmp
         assert [tokenizer.entries()[token] for token in tokenizer.ids(caption)] == words
 
 
-def test_words_that_are_not_listed_are_told_and_left_out(listed):
+def test_words_that_are_not_listed_are_reported_and_dropped(listed):
     assert listed.vocabulary.size == len(listed.entries()) == 9 and listed.pad_id == 0
     caption = "A Z\u00e9bra, \u65e5\u672c and a red bird"
     assert listed.unknown_words(caption) == ["Z\u00e9bra", "\u65e5\u672c", "and"]
     tokens, mask = listed.encode(caption, 6)
     assert tokens.tolist() == [1, 1, 2, 3, 0, 0] and mask.sum() == 4
-    with pytest.raises(TokenizerError, match="no word that the vocabulary knows, only blue, zebra"):
+    with pytest.raises(TokenizerError, match="no word of the vocabulary, only blue, zebra"):
         listed.encode("Blue zebra".lower(), 6)
 
 

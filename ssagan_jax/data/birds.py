@@ -1,4 +1,4 @@
-"""CUB-200-2011 birds, or one's own photos, in the folder layout of AttnGAN and its successors."""
+"""CUB-200-2011 birds, or other photos in the same folder layout (AttnGAN and its successors)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,15 +6,15 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from ssagan_jax.data.builder import CaptionedImageBuilder
 from ssagan_jax.data.class_ids import assign_class_ids
 from ssagan_jax.data.formats.attngan import BOX_PHOTOS, BOXES, NAMES, SPLITS, AttnGan, text_file
 from ssagan_jax.data.formats.filename_pickles import CLASSES
 from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.formats.safe_paths import read_lines
-from ssagan_jax.data.image_loading import DataError, crop_to_box, open_image, resize_smaller_edge
-
-__all__ = ["Birds", "crop_to_box"]
+from ssagan_jax.data.images.open_image import open_image
+from ssagan_jax.data.images.resizing import crop_and_resize
+from ssagan_jax.data.prepared.builder import CaptionedImageBuilder
+from ssagan_jax.errors import DataError
 
 _PHOTOS = "CUB_200_2011/images"
 _LAYOUT = (
@@ -24,13 +24,13 @@ _LAYOUT = (
 
 
 class Birds(CaptionedImageBuilder, skip_registration=True):
-    """Photos of birds with some ten sentences each, cut out around the bird.
+    """Photos of birds with about ten sentences each, cropped around the bird.
 
     `source` is the folder that AttnGAN, DF-GAN and SSA-GAN call `data/birds`. Training pictures
     are those of `train/filenames.pickle`, validation pictures those of `test/filenames.pickle`;
-    no `captions.pickle` is needed. Where there is a `bounding_boxes.txt`, each photo is cropped
-    around its box. Classes come from `class_info.pickle` where both splits have one, else from
-    the species folders; `class_id` counts from 0 and means the same in both splits.
+    no `captions.pickle` is needed. If there is a `bounding_boxes.txt`, each photo is cropped
+    around its box. Classes come from `class_info.pickle` if both splits have one, else from the
+    species folders; `class_id` counts from 0 and means the same in both splits.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -51,12 +51,10 @@ class Birds(CaptionedImageBuilder, skip_registration=True):
         for item, class_id in zip(items, class_ids, strict=True):
             if item.split != split:
                 continue
-            _check(root, item)
+            _check_item(root, item)
             try:
                 image = open_image(item.picture or root / _PHOTOS / f"{item.name}.jpg")
-                if item.box is not None:
-                    image = crop_to_box(image, item.box)
-                image = resize_smaller_edge(image, self.load_size)
+                image = crop_and_resize(image, item.box, self.load_size)
             except DataError as error:
                 self.bad_image(item.name, error)
                 continue
@@ -69,12 +67,12 @@ class Birds(CaptionedImageBuilder, skip_registration=True):
             }
 
 
-def _check(root: Path, item: Item) -> None:
-    if item.fault:
-        raise DataError(item.fault)
+def _check_item(root: Path, item: Item) -> None:
+    if item.error:
+        raise DataError(item.error)
     if not item.captions:
         path = text_file(root, item.name)
-        read_lines(root / "text", path)  # Says so where there is no such file.
+        read_lines(root / "text", path)  # Raises if there is no such file.
         raise DataError(f"{path}: no sentences; write at least one, one a line")
 
 

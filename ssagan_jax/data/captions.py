@@ -1,32 +1,32 @@
-"""What is kept of a sentence that people wrote, and what is told about it."""
+"""Cleans captions that people wrote, and detects oddities to report."""
 
 import re
 import unicodedata
 from collections.abc import Sequence
 
-# Common words of captions; hardly a sentence of some length has none of them.
+# Common words of captions; few sentences of some length have none of them.
 _ENGLISH = frozenset(
     "a an and are as at be by for from has have her his in is it its of on one or that the their "
     "there these this to two very was which white with".split()
 )
-_SHORT = 4  # Words that a sentence may have without any of those.
+_MAX_WITHOUT = 4  # Words of a sentence that may have none of those.
 _LATIN = re.compile(r"[a-z]")
 
 
 def clean(sentence: str) -> str:
-    """The sentence with blanks for control characters and for halves of surrogate pairs."""
+    """Replaces control characters and halves of surrogate pairs by blanks."""
     if not sentence.isprintable():
         sentence = "".join(" " if _is_control(letter) else letter for letter in sentence)
     return sentence.strip()
 
 
 def usable(sentences: Sequence[str]) -> list[str]:
-    """The cleaned sentences, without those that hold no word."""
+    """The cleaned sentences that have a word."""
     return [text for text in map(clean, sentences) if has_word(text)]
 
 
 def has_word(sentence: str) -> bool:
-    """Whether there is a letter or a digit, as all tokenizers here ask for."""
+    """Whether there is a letter or a digit, which all tokenizers here need."""
     return any(letter.isalpha() or letter.isdecimal() for letter in sentence)
 
 
@@ -36,27 +36,27 @@ def words(sentence: str) -> list[str]:
 
 
 def has_control(sentence: str) -> bool:
-    """Whether the sentence, as found, holds what `cleaned` takes out within it."""
+    """Whether the sentence has inner characters that `clean` replaces."""
     return not sentence.isprintable() and any(map(_is_control, sentence.strip()))
 
 
 def is_not_utf8(sentence: str) -> bool:
-    """Whether it holds the mark that stands for bytes of another encoding."""
+    """Whether it has the replacement character, which stands for undecodable bytes."""
     return "\ufffd" in sentence
 
 
 def may_not_be_english(sentence: str) -> bool:
-    """A guess by letters beyond a to z (accents aside), and by the lack of common words."""
+    """A guess: it has letters other than a to z (accents aside), or no common word."""
     found = words(sentence)
     plain = unicodedata.normalize("NFD", "".join(found))
     letters = [letter for letter in plain if letter.isalpha()]
     if any(not _LATIN.match(letter) for letter in letters):
         return True
-    return len(found) > _SHORT and _ENGLISH.isdisjoint(found)
+    return len(found) > _MAX_WITHOUT and _ENGLISH.isdisjoint(found)
 
 
 def escape_terminal(text: str) -> str:
-    """The text for a terminal: nothing in it moves the cursor or changes colours."""
+    """Escapes whatever in a text could move a terminal's cursor or change its colours."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape", "replace").decode()
         for letter in text

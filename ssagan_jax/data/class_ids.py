@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 
 def class_ids(labels: set[str]) -> dict[str, int]:
-    """Numbers 0, 1, ... for classes: in the order of their numbers, or of their names."""
+    """Ids 0, 1, ... for class labels, in numerical order if all are numbers, else by name."""
     try:
         ordered = sorted(labels, key=int)
     except ValueError:
@@ -13,10 +13,10 @@ def class_ids(labels: set[str]) -> dict[str, int]:
 
 
 def assign_class_ids(labels: Sequence[str]) -> list[int]:
-    """Each picture's class: the number of its label, or one of its own where it has none.
+    """The class id of each picture: that of its label, or a unique one if it has no label.
 
-    DAMSM contrasts a picture with those of other classes alone. Pictures whose class is unknown,
-    and those of a set with one class, must therefore not share a number.
+    DAMSM contrasts an image only with those of other classes. Pictures of unknown class, and those
+    of a data set with a single class, must therefore not share an id.
     """
     ids = class_ids(set(labels) - {""})
     if len(ids) == 1:

@@ -1,4 +1,4 @@
-"""The data sources by name, and their pictures ready to be read."""
+"""Opens the data sets that a config names, prepared on disk first where needed."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,28 +7,33 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from ssagan_jax.data.birds import Birds
-from ssagan_jax.data.builder import SPLITS, CaptionedImageBuilder, prepare
+from ssagan_jax.data.images.resizing import get_load_size
 from ssagan_jax.data.pipeline import CaptionedImages
-from ssagan_jax.data.prepared_sets import prepared_builder
+from ssagan_jax.data.prepared.builder import SPLITS, CaptionedImageBuilder
+from ssagan_jax.data.prepared.prepared_sets import open_prepared_set
+from ssagan_jax.data.prepared.set_writer import ensure_prepared
 from ssagan_jax.data.toy_cars.builder import ToyCars
 
-SOURCES: dict[str, type[CaptionedImageBuilder]] = {"toy_cars": ToyCars, "birds": Birds}
+BUILT_IN: dict[str, type[CaptionedImageBuilder]] = {"toy_cars": ToyCars, "birds": Birds}
 
 
 def open_datasets(config: ConfigDict, splits: Iterable[str] = SPLITS) -> dict[str, CaptionedImages]:
-    """Splits ("train", "validation") of `config.data`, prepared on disk first where needed.
+    """The splits of `config.data`; a built-in data set is prepared first if it is not there yet.
 
-    A split that is too large for `config.data.cache_mb` is decoded into a file beside the
-    prepared set, if it stays below `config.data.cache_disk_mb` and the disk has room.
+    A split that does not fit into `config.data.cache_mb` is decoded into a memory-mapped file
+    beside the prepared set, if that stays below `config.data.cache_disk_mb` and the disk has room.
+
+    Args:
+      config: `config.data` names the data set.
+      splits: any of "train" and "validation".
 
     Raises:
-      DataError: the source's folder is missing or not as it should be, or there is neither a
-        source nor prepared data of that name.
+      DataError: the source folder is missing or damaged, or there is no data set of that name.
     """
     data = config.data
-    if data.name in SOURCES:
-        builder = prepare(
-            SOURCES[data.name](
+    if data.name in BUILT_IN:
+        builder = ensure_prepared(
+            BUILT_IN[data.name](
                 source=data.dir,
                 image_size=data.image_size,
                 bad_images=data.bad_images,
@@ -36,10 +41,10 @@ def open_datasets(config: ConfigDict, splits: Iterable[str] = SPLITS) -> dict[st
             )
         )
     else:
-        builder = prepared_builder(data.name, data.image_size, data.prepared_dir)
-    # Pictures are decoded by the pipeline: TFDS would ask for OpenCV.
+        builder = open_prepared_set(data.name, data.image_size, data.prepared_dir)
+    # Images are decoded by the pipeline: TFDS would need OpenCV.
     decoders = {"image": tfds.decode.SkipDecoding()}
-    load_size = data.image_size * 76 // 64
+    load_size = get_load_size(data.image_size)
     return {
         split: CaptionedImages(
             builder.as_data_source(split, decoders=decoders),

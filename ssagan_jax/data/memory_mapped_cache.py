@@ -1,4 +1,4 @@
-"""Pictures decoded once: a split's pixels and texts in one memory-mapped file."""
+"""The cache of decoded images: pixels and texts of a split in one memory-mapped file."""
 
 import contextlib
 import fcntl
@@ -15,20 +15,21 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ssagan_jax.data.image_loading import resize_smaller_edge
+from ssagan_jax.atomic_files import atomic_path
+from ssagan_jax.data.images.resizing import resize_smaller_edge
 
 Record = dict[str, Any]
 
-# Pillow decodes without Python's lock, so that cores count; what follows the decoding holds it,
-# so that ever more threads would only stand in each other's way.
+# Pillow decodes without Python's lock, so threads use all cores; what follows the decoding holds
+# the lock, so many more threads would only block each other.
 _THREADS = min(os.cpu_count() or 1, 16)
 READ_OPTIONS = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=max(_THREADS, 4))
 _INDEX = np.dtype("<i8")
-_SAMPLED = 64  # Pictures whose size is looked at to estimate that of all.
+_SAMPLED = 64  # Images whose size is read to estimate that of all.
 
 
 def read_metadata(example: Record) -> Record:
-    """The record of an encoded example without its image: nothing is decoded but text."""
+    """The record of an encoded example without its image, which is not decoded."""
     return {
         "captions": [caption.decode("utf-8") for caption in example["captions"]],
         "class_id": int(example["class_id"]),
@@ -41,8 +42,8 @@ def decode(example: Record, load_size: int | None = None) -> Record:
     """The record of an encoded example, with its image u8[H, W, 3].
 
     Args:
-      example: what a TFDS data source gives, the image undecoded.
-      load_size: pictures with a larger smaller edge are scaled down to it.
+      example: from a TFDS data source, the image undecoded.
+      load_size: images with a larger smaller edge are scaled down to it.
     """
     image = Image.open(io.BytesIO(example["image"]))
     if load_size is not None and min(image.size) > load_size:
@@ -51,30 +52,30 @@ def decode(example: Record, load_size: int | None = None) -> Record:
 
 
 def decoded_size(source: Sequence[Record], load_size: int | None = None) -> int:
-    """About how many bytes the decoded pictures take, told by the headers of some of them."""
+    """Estimates the bytes of all decoded images from the headers of some of them."""
     count = len(source)
-    places = sorted({place * count // _SAMPLED for place in range(_SAMPLED)})
+    indices = sorted({index * count // _SAMPLED for index in range(_SAMPLED)})
     sizes = []
-    for place in places:
-        with contextlib.suppress(Exception):  # Who decodes it tells of one that cannot be read.
-            width, height = Image.open(io.BytesIO(source[place]["image"])).size
+    for index in indices:
+        with contextlib.suppress(Exception):  # Reported when it is decoded.
+            width, height = Image.open(io.BytesIO(source[index]["image"])).size
             scale = min(1.0, load_size / min(width, height)) if load_size else 1.0
             sizes.append(3 * width * height * scale**2)
     return int(np.mean(sizes or [0]) * count)
 
 
 class MemoryMappedImages(Sequence[Record]):
-    """Records read from a file that `open_decoded` wrote; images are views of the mapped file.
+    """Records read from a file of `open_memory_mapped`; images are views of the mapped file.
 
-    The file holds each picture's height, width and bytes of text as little-endian i64[N, 3], then
-    of each record the pixels u8[H, W, 3] and the other entries as JSON.
+    The file holds each image's height, width and bytes of text as little-endian i64[N, 3], then for
+    each record the pixels u8[H, W, 3] and the other entries as JSON.
     """
 
     def __init__(self, path: Path, count: int) -> None:
         """Maps a file of `count` records.
 
         Raises:
-          ValueError: the file is not whole, or holds another number of records.
+          ValueError: the file is incomplete, or holds another number of records.
           OSError: it cannot be read.
         """
         # A plain array: slices of numpy's memmap class cost several times as much.
@@ -85,7 +86,7 @@ class MemoryMappedImages(Sequence[Record]):
         sizes = index[:, 0] * index[:, 1] * 3 + index[:, 2]
         self._starts = (np.cumsum(sizes) - sizes + index.nbytes).tolist()
         if self._bytes.size != index.nbytes + sizes.sum():
-            raise ValueError(f"{path}: {self._bytes.size} bytes are not those of its records")
+            raise ValueError(f"{path}: {self._bytes.size} bytes do not match its index")
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -106,41 +107,42 @@ class MemoryMappedImages(Sequence[Record]):
 def open_memory_mapped(
     path: Path, count: int, read: Callable[[int], Record], needed: int
 ) -> MemoryMappedImages | None:
-    """The decoded file of a source, written now where it is not there yet or older than the set.
+    """Opens the cache of a split, and writes it first if it is missing or older than the set.
 
-    Processes that ask for the same file wait for each other. None where the file cannot be
-    written: for want of room (half of what is free stays free), or of permission.
+    Processes that need the same file wait for the one that writes it. Returns None if the file
+    cannot be written: without permission, or if it would take more than half of the free space.
 
     Args:
-      path: the file; the folder is that of the prepared set.
-      count: how many records.
-      read: gives the decoded record of a number.
-      needed: about how many bytes the file takes.
+      path: the file, in the folder of the prepared set.
+      count: number of records.
+      read: from an index to the decoded record.
+      needed: estimated bytes of the file.
     """
     try:
-        if file := _opened(path, count):
+        if file := _open_existing(path, count):
             return file
         with open(path.with_suffix(".lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if file := _opened(path, count):
+            if file := _open_existing(path, count):
                 return file
             path.unlink(missing_ok=True)
             free = shutil.disk_usage(path.parent).free
             if 2 * needed > free:
-                raise OSError(f"of {free >> 20} MiB free, {needed >> 20} MiB would be used")
-            print(
-                f"decoding {count} pictures once, {max(needed >> 20, 1)} MiB -> {path}",
-                flush=True,
-            )
+                raise OSError(f"{needed >> 20} MiB is more than half of {free >> 20} MiB free")
+            size = max(needed >> 20, 1)
+            print(f"decoding {count} pictures once, {size} MiB -> {path}", flush=True)
             _write(path, count, read)
             return MemoryMappedImages(path, count)
     except OSError as error:
-        print(f"{path}: not written ({error}); pictures are decoded each time", flush=True)
+        print(
+            f"{path}: not written ({error}); pictures are decoded each time",
+            flush=True,
+        )
         return None
 
 
-def _opened(path: Path, count: int) -> MemoryMappedImages | None:
-    """The file, if it is there, whole, and not older than the prepared set beside it."""
+def _open_existing(path: Path, count: int) -> MemoryMappedImages | None:
+    """The file, if it exists, is complete, and is not older than the prepared set beside it."""
     try:
         if path.stat().st_mtime_ns < (path.parent / "dataset_info.json").stat().st_mtime_ns:
             return None
@@ -150,25 +152,22 @@ def _opened(path: Path, count: int) -> MemoryMappedImages | None:
 
 
 def _write(path: Path, count: int, read: Callable[[int], Record]) -> None:
-    """Writes all records in their order; the file gets its name when it is whole."""
-    part = path.with_suffix(".part")
+    """Writes all records in order; call it under the lock."""
+    for leftover in path.parent.glob(f".{path.name}.*.part"):  # Of processes that were killed.
+        leftover.unlink()
     records = grain.MapDataset.range(count).map(read)
-    try:
-        with open(part, "wb") as file:
-            _write_records(file, records.to_iter_dataset(READ_OPTIONS), count)
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_path(path) as part, open(part, "wb") as file:
+        _write_records(file, records.to_iter_dataset(READ_OPTIONS), count)
+        os.fsync(file.fileno())
 
 
 def _write_records(file: IO[bytes], records: Iterable[Record], count: int) -> None:
     index = np.zeros((count, 3), _INDEX)
     file.write(index)
-    for place, record in enumerate(tqdm(records, total=count, unit="pictures", disable=None)):
+    for row, record in enumerate(tqdm(records, total=count, unit="pictures", disable=None)):
         image = record.pop("image")
         text = json.dumps(record).encode()
-        index[place] = *image.shape[:2], len(text)
+        index[row] = *image.shape[:2], len(text)
         file.write(np.ascontiguousarray(image))
         file.write(text)
     file.seek(0)

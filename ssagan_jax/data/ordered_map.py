@@ -1,4 +1,4 @@
-"""One function over many things on all cores, in order, holding few of them at a time."""
+"""Maps a function over an iterable on all cores, in order, with few results in memory."""
 
 import collections
 import concurrent.futures
@@ -6,22 +6,22 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
-_AHEAD = 2  # Per worker: enough that none waits for the one who takes the results.
+Input = TypeVar("Input")
+Output = TypeVar("Output")
+_QUEUED = 2  # Per worker: enough that none waits for the consumer.
 
 
 def ordered_map(
-    function: Callable[[Given], Made], items: Iterable[Given], workers: int | None = None
-) -> Iterator[tuple[Given, Made]]:
-    """Yields each item with the function's result; what the function raises is raised here.
+    function: Callable[[Input], Output], items: Iterable[Input], workers: int | None = None
+) -> Iterator[tuple[Input, Output]]:
+    """Yields each item with the function's result; exceptions of the function are raised here.
 
-    Threads serve, since Pillow and hashlib do their work outside of Python's lock.
+    Uses threads, since Pillow and hashlib release Python's lock.
 
     Args:
       function: computes one result.
-      items: read as far as the workers need.
-      workers: threads, as many as cores where None.
+      items: consumed only as far ahead as the workers need.
+      workers: number of threads; that of the cores if None.
     """
     workers = workers or len(os.sched_getaffinity(0))
     waiting: collections.deque = collections.deque()
@@ -29,12 +29,12 @@ def ordered_map(
         try:
             for item in items:
                 waiting.append((item, pool.submit(function, item)))
-                if len(waiting) > _AHEAD * workers:
+                if len(waiting) > _QUEUED * workers:
                     done, result = waiting.popleft()
                     yield done, result.result()
             while waiting:
                 done, result = waiting.popleft()
                 yield done, result.result()
-        finally:  # Also where the caller stops early.
+        finally:  # Also if the caller stops early.
             for _, result in waiting:
                 result.cancel()

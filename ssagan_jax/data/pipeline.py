@@ -1,7 +1,7 @@
-"""From prepared pictures to batches: crops, flips, captions and their order.
+"""Batches of a prepared data set: order, crops, flips and captions.
 
-Everything random is keyed by the seed and the example's place in the run, so it does not depend on
-threads or devices.
+Everything random is keyed by the seed and the example's position in the run, so it does not depend
+on threads or devices.
 """
 
 import threading
@@ -13,7 +13,6 @@ import numpy as np
 from tqdm import tqdm
 
 from ssagan_jax.data.augmentation import central_crop, random_crop
-from ssagan_jax.data.image_loading import DataError
 from ssagan_jax.data.memory_mapped_cache import (
     READ_OPTIONS,
     MemoryMappedImages,
@@ -24,12 +23,13 @@ from ssagan_jax.data.memory_mapped_cache import (
     read_metadata,
 )
 from ssagan_jax.data.tokenizer import Tokenizer
+from ssagan_jax.errors import DataError
 
 Batch = dict[str, np.ndarray]
 
 
 class CaptionedImages(Sequence[Record]):
-    """Decoded records of one split, each picture decoded once where there is room for it.
+    """Decoded records of one split, cached in memory or in a memory-mapped file.
 
     A record has image u8[H, W, 3], captions (list of str), class_id (int), name (str) and
     attributes (dict of str).
@@ -48,16 +48,16 @@ class CaptionedImages(Sequence[Record]):
 
         Args:
           source: encoded examples.
-          cache_mb: so many MiB of pictures are kept decoded in memory.
-          load_size: pictures with a larger smaller edge are scaled down to it.
-          file: where all pictures are kept decoded, memory-mapped, if memory has no room for all.
-          disk_mb: most MiB that `file` may take.
-          bad_images: where an example cannot be read, "error" raises DataError, and "skip" takes
-            the next one in its place and counts it.
+          cache_mb: MiB of decoded images to keep in memory.
+          load_size: images with a larger smaller edge are scaled down to it.
+          file: the memory-mapped cache, used if not all images fit into memory.
+          disk_mb: largest size of `file` in MiB.
+          bad_images: for an example that cannot be read, "error" raises DataError, and "skip"
+            counts it and uses the next one instead.
         """
         self._source = source
         self._load_size = load_size
-        self._room = cache_mb * 2**20
+        self._free_bytes = cache_mb * 2**20
         self._cache: dict[int, Record] = {}
         self._lock = threading.Lock()
         self._bad_images = bad_images
@@ -65,7 +65,7 @@ class CaptionedImages(Sequence[Record]):
         self._file: MemoryMappedImages | None = None
         if file is not None and disk_mb:
             needed = decoded_size(source, load_size)
-            if self._room < needed <= disk_mb * 2**20:
+            if self._free_bytes < needed <= disk_mb * 2**20:
                 self._file = open_memory_mapped(file, len(source), self._decoded, needed)
 
     def __len__(self) -> int:
@@ -81,13 +81,13 @@ class CaptionedImages(Sequence[Record]):
             record = self._decoded(index)
             with self._lock:
                 size = record["image"].nbytes
-                if index not in self._cache and size <= self._room:
+                if index not in self._cache and size <= self._free_bytes:
                     self._cache[index] = record
-                    self._room -= size
+                    self._free_bytes -= size
         return record
 
     def metadata(self, index: int) -> Record:
-        """A record of which the image may be missing: no picture is decoded for it."""
+        """A record with or without its image, read without decoding one."""
         if self._file is not None:
             return self._file.metadata(index)
         return self._cache.get(index) or self._read(index, read_metadata)
@@ -96,33 +96,33 @@ class CaptionedImages(Sequence[Record]):
         return self._read(index, lambda example: decode(example, self._load_size))
 
     def _read(self, index: int, read: Callable[[Record], Record]) -> Record:
-        """What `read` makes of an example, or of the next one that can be read."""
+        """Applies `read` to an example, or to the next one that can be read."""
         for place in range(index, index + len(self)):
             place %= len(self)
             try:
                 return read(self._source[place])
             except MemoryError:
                 raise
-            except Exception as error:  # Readers and decoders let many kinds out.
-                self._note(place, error)
-        raise DataError(f"none of {len(self)} pictures can be read; prepare the data anew")
+            except Exception as error:  # Readers and decoders raise many kinds.
+                self._count_bad(place, error)
+        raise DataError(f"none of {len(self)} pictures can be read; prepare the data again")
 
-    def _note(self, place: int, error: Exception) -> None:
+    def _count_bad(self, place: int, error: Exception) -> None:
         """Counts an example that cannot be read, or raises DataError for it."""
-        fault = f"picture {place} of {len(self)} cannot be read ({error or type(error).__name__})"
+        message = f"picture {place} of {len(self)} cannot be read ({error or type(error).__name__})"
         if self._bad_images == "error":
             raise DataError(
-                f"{fault}; prepare the data anew, or set config.data.bad_images='skip'"
+                f"{message}; prepare the data again, or set config.data.bad_images='skip'"
             ) from error
         with self._lock:
             new = place not in self._bad
             self._bad.add(place)
         if new:
-            tqdm.write(f"{fault}; the next one takes its place ({len(self._bad)} skipped so far)")
+            tqdm.write(f"{message}; using the next one ({len(self._bad)} skipped so far)")
 
 
 def training_batches(
-    pictures: Sequence[Record],
+    images: Sequence[Record],
     tokenizer: Tokenizer,
     *,
     image_size: int,
@@ -134,24 +134,31 @@ def training_batches(
 ) -> grain.DatasetIterator:
     """Endless shuffled batches, whose iterator's position can be saved with a checkpoint.
 
-    Each time a picture comes up it is cropped and flipped anew and comes with a random one of its
-    captions. Epochs follow each other without a gap. The position is the number of batches taken,
+    Each time an image is drawn it is cropped and flipped at random and paired with a random one of
+    its captions. A batch may span two epochs. The position is the number of batches drawn,
     whatever the shard.
 
     Args:
-      shard: (k, n): of every batch the k-th part of n, from 0; n divides the batch size.
+      images: records with image u8[H, W, 3], as `CaptionedImages` gives them.
+      tokenizer: for the captions.
+      image_size: edge S of the crops in pixels.
+      max_words: number T of tokens.
+      random_flip: whether to mirror half of the images.
+      batch_size: number B of images, over all shards.
+      seed: of everything random.
+      shard: (k, n) for the k-th of n equal parts of every batch, from 0; n divides B.
 
     Returns:
       An iterator over dicts: image u8[B / n, S, S, 3], tokens i32[B / n, T], mask bool[B / n, T]
       and class_id i32[B / n].
 
     Raises:
-      DataError: there are fewer pictures than a batch takes.
+      DataError: there are fewer images than `batch_size`.
     """
-    if len(pictures) < batch_size:
+    if len(images) < batch_size:
         raise DataError(
-            f"{len(pictures)} training pictures: a batch takes {batch_size}; add pictures or "
-            f"lower config.train.batch_size"
+            f"{len(images)} training pictures are fewer than config.train.batch_size={batch_size}; "
+            "add pictures or lower it"
         )
 
     def example(record: Record, rng: np.random.Generator) -> Batch:
@@ -164,32 +171,32 @@ def training_batches(
             "class_id": np.int32(record["class_id"]),
         }
 
-    dataset = grain.MapDataset.source(pictures).seed(seed).shuffle().repeat()
+    dataset = grain.MapDataset.source(images).seed(seed).shuffle().repeat()
     index, count = shard
     parts = dataset.random_map(example).batch(batch_size // count)
     return iter(parts[index::count].to_iter_dataset(READ_OPTIONS))
 
 
 def evaluation_batches(
-    pictures: Sequence[Record],
+    images: Sequence[Record],
     tokenizer: Tokenizer,
     *,
     image_size: int,
     max_words: int,
     batch_size: int,
 ) -> Iterator[tuple[Batch, list[Record]]]:
-    """All pictures once, in the order of their names, cropped in the middle, first captions.
+    """All images once, in the order of their names, cropped in the middle, with first captions.
 
     Yields:
-      Batches as in training, the last one smaller where the count asks for it, with the records
-      that they were made from.
+      Batches as in training, the last one possibly smaller, with the records that they were made
+      from.
     """
-    text = pictures.metadata if isinstance(pictures, CaptionedImages) else pictures.__getitem__
-    names = [text(index)["name"] for index in range(len(pictures))]
-    order = sorted(range(len(pictures)), key=names.__getitem__)
+    metadata = images.metadata if isinstance(images, CaptionedImages) else images.__getitem__
+    names = [metadata(index)["name"] for index in range(len(images))]
+    order = sorted(range(len(images)), key=names.__getitem__)
 
     def batch(start: int) -> tuple[Batch, list[Record]]:
-        part = [pictures[index] for index in order[start : start + batch_size]]
+        part = [images[index] for index in order[start : start + batch_size]]
         encoded = [tokenizer.encode(record["captions"][0], max_words) for record in part]
         return (
             {

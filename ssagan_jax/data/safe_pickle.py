@@ -1,4 +1,4 @@
-"""Reading pickles of plain data without running what they ask for."""
+"""Reads pickles of plain data without running code in them."""
 
 import collections
 import os
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ssagan_jax.data.image_loading import DataError
+from ssagan_jax.errors import DataError
 
 MAX_BYTES = 256 * 2**20
 
@@ -17,8 +17,8 @@ def load_pickle(
 ) -> Any:
     """Reads a pickle of containers, text, bytes, numbers and numpy arrays of those.
 
-    A pickle is a program that may call any function by name. Here the only names it may call are
-    those of sets, ordered dicts, and numpy scalars and arrays.
+    A pickle is a program that can call any function by name. Here it can only call sets, ordered
+    dicts, and numpy scalars and arrays.
 
     Args:
       path: the file, of any pickle protocol.
@@ -26,8 +26,8 @@ def load_pickle(
       max_bytes: the largest file that is read.
 
     Raises:
-      DataError: naming the file, if it is missing, too large or damaged, or asks for any other
-        function or class, which the message names.
+      DataError: the file is missing, too large or damaged, or it calls any other function or
+        class, which the message names.
     """
     try:
         size = os.path.getsize(path)
@@ -38,22 +38,22 @@ def load_pickle(
     except _Refused as error:
         raise DataError(
             f"{path}: the pickle asks for {error}, which is not plain data, and was not run. "
-            "Save lists, text and numbers only"
+            "Save only lists, text and numbers"
         ) from None
     except DataError:
         raise
     except FileNotFoundError:
         raise DataError(f"{path}: there is no such file") from None
-    except Exception as error:  # A damaged pickle can fail in any of its steps.
+    except Exception as error:  # A damaged pickle can raise any exception.
         raise DataError(f"{path}: not a readable pickle ({error})") from error
 
 
 class _Refused(Exception):
-    """The name of a global that a pickle may not have."""
+    """A pickle refers to this name, which is not allowed."""
 
 
 class _DType:
-    """A numpy type that a pickle describes; real dtypes would let a pickle alter their layout."""
+    """A numpy type that a pickle describes; a real dtype would let the pickle alter its layout."""
 
     def __init__(self, spec: str | bytes, align: bool = False, copy: bool = True) -> None:
         self.dtype = np.dtype(_text(spec))
@@ -70,7 +70,7 @@ class _DType:
 
 
 class _Array(np.ndarray):
-    """A numpy array whose stored state is checked by `np.frombuffer` before it is taken over."""
+    """A numpy array whose pickled state is checked by `np.frombuffer` before it is used."""
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, described, fortran, raw = state
@@ -100,7 +100,7 @@ def _buffer(raw: bytes, described: _DType, shape: tuple, order: str) -> np.ndarr
 
 
 def _bytes(text: str, encoding: str) -> bytes:
-    """Python 3's own spelling of bytes in protocols 0 to 2."""
+    """How Python 3 pickles bytes in protocols 0 to 2."""
     if encoding not in ("latin1", "latin-1"):
         raise _Refused(f"an encoding to {encoding!r}")
     return text.encode("latin1")
@@ -130,5 +130,5 @@ class _PlainUnpickler(pickle.Unpickler):
         if (module, name) not in _ALLOWED:
             raise _Refused(f"{module}.{name}")
         function = _ALLOWED[module, name]
-        # A pickle may set attributes of what it names; it gets a throwaway, not ours.
+        # A pickle can set attributes of what it names, so it gets a new object each time.
         return lambda *arguments: function(*arguments)

@@ -1,6 +1,6 @@
-"""Captions to token ids: words of the training captions or of a list, or WordPiece for BERT.
+"""Captions to token ids: words of the training captions or of a fixed list, or WordPiece for BERT.
 
-All are pipelines of the `tokenizers` library, so that one file in the work folder holds any.
+All are pipelines of the `tokenizers` library, so one file format in the work folder suffices.
 """
 
 import hashlib
@@ -12,39 +12,40 @@ import numpy as np
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
+from ssagan_jax.atomic_files import write_atomically
 from ssagan_jax.errors import InputError
 from ssagan_jax.models.vocabulary import Vocabulary
 
 WORD_PAD, WORD_UNKNOWN = "<pad>", "<unk>"
-# Accents of letters, and what makes an emoji of a sign.
+# Combining accents, and variation selectors of emoji.
 _ACCENTS = r"[\u0300-\u036f\u20d0-\u20ff\ufe00-\ufe0f]"
 _WORD = r"[\p{L}\p{N}_][\w\p{N}]*"
 PIECE_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-FIXED_VOCAB_PAD, _LEFT_OUT = "<end>", "<left out>"
-# By kind: what stands for padding, for unknown words, and for BERT's first and last token.
+FIXED_VOCAB_PAD, _DROPPED = "<end>", "<left out>"
+# By kind: padding, unknown words, and BERT's first and last token.
 _SPECIALS = {
     "words": (WORD_PAD, WORD_UNKNOWN, WORD_PAD, WORD_PAD),
-    "listed_words": (FIXED_VOCAB_PAD, _LEFT_OUT, FIXED_VOCAB_PAD, FIXED_VOCAB_PAD),
+    "listed_words": (FIXED_VOCAB_PAD, _DROPPED, FIXED_VOCAB_PAD, FIXED_VOCAB_PAD),
     "wordpiece": PIECE_SPECIALS[:4],
 }
 
 
 class TokenizerError(InputError):
-    """A tokenizer that cannot be made or read, or a caption without any word."""
+    """A tokenizer cannot be made or read, or a caption has no word."""
 
 
 class Tokenizer:
     """Ids of a caption's words or word pieces, without [CLS] and [SEP].
 
     Attributes:
-      kind: "words", "wordpiece", or "listed_words", which leaves unknown words out.
-      learned: whether the vocabulary holds every word of the captions it was learned from; then a
-        word in several pieces is one that training never showed.
+      kind: "words", "wordpiece", or "listed_words", which drops unknown words.
+      learned: whether the vocabulary was learned from captions; then a word in several pieces did
+        not occur in training.
     """
 
     def __init__(self, kind: str, backend: tokenizers.Tokenizer, learned: bool) -> None:
         if kind == "words":
-            # Whoever writes "<pad>" in a caption means the word, not the padding.
+            # "<pad>" in a caption is a word, not the padding.
             backend.encode_special_tokens = True
         self.kind = kind
         self.learned = learned
@@ -53,16 +54,16 @@ class Tokenizer:
         ids = [backend.token_to_id(name) for name in names]
         if None in ids:
             raise TokenizerError(
-                f"the {kind} vocabulary lacks {names[ids.index(None)]!r}: choose one that has "
+                f"the {kind} vocabulary lacks {names[ids.index(None)]!r}: it must have "
                 f"{', '.join(dict.fromkeys(names))}"
             )
         self.pad_id, self.unknown_id, cls_id, sep_id = ids
-        # What is left out has an id, the last one, but no row in an embedding table.
+        # The token for dropped words has the last id, but no row in an embedding table.
         size = backend.get_vocab_size() - (kind == "listed_words")
         self.vocabulary = Vocabulary(size, self.pad_id, cls_id, sep_id)
 
     def ids(self, caption: str) -> list[int]:
-        """Ids of all words or word pieces of a caption, however long."""
+        """Ids of all words or word pieces of a caption, of any length."""
         ids = self._backend.encode(caption, add_special_tokens=False).ids
         return [token for token in ids if token < self.vocabulary.size]
 
@@ -77,19 +78,19 @@ class Tokenizer:
 
         Args:
           caption: a sentence.
-          length: how many tokens are kept.
-          rng: in training, chooses which tokens of an overlong caption are kept, in their order
-            (the reference's datasets.py); without it the first ones are.
+          length: number of tokens to keep.
+          rng: in training, chooses which tokens of an overlong caption are kept, in order (the
+            reference's datasets.py); without it the first ones are.
 
         Raises:
           TokenizerError: the caption has no word, or none that is in the vocabulary.
         """
         ids = np.asarray(self.ids(caption), np.int32)
         if not len(ids):
-            fault = "has no word: give a sentence with letters"
+            problem = "has no word: give a sentence with letters"
             if unknown := self.unknown_words(caption):
-                fault = f"has no word that the vocabulary knows, only {', '.join(unknown)}"
-            raise TokenizerError(f"caption {caption!r} {fault}")
+                problem = f"has no word of the vocabulary, only {', '.join(unknown)}"
+            raise TokenizerError(f"caption {caption!r} {problem}")
         if len(ids) > length and rng is not None:
             ids = ids[np.sort(rng.permutation(len(ids))[:length])]
         ids = ids[:length]
@@ -98,7 +99,7 @@ class Tokenizer:
         return tokens, np.arange(length) < len(ids)
 
     def unknown_words(self, caption: str) -> list[str]:
-        """Words of a caption that training never showed, in their order, each once."""
+        """Words of a caption that did not occur in training, in order, each once."""
         encoding = self._backend.encode(caption, add_special_tokens=False)
         pieces: dict[int, list[tuple[int, tuple[int, int]]]] = {}
         for token, word, span in zip(
@@ -111,7 +112,7 @@ class Tokenizer:
                 self.learned and len(parts) > 1
             ):
                 unknown.append(caption[parts[0][1][0] : parts[-1][1][1]])
-        # WordPiece takes every mark for a word.
+        # WordPiece treats every punctuation mark as a word.
         return [word for word in dict.fromkeys(unknown) if any(map(str.isalnum, word))]
 
     @property
@@ -121,25 +122,24 @@ class Tokenizer:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the tokenizer to a JSON file."""
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(self.to_json())
+        write_atomically(path, self.to_json())
 
     def to_json(self) -> str:
-        """The tokenizer's file."""
+        """The content of the tokenizer's file."""
         backend = json.loads(self._backend.to_str())
         content = {"kind": self.kind, "learned": self.learned, "tokenizer": backend}
         return json.dumps(content, ensure_ascii=False, sort_keys=True)
 
 
 def tokenizer_from_json(text: str) -> Tokenizer:
-    """The tokenizer whose file `Tokenizer.text` gave; any exception where it did not."""
+    """The tokenizer that `Tokenizer.to_json` wrote; raises any exception for other texts."""
     content = json.loads(text)
     backend = tokenizers.Tokenizer.from_str(json.dumps(content["tokenizer"]))
     return Tokenizer(content["kind"], backend, content["learned"])
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
-    """Reads what `Tokenizer.save` wrote.
+    """Reads a file of `Tokenizer.save`.
 
     Raises:
       TokenizerError: there is no such file, or it is not a tokenizer.
@@ -162,52 +162,57 @@ def learn_tokenizer(kind: str, captions: Iterable[str], vocab_size: int) -> Toke
       kind: "words" (lower case, accents stripped, sequences of letters, numerals and underscores,
         as the reference's datasets.py) or "wordpiece" (BERT's own rules).
       captions: sentences.
-      vocab_size: at most so many entries; the most frequent are kept.
+      vocab_size: largest number of entries; the most frequent words are kept.
     """
     if kind == "words":
-        backend = tokenizers.Tokenizer(models.WordLevel(unk_token=WORD_UNKNOWN))
-        backend.normalizer = normalizers.Sequence(
-            [
-                normalizers.NFD(),
-                # StripAccents would also take the vowels of Hindi and the voicing of Japanese.
-                normalizers.Replace(tokenizers.Regex(_ACCENTS), ""),
-                normalizers.Lowercase(),
-            ]
-        )
-        backend.pre_tokenizer = pre_tokenizers.Split(
-            tokenizers.Regex(_WORD), behavior="removed", invert=True
-        )
-        trainer = trainers.WordLevelTrainer(
-            vocab_size=vocab_size,
-            special_tokens=[WORD_PAD, WORD_UNKNOWN],
-            show_progress=False,
-        )
+        backend, make_trainer = _word_backend(), trainers.WordLevelTrainer
+        specials = [WORD_PAD, WORD_UNKNOWN]
     else:
-        backend = tokenizers.Tokenizer(models.WordPiece(unk_token=PIECE_SPECIALS[1]))
-        backend.normalizer = normalizers.BertNormalizer()
-        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        trainer = trainers.WordPieceTrainer(
-            vocab_size=vocab_size, special_tokens=list(PIECE_SPECIALS), show_progress=False
-        )
+        backend, make_trainer = _wordpiece_backend(), trainers.WordPieceTrainer
+        specials = list(PIECE_SPECIALS)
+    trainer = make_trainer(vocab_size=vocab_size, special_tokens=specials, show_progress=False)
     backend.train_from_iterator(captions, trainer)
     return Tokenizer(kind, backend, learned=True)
 
 
+def _word_backend() -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(models.WordLevel(unk_token=WORD_UNKNOWN))
+    backend.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFD(),
+            # StripAccents would also remove the vowels of Hindi and the voicing of Japanese.
+            normalizers.Replace(tokenizers.Regex(_ACCENTS), ""),
+            normalizers.Lowercase(),
+        ]
+    )
+    backend.pre_tokenizer = pre_tokenizers.Split(
+        tokenizers.Regex(_WORD), behavior="removed", invert=True
+    )
+    return backend
+
+
+def _wordpiece_backend() -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(models.WordPiece(unk_token=PIECE_SPECIALS[1]))
+    backend.normalizer = normalizers.BertNormalizer()
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return backend
+
+
 def fixed_vocab_tokenizer(words: Sequence[str]) -> Tokenizer:
-    """A tokenizer of listed words, which reads captions as the reference's datasets.py does.
+    """A tokenizer of a fixed list of words, which splits captions as the reference's datasets.py.
 
     Words are sequences of letters, digits and underscores in lower case, of which only the ASCII
-    characters are kept ("café" is "caf"). Words that are not listed are left out.
+    characters are kept ("café" is "caf"). Other words are dropped.
 
     Args:
-      words: by id; the first one, "<end>", is the padding.
+      words: in the order of their ids; the first one, "<end>", is the padding.
 
     Raises:
-      TokenizerError: the first word is another one.
+      TokenizerError: "<end>" is not in the list.
     """
-    vocabulary = {word: index for index, word in enumerate([*words, _LEFT_OUT])}
-    backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=_LEFT_OUT))
-    # Words without any ASCII character stay whole, so that they are told as unknown.
+    vocabulary = {word: index for index, word in enumerate([*words, _DROPPED])}
+    backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=_DROPPED))
+    # Words without any ASCII character are kept, so that they are reported as unknown.
     foreign = r"(?:(?![\x00-\x7f])[\p{L}\p{N}])+"
     within = tokenizers.Regex(rf"(?<=[a-z0-9_]){foreign}|{foreign}(?=[a-z0-9_])")
     backend.normalizer = normalizers.Sequence(
@@ -220,7 +225,7 @@ def fixed_vocab_tokenizer(words: Sequence[str]) -> Tokenizer:
 
 
 def pretrained_tokenizer(name: str) -> Tokenizer:
-    """The WordPiece tokenizer of a Hugging Face name or folder, with its own rules.
+    """The WordPiece tokenizer of a Hugging Face name or folder.
 
     Raises:
       TokenizerError: it cannot be found, or is not WordPiece.

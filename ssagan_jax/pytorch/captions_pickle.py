@@ -8,16 +8,16 @@ import os
 import pickle
 from collections.abc import Sequence
 
-from ssagan_jax.data.image_loading import DataError
 from ssagan_jax.data.safe_pickle import load_pickle
 from ssagan_jax.data.tokenizer import FIXED_VOCAB_PAD
+from ssagan_jax.errors import DataError
 
 
 def load_words(path: str | os.PathLike[str]) -> list[str]:
-    """Words by id; the file's code, if it has any, is not run.
+    """The vocabulary, words in the order of their ids; code in the file is not run.
 
     Raises:
-      DataError: the file is missing, damaged or asks for code, or holds no such vocabulary.
+      DataError: the file is missing or damaged, calls a function, or is not a captions.pickle.
     """
     content = load_pickle(path, encoding="latin1")
     if not isinstance(content, list | tuple) or len(content) < 4:
@@ -27,16 +27,14 @@ def load_words(path: str | os.PathLike[str]) -> list[str]:
         raise DataError(f"{path}: its third part is not a dictionary of words by the ids 0, 1, ...")
     listed = [words[index] for index in range(len(words))]
     if not all(isinstance(word, str) for word in listed) or listed[:1] != [FIXED_VOCAB_PAD]:
-        raise DataError(
-            f"{path}: its words are not texts, of which the first is {FIXED_VOCAB_PAD!r}"
-        )
+        raise DataError(f"{path}: its words must be texts, the first one {FIXED_VOCAB_PAD!r}")
     if ids != {word: index for index, word in enumerate(listed)} or len(ids) < len(listed):
-        raise DataError(f"{path}: its third and fourth part, words and ids, contradict each other")
+        raise DataError(f"{path}: its third and fourth part, words and ids, do not agree")
     return listed
 
 
 def save_words(path: str | os.PathLike[str], words: Sequence[str]) -> None:
-    """Writes a captions.pickle of words by id, without captions, as plain data.
+    """Writes a captions.pickle of words in the order of their ids, without captions.
 
     The first word, whatever its name, is the padding and becomes "<end>".
     """

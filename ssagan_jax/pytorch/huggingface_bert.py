@@ -1,4 +1,4 @@
-"""Reads Hugging Face BERT checkpoints."""
+"""Loads Hugging Face BERT checkpoints."""
 
 import dataclasses
 import functools
@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssagan_jax.models.bert import Bert, BertConfig
-from ssagan_jax.pytorch import weight_files
+from ssagan_jax.pytorch.tensors_to_flax import match_tensors
+from ssagan_jax.pytorch.weight_files import WEIGHT_FILES, find_weight_file, read_tensors
 
-# A part of a parameter's path here -> its part of the name in a Hugging Face checkpoint.
+# From a part of a parameter's path to its part of the name in a Hugging Face checkpoint.
 _HF_NAMES = {
     "word_embeddings": "embeddings.word_embeddings.weight",
     "position_embeddings": "embeddings.position_embeddings.weight",
@@ -31,39 +32,37 @@ _HF_NAMES = {
     "kernel": "weight",
     "scale": "weight",
 }
-
-
-# Task heads and index buffers that stand in published checkpoints beside the encoder.
+# Task heads and index buffers in published checkpoints beside the encoder.
 _IGNORED = r"(cls|classifier|qa_outputs)\.|embeddings\.(position|token_type)_ids$"
 
 
 def load_hf_bert(folder_or_name: str, pooler: bool = True) -> tuple[BertConfig, dict[str, Any]]:
     """Reads a Hugging Face BERT checkpoint: config.json and model.safetensors or pytorch_model.bin.
 
-    Shards with an index file, names with and without the prefix "bert." and the old layer-norm
-    names gamma and beta are understood. Task heads and stored position ids are ignored.
+    Accepts shards with an index file, names with and without the prefix "bert.", and layer norms
+    called gamma and beta. Task heads and stored position ids are ignored.
 
     Args:
       folder_or_name: a folder, or a name on the Hugging Face hub (its local cache is used).
-      pooler: whether to read the pooler (pooling "cls"); False leaves it out, there or not.
+      pooler: whether to load the pooler (pooling "cls").
 
     Returns:
       The sizes (dropout from hidden_dropout_prob) and the float32 parameters of
       `Bert(config, pooler=pooler)`.
 
     Raises:
-      FileNotFoundError: the config or the weights are in neither folder, cache nor hub.
-      ValueError: the checkpoint is no plain BERT, or tensors are missing, misshapen or unknown.
+      FileNotFoundError: config or weights are not in the folder, the cache or the hub.
+      ValueError: the checkpoint is not a plain BERT, or tensors are missing, misshapen or unknown.
     """
-    path = weight_files.find_weight_file(folder_or_name, "config.json")
+    path = find_weight_file(folder_or_name, "config.json")
     with open(path, encoding="utf-8") as file:
         config = _to_config(json.load(file), path)
-    path = weight_files.find_weight_file(folder_or_name, *weight_files.WEIGHT_FILES)
-    return config, _to_params(config, weight_files.read_tensors(path), pooler, path)
+    path = find_weight_file(folder_or_name, *WEIGHT_FILES)
+    return config, _to_params(config, read_tensors(path), pooler, path)
 
 
 def _to_config(values: dict[str, Any], path: str) -> BertConfig:
-    """Maps the contents of a Hugging Face config.json to a `BertConfig`."""
+    """Converts the contents of a Hugging Face config.json to a `BertConfig`."""
     plain = {"model_type": "bert", "position_embedding_type": "absolute", "is_decoder": False}
     for key, allowed in plain.items():
         if values.get(key, allowed) != allowed:
@@ -75,7 +74,7 @@ def _to_config(values: dict[str, Any], path: str) -> BertConfig:
         "dropout": "hidden_dropout_prob",
     }
     keys = {f.name: renamed.get(f.name, f.name) for f in dataclasses.fields(BertConfig)}
-    # Old files leave the layer norm's epsilon to the default.
+    # Some published files leave the layer norm's epsilon to the default.
     if missing := keys.values() - values.keys() - {"layer_norm_eps"}:
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
     return BertConfig(**{own: values[key] for own, key in keys.items() if key in values})
@@ -84,7 +83,7 @@ def _to_config(values: dict[str, Any], path: str) -> BertConfig:
 def _to_params(
     config: BertConfig, tensors: dict[str, np.ndarray], pooler: bool, path: str
 ) -> dict[str, Any]:
-    """Arranges the tensors of a checkpoint as the parameters of `Bert(config, pooler)`."""
+    """Converts the tensors of a checkpoint to the parameters of `Bert(config, pooler)`."""
     renamed = {
         re.sub("gamma$", "weight", re.sub("beta$", "bias", name.removeprefix("bert."))): tensor
         for name, tensor in tensors.items()
@@ -93,7 +92,7 @@ def _to_params(
     wanted = jax.eval_shape(init, jnp.zeros((1, 1), int), jnp.ones((1, 1), bool))["params"]
     ignored = _IGNORED if pooler else rf"{_IGNORED}|pooler\."
     source = f"{path} (read with pooler={pooler})"
-    return weight_files.match_tensors(renamed, wanted, _hf_name, ignored=ignored, source=source)
+    return match_tensors(renamed, wanted, _hf_name, ignored=ignored, source=source)
 
 
 def _hf_name(path: tuple[str, ...]) -> str:

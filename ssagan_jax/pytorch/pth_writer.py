@@ -1,4 +1,4 @@
-"""A writer of PyTorch's state dict files, without PyTorch."""
+"""Writes PyTorch's state dict files without PyTorch."""
 
 import os
 import pickle
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ssagan_jax.pytorch.weight_files import STORAGE_TYPES
+from ssagan_jax.pytorch.pth_reader import STORAGE_TYPES
 
 _STORAGE_NAMES = {dtype: name for name, dtype in STORAGE_TYPES.items()}
 _EMPTY_DICT = pickle.GLOBAL + b"collections\nOrderedDict\n" + pickle.EMPTY_TUPLE + pickle.REDUCE
@@ -17,15 +17,15 @@ _EMPTY_DICT = pickle.GLOBAL + b"collections\nOrderedDict\n" + pickle.EMPTY_TUPLE
 def write_pth(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray]) -> None:
     """Writes tensors as `torch.save(state_dict)` does, for `torch.load(weights_only=True)`.
 
-    The file is a zip archive of a pickle, which says names, types and shapes, and of the numbers
-    of each tensor. The same tensors give the same bytes.
+    The file is a zip archive of a pickle, with names, types and shapes, and of the numbers of each
+    tensor. The same tensors give the same bytes.
 
     Args:
-      path: the file, written over if it is there.
-      tensors: arrays of the types that `read_tensors` gives, by name.
+      path: the file, overwritten if it exists.
+      tensors: arrays by name, of the types that `read_pth` returns.
 
     Raises:
-      KeyError: an array is of a type that PyTorch does not have.
+      KeyError: PyTorch has no such type.
     """
     program = [pickle.PROTO + b"\x02", _EMPTY_DICT, pickle.MARK]
     for key, (name, tensor) in enumerate(tensors.items()):
@@ -34,7 +34,7 @@ def write_pth(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray]) -
     with zipfile.ZipFile(path, "w") as archive:
 
         def add(name: str, content: bytes) -> None:
-            # A file of no date, so that it does not change with the day.
+            # Without a date, so that the bytes do not change from day to day.
             archive.writestr(zipfile.ZipInfo(f"archive/{name}"), content)
 
         add("data.pkl", b"".join(program))
@@ -46,17 +46,17 @@ def write_pth(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray]) -
 
 
 def _rebuild(key: str, tensor: np.ndarray) -> bytes:
-    """Pickle of the call that makes a contiguous tensor of all of the storage `key`."""
+    """Pickle of the call that makes a contiguous tensor of the whole storage `key`."""
     storage_type = pickle.GLOBAL + b"torch\n%s\n" % _STORAGE_NAMES[tensor.dtype].encode()
     storage = [pickle.MARK, _plain("storage"), storage_type]
     storage += [_plain(key), _plain("cpu"), _plain(tensor.size), pickle.TUPLE, pickle.BINPERSID]
     strides = tuple(int(np.prod(tensor.shape[axis + 1 :])) for axis in range(tensor.ndim))
-    # From the storage's start on, without a gradient and without hooks.
+    # Offset 0, no gradient, no hooks.
     rest = [_plain(0), _plain(tensor.shape), _plain(strides), _plain(False), _EMPTY_DICT]
     call = pickle.GLOBAL + b"torch._utils\n_rebuild_tensor_v2\n"
     return b"".join([call, pickle.MARK, *storage, *rest, pickle.TUPLE, pickle.REDUCE])
 
 
 def _plain(value: Any) -> bytes:
-    """Pickle of text, numbers or tuples of them, without its first and last instruction."""
+    """Pickle of text, numbers or tuples of them, without its first and last opcode."""
     return pickle.dumps(value, protocol=2)[2:-1]

@@ -1,4 +1,4 @@
-"""Reads Inception v3 weights in torchvision's and in the FID layout."""
+"""Loads Inception v3 weights in torchvision's layout or that of FID."""
 
 import functools
 import os
@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssagan_jax.models.inception import _INPUT_SIZE, InceptionV3Features
-from ssagan_jax.pytorch import weight_files
+from ssagan_jax.pytorch.tensors_to_flax import match_tensors
+from ssagan_jax.pytorch.weight_files import read_tensors
 
 _TORCH_NAMES = {
     "kernel": "conv.weight",
@@ -19,8 +20,6 @@ _TORCH_NAMES = {
     "mean": "bn.running_mean",
     "variance": "bn.running_var",
 }
-
-
 _UNUSED = r"AuxLogits\.|.*\.num_batches_tracked$"
 
 
@@ -30,11 +29,17 @@ def from_torchvision(
     logits: bool = False,
     source: str = "the state dict",
 ) -> dict[str, Any]:
-    """Arranges a torchvision or FID state dict as variables of `InceptionV3Features`.
+    """Converts a torchvision or FID state dict to variables of `InceptionV3Features`.
 
-    `tensors` go by torchvision's names; the auxiliary classifier and, without `logits`, the
-    classifier are ignored. `variant` and `logits` are the module's; an error calls the tensors'
-    origin `source`. Returns {"trunk": float32 arrays}.
+    Args:
+      tensors: by torchvision's names; the auxiliary classifier and, without `logits`, the
+        classifier are ignored.
+      variant: of the module.
+      logits: whether the module has the classifier.
+      source: origin of the tensors, for error messages.
+
+    Returns:
+      {"trunk": float32 arrays}.
 
     Raises:
       ValueError: names every tensor that is missing, misshapen or unknown.
@@ -43,11 +48,11 @@ def from_torchvision(
     images = jax.ShapeDtypeStruct((1, _INPUT_SIZE, _INPUT_SIZE, 3), jnp.float32)
     wanted = jax.eval_shape(init, images)["trunk"]
     ignored = _UNUSED if logits else rf"{_UNUSED}|fc\."
-    return {"trunk": weight_files.match_tensors(tensors, wanted, torch_name, ignored, source)}
+    return {"trunk": match_tensors(tensors, wanted, torch_name, ignored, source)}
 
 
 def torch_name(path: tuple[str, ...]) -> str:
-    """Torchvision's name of a variable of `InceptionV3Features` by its path in "trunk"."""
+    """Torchvision's name for a variable of `InceptionV3Features`, given its path in "trunk"."""
     if path[0] == "fc":
         return "fc.weight" if path[-1] == "kernel" else "fc.bias"
     return ".".join((*path[:-1], _TORCH_NAMES[path[-1]]))
@@ -56,8 +61,8 @@ def torch_name(path: tuple[str, ...]) -> str:
 def load_inception(
     path: str | os.PathLike[str], variant: str = "torchvision", logits: bool = False
 ) -> dict[str, Any]:
-    """Reads Inception v3 weights from a file of any format that `read_tensors` knows.
+    """Loads Inception v3 weights from a file of any format that `read_tensors` reads.
 
-    Arguments, result and errors are those of `from_torchvision` and `torch_files.read_tensors`.
+    Arguments, result and errors are those of `from_torchvision` and `read_tensors`.
     """
-    return from_torchvision(weight_files.read_tensors(path), variant, logits, os.fspath(path))
+    return from_torchvision(read_tensors(path), variant, logits, os.fspath(path))

@@ -27,7 +27,7 @@ from reference_inputs import (
 
 from ssagan_jax.config import default_config
 from ssagan_jax.models.vocabulary import Vocabulary
-from ssagan_jax.pytorch import weight_names
+from ssagan_jax.pytorch import name_mapping
 from ssagan_jax.steps import gan_step, losses
 from ssagan_jax.steps.discriminator_update import add_mismatched, discriminator_loss
 from ssagan_jax.steps.networks import Networks, build_networks
@@ -37,7 +37,7 @@ from ssagan_jax.steps.state import StepContext, TrainState
 AGAINST = "SSA-GAN reference"
 GAMMAS = (5.0, 5.0, 10.0)
 # The reference's names of networks to ours.
-OURS = {theirs: ours for ours, theirs in weight_names.PYTORCH_NETWORKS.items()}
+OURS = {theirs: ours for ours, theirs in name_mapping.PYTORCH_NETWORKS.items()}
 
 
 class ImageEncoder(nn.Module):
@@ -105,10 +105,10 @@ def variables(networks):
         shapes = jax.eval_shape(functools.partial(_init, net, *rest))
         torch_shapes = {
             key: tensor.shape
-            for key, tensor in weight_names.to_pytorch(OURS[name], zeros(shapes)).items()
+            for key, tensor in name_mapping.to_pytorch(OURS[name], zeros(shapes)).items()
         }
         tensors = {key: weight(f"{name}/{key}", shape) for key, shape in torch_shapes.items()}
-        made[name], _ = weight_names.from_pytorch(OURS[name], tensors, shapes, name)
+        made[name], _ = name_mapping.from_pytorch(OURS[name], tensors, shapes, name)
     shapes = jax.eval_shape(functools.partial(_init, ImageEncoder(), image))["params"]
     flat = traverse_util.flatten_dict(shapes)
     values = {
@@ -155,7 +155,7 @@ def test_generator(networks, variables, given, goldens, measured, mode):
         wanted = goldens[f"generator/{mode}/mask{mask.shape[1]}"]
         measured(f"{part}, 7 masks", AGAINST, distance(mask, wanted), 1e-4)
     if mode == "train":
-        found = weight_names.to_pytorch(OURS["netG"], variables["netG"] | updates)
+        found = name_mapping.to_pytorch(OURS["netG"], variables["netG"] | updates)
         stats = {name for name in found if "running" in name}
         assert {f"generator/stats/{n}" for n in stats} == {n for n in goldens if "/stats/" in n}
         for name in stats:
@@ -205,7 +205,7 @@ def test_matching_aware_penalty(config, networks, variables, given, goldens, mea
 
     value, gradient = jax.jit(jax.value_and_grad(penalty))(variables["netD"]["params"])
     measured("MA-GP, value", AGAINST, distance(value, goldens["magp/weighted"]), 1e-3)
-    found = weight_names.to_pytorch(OURS["netD"], {"params": gradient}, {})
+    found = name_mapping.to_pytorch(OURS["netD"], {"params": gradient}, {})
     assert {f"magp/gradient/{name}" for name in found} == {
         name for name in goldens if name.startswith("magp/gradient/")
     }
@@ -224,7 +224,7 @@ def by_reference_name(trees):
     """Network to collections, by the reference's name of every tensor."""
     found = {}
     for net in ("netG", "netD", "text_encoder"):
-        tensors = weight_names.to_pytorch(OURS[net], trees[net], {})
+        tensors = name_mapping.to_pytorch(OURS[net], trees[net], {})
         found |= {f"{net}/{name}": tensor for name, tensor in tensors.items()}
     flat = traverse_util.flatten_dict(trees[IMAGE_ENCODER]["params"])
     return found | {f"{IMAGE_ENCODER}/{linear(path)}": leaf.T for path, leaf in flat.items()}

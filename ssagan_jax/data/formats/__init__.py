@@ -1,1 +1,1 @@
-"""Readers of the layouts in which people keep captioned pictures, one a module."""
+"""Readers of the layouts of captioned pictures on disk, one module each."""

@@ -1,10 +1,11 @@
-"""The layout of AttnGAN, DF-GAN and SSA-GAN: birds, flowers, COCO, or one's own photos.
+"""The layout of AttnGAN, DF-GAN and SSA-GAN: birds, flowers, COCO, or other photos.
 
-Pictures lie in `CUB_200_2011/images/`, `oxford-102-flowers/images/` or `images/`, sentences in
-`text/` under the same names, one a line. `train/filenames.pickle` and `test/filenames.pickle` list
-the pictures of both splits; without them all pictures are taken. Beside them, `class_info.pickle`
-may number the classes, which are the folders otherwise. `CUB_200_2011/bounding_boxes.txt` and
-`images.txt` say where the birds are. `captions.pickle` is not needed.
+Pictures are in `CUB_200_2011/images/`, `oxford-102-flowers/images/` or `images/`, sentences in
+`text/` under the same names, one per line. `train/filenames.pickle` and `test/filenames.pickle`
+list the pictures of both splits; without them all pictures are used. Beside them,
+`class_info.pickle` may number the classes, which otherwise are the folders.
+`CUB_200_2011/bounding_boxes.txt` and `images.txt` hold the bounding boxes of the birds.
+`captions.pickle` is not needed.
 """
 
 import os
@@ -12,17 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from ssagan_jax.data.formats.filename_pickles import CLASSES, read_classes, read_filenames
+from ssagan_jax.data.formats.folder_names import is_picture, split_and_label, strip_extension
 from ssagan_jax.data.formats.item import Box, Item
-from ssagan_jax.data.formats.safe_paths import (
-    find_picture,
-    is_picture,
-    read_pair,
-    read_text,
-    split_and_label,
-    strip_extension,
-    walk_files,
-)
-from ssagan_jax.data.image_loading import DataError
+from ssagan_jax.data.formats.safe_paths import find_picture, read_captions, read_text, walk_files
+from ssagan_jax.errors import DataError
 
 SPLITS = {"train": "train", "validation": "test"}
 NAMES = "filenames.pickle"
@@ -38,11 +32,11 @@ class AttnGan:
     """Pictures and sentences in two trees of the same names."""
 
     def recognises(self, source: Path) -> bool:
-        """Whether there are `text/` and one of the folders of pictures."""
+        """Whether there is `text/` and one of the folders of pictures."""
         return (source / "text").is_dir() and _pictures_folder(source) is not None
 
     def items(self, source: Path) -> Iterator[Item]:
-        """Yields the pictures in the order of the listings, or of their names without listings."""
+        """Yields the pictures in the order of the listings or, without listings, of their names."""
         boxes = _boxes(source)
         folder = _pictures_folder(source) or source / _PICTURES[0]
         names = set()
@@ -52,11 +46,11 @@ class AttnGan:
                 names.add(name)
             yield _item(source, folder, name, label, split, boxes)
         if not listings:
-            yield from _texts_alone(source, names)
+            yield from _texts_without_picture(source, names)
 
 
 def text_file(source: Path, name: str) -> Path:
-    """The file with the sentences of a picture, which need not be there."""
+    """The file with the captions of a picture, whether or not it exists."""
     path = source / "text" / f"{name}.txt"
     flat = source / "text" / f"{PurePosixPath(name).name}.txt"
     return flat if not os.path.lexists(path) and os.path.lexists(flat) else path
@@ -80,7 +74,7 @@ def _listings(source: Path) -> list[tuple[str, str, str]]:
             if numbered
             else [name.rpartition("/")[0] for name in listed]
         )
-        # A single listing says what to take, not what to hold out.
+        # A single listing says which pictures to use, not which to hold out.
         known = split if len(names) == 2 else ""
         found += [(name, label, known) for name, label in zip(listed, classes, strict=True)]
     return found
@@ -103,48 +97,50 @@ def _item(
     found = (find_picture(folder / part, name) for part in _PARTS)
     picture = next(filter(None, found), None)
     text = text_file(source, name)
-    captions, fault = read_pair(folder, picture, source / "text", text)
+    captions, error = read_captions(folder, picture, source / "text", text)
     if boxes is not None and name not in boxes:
-        fault = fault or f"{source / BOXES}: no box for {name}; add it or remove the file"
-    return Item(name, picture, captions, label, split, (boxes or {}).get(name), fault)
+        error = error or f"{source / BOXES}: no box for {name}; add it or remove the file"
+    return Item(name, picture, captions, label, split, (boxes or {}).get(name), error)
 
 
-def _texts_alone(source: Path, names: set[str]) -> Iterator[Item]:
-    """Yields the sentences that no picture goes with."""
+def _texts_without_picture(source: Path, names: set[str]) -> Iterator[Item]:
+    """Yields the captions that have no picture."""
     texts = source / "text"
-    names = names | {PurePosixPath(name).name for name in names}  # Texts may lie flat.
+    names = names | {PurePosixPath(name).name for name in names}  # Texts may be in one folder.
     for file in walk_files(texts):
         name = strip_extension(file)
         if file.endswith(".txt") and name not in names:
-            captions, fault = read_pair(texts, None, texts, texts / file)
-            yield Item(name, None, captions, fault=fault)
+            captions, error = read_captions(texts, None, texts, texts / file)
+            yield Item(name, None, captions, error=error)
 
 
 def _boxes(source: Path) -> dict[str, Box] | None:
-    """Returns each photo's box under its name without ending; None where no boxes are known."""
+    """Each photo's box by its name without extension; None if there is no file of boxes."""
     if not os.path.lexists(source / BOXES):
         return None
     if not os.path.lexists(source / BOX_PHOTOS):
-        raise DataError(f"{source / BOX_PHOTOS}: not there; {BOXES} cannot be read without it")
+        raise DataError(f"{source / BOX_PHOTOS}: missing; {BOXES} cannot be read without it")
     boxes = {}
-    for number, fields in _numbered(source, BOXES, 5):
+    for number, fields in _read_table(source, BOXES, 5):
         try:
             left, top, width, height = (int(float(field)) for field in fields[1:])
         except (ValueError, OverflowError):
             raise DataError(
-                f"{source / BOXES}, line {number}: {fields[1:]} are no pixels"
+                f"{source / BOXES}, line {number}: {fields[1:]} are not numbers of pixels"
             ) from None
         boxes[fields[0]] = (left, top, width, height)
-    photos = {fields[0]: fields[1].strip() for _, fields in _numbered(source, BOX_PHOTOS, 2)}
+    photos = {fields[0]: fields[1].strip() for _, fields in _read_table(source, BOX_PHOTOS, 2)}
     return {path.rpartition(".")[0]: boxes[key] for key, path in photos.items() if key in boxes}
 
 
-def _numbered(source: Path, file: str, fields: int) -> Iterator[tuple[int, list[str]]]:
-    """Yields the line numbers and the fields, parted by blanks, of a text file."""
+def _read_table(source: Path, file: str, fields: int) -> Iterator[tuple[int, list[str]]]:
+    """Yields the line numbers and the blank-separated fields of a text file."""
     lines = read_text(source, source / file, _MAX_TABLE_BYTES).splitlines()
     for number, line in enumerate(lines, start=1):
         if line.strip():
             parts = line.split(maxsplit=fields - 1)
             if len(parts) != fields:
-                raise DataError(f"{source / file}, line {number}: {line!r} has not {fields} fields")
+                raise DataError(
+                    f"{source / file}, line {number}: {line!r} must have {fields} fields"
+                )
             yield number, parts

@@ -1,7 +1,8 @@
 """COCO's captions: `captions_train2014.json` beside the pictures in `train2014/`.
 
-The JSON files may lie in `annotations/`, the folders of pictures in `images/`. A file's name behind
-`captions_` names the folder and, by its beginning, the split. Years and further words may differ.
+The JSON files may be in `annotations/`, the folders of pictures in `images/`. What follows
+`captions_` in a file's name is the folder, and its beginning the split. Years and further words may
+differ.
 """
 
 import json
@@ -10,21 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ssagan_jax.data.formats.folder_names import split_from_name, strip_extension
 from ssagan_jax.data.formats.item import Item
-from ssagan_jax.data.formats.safe_paths import (
-    read_text,
-    safe_name,
-    split_from_name,
-    strip_extension,
-    unsafe_reason,
-)
-from ssagan_jax.data.image_loading import DataError
+from ssagan_jax.data.formats.safe_paths import check_name, read_text, unsafe_reason
+from ssagan_jax.errors import DataError
 
 _MAX_BYTES = 2**30
 
 
 class Coco:
-    """Lists of images and of annotations that name them by number."""
+    """Lists of images, and of annotations that refer to them by number."""
 
     def recognises(self, source: Path) -> bool:
         """Whether there is a `captions_*.json` in the folder or in `annotations/`."""
@@ -64,8 +60,8 @@ def _read(source: Path, table: Path) -> tuple[dict[Any, str], dict[Any, list[str
         if isinstance(error, DataError):
             raise
         raise DataError(
-            f"{table}: not COCO's captions ({type(error).__name__}: {error}); expected are "
-            "images with id and file_name, annotations with image_id and caption"
+            f"{table}: not COCO's captions ({type(error).__name__}: {error}); it must "
+            "hold images with id and file_name, and annotations with image_id and caption"
         ) from None
     return images, captions
 
@@ -79,9 +75,9 @@ def _item(
     split: str,
 ) -> Item:
     try:
-        safe_name(file, source)
+        check_name(file, source)
     except DataError as error:
-        return Item(strip_extension(name), None, captions, split=split, fault=str(error))
+        return Item(strip_extension(name), None, captions, split=split, error=str(error))
     picture = next((path for path in (f / file for f in folders) if os.path.lexists(path)), None)
-    fault = unsafe_reason(source, picture) if picture else ""
-    return Item(strip_extension(name), picture, captions, split=split, fault=fault)
+    error = unsafe_reason(source, picture) if picture else ""
+    return Item(strip_extension(name), picture, captions, split=split, error=error)

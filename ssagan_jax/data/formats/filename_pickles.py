@@ -1,4 +1,4 @@
-"""The pickles that list a split's pictures and their classes, in AttnGAN's way."""
+"""The pickles of AttnGAN's layout that list a split's pictures and their classes."""
 
 import operator
 from pathlib import Path
@@ -6,48 +6,47 @@ from typing import Any
 
 import numpy as np
 
-from ssagan_jax.data.formats.safe_paths import safe_name, unsafe_reason
-from ssagan_jax.data.image_loading import DataError
+from ssagan_jax.data.formats.safe_paths import check_name, check_safe
 from ssagan_jax.data.safe_pickle import load_pickle
+from ssagan_jax.errors import DataError
 
 CLASSES = "class_info.pickle"
 
 
 def read_filenames(root: Path, path: Path) -> list[str]:
-    """The pictures that a pickled list names, checked to be names inside a folder.
+    """The pictures that a pickled list names, checked to stay inside of the folder.
 
     Raises:
-      DataError: the file leads out of `root`, or is no such list.
+      DataError: the file leads out of `root`, or is not such a list.
     """
-    names = _plain(root, path)
+    names = _load(root, path)
     if not isinstance(names, list | tuple | np.ndarray) or not len(names):
         raise DataError(f"{path}: holds {type(names).__name__}, not a list of <species>/<photo>")
-    return [_name(name, path) for name in names]
+    return [_decode_name(name, path) for name in names]
 
 
 def read_classes(root: Path, path: Path, pictures: int) -> list[str]:
     """The class number of each of a listing's pictures, as text.
 
     Raises:
-      DataError: the file is no list of so many whole numbers.
+      DataError: the file is not a list of so many whole numbers.
     """
-    values = _plain(root, path)
+    values = _load(root, path)
     try:
         classes = [str(operator.index(value)) for value in values]
     except TypeError:
-        raise DataError(f"{path}: holds no list of whole numbers, one a photo") from None
+        raise DataError(f"{path}: not a list of whole numbers, one for each photo") from None
     if len(classes) != pictures:
         raise DataError(f"{path}: {len(classes)} classes for the {pictures} photos listed")
     return classes
 
 
-def _plain(root: Path, path: Path) -> Any:
-    if refused := unsafe_reason(root, path):
-        raise DataError(refused)
+def _load(root: Path, path: Path) -> Any:
+    check_safe(root, path)
     return load_pickle(path)
 
 
-def _name(name: Any, path: Path) -> str:
+def _decode_name(name: Any, path: Path) -> str:
     try:
         text = name.decode() if isinstance(name, bytes) else str(name)
         text.encode()
@@ -55,4 +54,4 @@ def _name(name: Any, path: Path) -> str:
         raise DataError(f"{path}: {name!r} is not UTF-8") from None
     if not isinstance(name, bytes | str):
         raise DataError(f"{path}: {name!r} is not a name such as <species>/<photo>")
-    return safe_name(text, path)
+    return check_name(text, path)

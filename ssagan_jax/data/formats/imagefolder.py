@@ -1,8 +1,8 @@
-"""The Hugging Face convention: tables that name pictures and what is said about them.
+"""Hugging Face's ImageFolder: tables of file names and captions.
 
 `metadata.jsonl` or `metadata.csv`, in the source or in any folder below it, holds `file_name`,
 relative to the table's folder, and `text`, `caption` or `captions` (a list); `label` may name a
-class. A picture may have several rows. Its first folder may be a split.
+class. A picture may have several rows. The first folder may be a split.
 """
 
 import csv
@@ -12,24 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ssagan_jax.data.formats.folder_names import is_picture, split_and_label, strip_extension
 from ssagan_jax.data.formats.item import Item
-from ssagan_jax.data.formats.safe_paths import (
-    is_picture,
-    safe_name,
-    split_and_label,
-    strip_extension,
-    unsafe_reason,
-    walk_files,
-)
-from ssagan_jax.data.image_loading import DataError
+from ssagan_jax.data.formats.safe_paths import check_name, check_safe, unsafe_reason, walk_files
+from ssagan_jax.errors import DataError
 
 TABLES = ("metadata.jsonl", "metadata.csv")
-_TEXTS = ("text", "caption", "captions")
+_CAPTION_KEYS = ("text", "caption", "captions")
 _MAX_LINE = 2**20
 
 
 class ImageFolder:
-    """Pictures that tables describe."""
+    """Pictures that are described in tables."""
 
     def recognises(self, source: Path) -> bool:
         """Whether there is a table."""
@@ -43,7 +37,7 @@ class ImageFolder:
                 try:
                     name, captions, label = _read(row, table)
                 except DataError as error:
-                    yield Item(f"{table}:{number}", None, (), fault=f"line {number}: {error}")
+                    yield Item(f"{table}:{number}", None, (), error=f"line {number}: {error}")
                     continue
                 known, _ = pictures.setdefault(name, ([], label))
                 known.extend(captions)
@@ -60,9 +54,8 @@ def _is_table(file: str) -> bool:
 
 
 def _rows(source: Path, table: Path) -> Iterator[tuple[int, Any]]:
-    """Yields the rows of a table with their lines' numbers; what cannot be read is a DataError."""
-    if refused := unsafe_reason(source, table):
-        raise DataError(refused)
+    """Yields the rows of a table with their line numbers; DataError if the table cannot be read."""
+    check_safe(source, table)
     with open(table, encoding="utf-8-sig", errors="replace", newline="") as file:
         if table.suffix == ".csv":
             rows = csv.DictReader(iter(lambda: file.readline(_MAX_LINE), ""))
@@ -83,14 +76,14 @@ def _rows(source: Path, table: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _read(row: Any, table: str) -> tuple[str, list[str], str]:
-    """The picture below the source, the sentences and the class that a row names."""
+    """The path below the source, the captions and the class of a row's picture."""
     if not isinstance(row, dict):
-        raise DataError("no row of a table; write {'file_name': ..., 'text': ...}")
+        raise DataError("not a row of a table; write {'file_name': ..., 'text': ...}")
     file = row.get("file_name")
     if not isinstance(file, str):
-        raise DataError(f"file_name is {file!r}; name a picture")
-    name = str(PurePosixPath(table).parent / safe_name(file, Path(table)))
-    found = next((row[key] for key in _TEXTS if row.get(key) is not None), None)
+        raise DataError(f"file_name is {file!r}; it must be the path of a picture")
+    name = str(PurePosixPath(table).parent / check_name(file, Path(table)))
+    found = next((row[key] for key in _CAPTION_KEYS if row.get(key) is not None), None)
     captions = [found] if isinstance(found, str) else found
     if isinstance(found, str) and found.startswith("["):  # A list in a cell of a CSV.
         try:
@@ -98,7 +91,9 @@ def _read(row: Any, table: str) -> tuple[str, list[str], str]:
         except (ValueError, RecursionError):
             captions = [found]
     if not isinstance(captions, list) or not all(isinstance(text, str) for text in captions):
-        raise DataError(f"{file}: none of {', '.join(_TEXTS)} holds sentences")
+        raise DataError(
+            f"{file}: none of {', '.join(_CAPTION_KEYS)} holds a sentence or a list of them"
+        )
     label = row.get("label")
     return name, captions, "" if label is None else str(label)
 
@@ -112,5 +107,5 @@ def _item(source: Path, file: str, captions: tuple[str, ...], label: str, stems:
     if not os.path.lexists(picture):
         return Item(name, None, captions, label or folder, split)
     return Item(
-        name, picture, captions, label or folder, split, fault=unsafe_reason(source, picture)
+        name, picture, captions, label or folder, split, error=unsafe_reason(source, picture)
     )

@@ -1,4 +1,4 @@
-"""What every format yields: one item a picture, before the picture is read."""
+"""What every format yields: one item per picture, before the picture is read."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -7,26 +7,22 @@ from typing import Protocol
 
 import numpy as np
 
-from ssagan_jax.data.image_loading import Box
-
-__all__ = ["Box", "Format", "Item"]
+from ssagan_jax.data.images.resizing import Box
 
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """A picture with its sentences as a source lists them, unchecked.
+    """A picture with its captions as a source lists them, unchecked.
 
     Attributes:
-      name: unique in the source and stable: the picture's path below the source, with "/", without
-        the ending.
-      picture: its file, or its pixels u8[H, W, 3] where the source has no files; None for
-        sentences whose picture is missing.
-      captions: its sentences as found; empty where it has none.
-      label: its class, "" where the source knows none.
-      split: "train" or "validation" where the source says, else "".
-      box: the part of the picture that shows the subject; None for all of it.
-      fault: why the entry cannot be used, "" where the format sees no reason; its files are never
-        opened then.
+      name: unique in the source and stable: the picture's path below the source, with "/" and
+        without the extension.
+      picture: its file, or its pixels u8[H, W, 3] if the source has no files; None if missing.
+      captions: its sentences, as found; empty if there are none.
+      label: its class, "" if unknown.
+      split: "train" or "validation" if the source assigns it, else "".
+      box: bounding box of the subject; None if unknown.
+      error: why the entry cannot be used, else ""; the files of such an entry are never opened.
     """
 
     name: str
@@ -35,14 +31,14 @@ class Item:
     label: str = ""
     split: str = ""
     box: Box | None = None
-    fault: str = ""
+    error: str = ""
 
 
 class Format(Protocol):
-    """A layout that `prepare` reads. Reading twice gives the same items in the same order."""
+    """A layout that `prepare` reads; `items` gives the same items in the same order every time."""
 
     def recognises(self, source: Path) -> bool:
-        """Whether the folder is laid out this way, told by names alone."""
+        """Whether the folder has this layout, judged by names alone."""
 
     def items(self, source: Path) -> Iterator[Item]:
-        """Yields all items without reading a picture; raises DataError for a broken layout."""
+        """Yields all items without reading a picture; raises DataError if the layout is broken."""

@@ -1,15 +1,15 @@
 """The layout of "Text to Image Generation with Semantic-Spatial Aware GAN and BERT", section IV-A.
 
-The paper numbers the pictures of both splits from 00000 on, keeps the sentences in a folder of
-captions, and lists the pictures in `filenames_car.pickle`:
+The pictures of each split are numbered from 00000, their sentences are in a folder of captions, and
+`filenames_car.pickle` lists them:
 
     train/00000.jpg ...  (or train/images/00000.jpg)
-    train/captions/00000.txt ...  one sentence a line
-    train/filenames_car.pickle  (may be missing: all pictures are taken)
-    train/class_info.pickle  (may be missing) a class number for each picture listed
+    train/captions/00000.txt ...  one sentence per line
+    train/filenames_car.pickle  (optional; without it all pictures are used)
+    train/class_info.pickle  (optional) a class number for each picture listed
     validation/...  the same; "val" and "test" are read too
 
-A folder with pictures, captions and pickle of its own, without splits, is read as well.
+A single folder of pictures and captions, without splits, is read as well.
 """
 
 import os
@@ -17,26 +17,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ssagan_jax.data.formats.filename_pickles import CLASSES, read_classes, read_filenames
+from ssagan_jax.data.formats.folder_names import is_picture, split_from_name, strip_extension
 from ssagan_jax.data.formats.item import Item
-from ssagan_jax.data.formats.safe_paths import (
-    find_picture,
-    is_picture,
-    read_pair,
-    split_from_name,
-    strip_extension,
-    walk_files,
-)
-from ssagan_jax.data.image_loading import DataError
+from ssagan_jax.data.formats.safe_paths import find_picture, read_captions, walk_files
+from ssagan_jax.errors import DataError
 
 NAMES = "filenames_car.pickle"
 _CAPTIONS = ("captions", "caption")
 
 
 class Paper:
-    """Numbered pictures with a folder of captions, split by split."""
+    """Numbered pictures with a folder of captions, for each split."""
 
     def recognises(self, source: Path) -> bool:
-        """Whether a split's folder, or the folder itself, has a folder of captions."""
+        """Whether the folder, or the folder of a split, has a folder of captions."""
         return source.is_dir() and any(_captions_folder(part) for part, _ in _parts(source))
 
     def items(self, source: Path) -> Iterator[Item]:
@@ -51,14 +45,14 @@ class Paper:
                 names.add(name)
                 yield _item(part, texts, name, label, split, prefix)
             if os.path.lexists(part / NAMES):
-                continue  # What a listing leaves out is left out on purpose.
+                continue  # What is not listed is left out on purpose.
             for file in walk_files(texts):
                 if file.endswith(".txt") and strip_extension(file) not in names:
                     yield _item(part, texts, strip_extension(file), "", split, prefix)
 
 
 def _parts(source: Path) -> list[tuple[Path, str]]:
-    """The folders of the splits with their splits, or else the source itself."""
+    """The folders of the splits with their splits, or the source itself if there are none."""
     if not source.is_dir():
         raise DataError(f"{source}: there is no such folder")
     with os.scandir(source) as entries:
@@ -76,7 +70,7 @@ def _pictures_folder(part: Path) -> Path:
 
 
 def _listed(source: Path, part: Path) -> Iterator[tuple[str, str]]:
-    """Yields names without ending and classes of a split's pictures."""
+    """Yields names without extension and classes of a split's pictures."""
     if os.path.lexists(part / NAMES):
         listed = read_filenames(source, part / NAMES)
         classes = [""] * len(listed)
@@ -93,5 +87,5 @@ def _listed(source: Path, part: Path) -> Iterator[tuple[str, str]]:
 def _item(part: Path, texts: Path, name: str, label: str, split: str, prefix: str) -> Item:
     picture = find_picture(_pictures_folder(part), name)
     text = texts / f"{name}.txt"
-    captions, fault = read_pair(part, picture, texts, text)
-    return Item(prefix + name, picture, captions, label, split, fault=fault)
+    captions, error = read_captions(part, picture, texts, text)
+    return Item(prefix + name, picture, captions, label, split, error=error)

@@ -9,10 +9,10 @@ from ssagan_jax.data.formats.item import Format
 from ssagan_jax.data.formats.paper import Paper
 from ssagan_jax.data.formats.sidecar import Sidecar
 from ssagan_jax.data.formats.tfds_dataset import TfdsSet
-from ssagan_jax.data.image_loading import DataError
 from ssagan_jax.data.stanford_cars import paper_layout
+from ssagan_jax.errors import DataError
 
-# Not read as it is: `write_paper_layout` makes a folder of the format "paper" of it.
+# Not read directly: `write_paper_layout` converts it to the format "paper".
 STANFORD_CARS = "stanford_cars"
 FORMATS: dict[str, Format] = {
     "tfds": TfdsSet(),
@@ -25,7 +25,7 @@ FORMATS: dict[str, Format] = {
 
 
 def format_of(source: Path, name: str = "auto") -> str:
-    """The format's name: the one given, or the first that recognises the source for "auto".
+    """The name of the source's format: `name`, or for "auto" the first that recognises it.
 
     Raises:
       DataError: there is no such format, or none recognises the source.
@@ -33,7 +33,7 @@ def format_of(source: Path, name: str = "auto") -> str:
     names = (*FORMATS, STANFORD_CARS)
     if name != "auto":
         if name not in names:
-            raise DataError(f"--format={name}: choose auto or one of {', '.join(names)}")
+            raise DataError(f"--format={name}: must be auto or one of {', '.join(names)}")
         return name
     for known, layout in FORMATS.items():
         if layout.recognises(source):
@@ -43,6 +43,6 @@ def format_of(source: Path, name: str = "auto") -> str:
     if not source.is_dir():
         raise DataError(f"--source={source}: there is no such folder, and no TFDS set of that name")
     raise DataError(
-        f"--source={source}: laid out in no way that is known; a picture car_01.jpg beside its "
-        f"sentences in car_01.txt is enough, or say --format={'|'.join(names)}"
+        f"--source={source}: its layout is not recognised; put the sentences of car_01.jpg into "
+        f"car_01.txt beside it, or name the layout: --format={'|'.join(names)}"
     )

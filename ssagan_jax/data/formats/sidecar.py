@@ -1,27 +1,22 @@
-"""Pictures with their sentences beside them: `car_01.jpg` and `car_01.txt`, one sentence a line.
+"""Pictures with their sentences beside them: `car_01.jpg` and `car_01.txt`, one per line.
 
-Folders may be splits ("train", "val", ...), and below those, or alone, classes.
+The first folder may be a split ("train", "val", ...); other folders are classes.
 """
 
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from ssagan_jax.data.formats.folder_names import is_picture, split_and_label, strip_extension
 from ssagan_jax.data.formats.item import Item
-from ssagan_jax.data.formats.safe_paths import (
-    is_picture,
-    read_pair,
-    split_and_label,
-    strip_extension,
-    walk_files,
-)
+from ssagan_jax.data.formats.safe_paths import read_captions, walk_files
 
-# Texts that belong to a folder as a whole.
-_NO_SENTENCES = ("readme", "license", "licence", "copying", "classes", "labels", "requirements")
+# Texts about a folder as a whole.
+_NOT_CAPTIONS = ("readme", "license", "licence", "copying", "classes", "labels", "requirements")
 
 
 class Sidecar:
-    """A tree in which a text file of the same name stands beside each picture."""
+    """A tree in which each picture has a text file of the same name beside it."""
 
     def recognises(self, source: Path) -> bool:
         """Whether some picture has a text file beside it."""
@@ -39,7 +34,7 @@ class Sidecar:
                 name = file if stem in names else stem
                 names.add(stem)
                 yield _item(source, name, source / file, source / f"{stem}.txt")
-            elif file.endswith(".txt") and PurePosixPath(stem).name.lower() not in _NO_SENTENCES:
+            elif file.endswith(".txt") and PurePosixPath(stem).name.lower() not in _NOT_CAPTIONS:
                 texts.append(file)
         for file in texts:
             if strip_extension(file) not in names:
@@ -47,6 +42,6 @@ class Sidecar:
 
 
 def _item(source: Path, name: str, picture: Path | None, text: Path) -> Item:
-    captions, fault = read_pair(source, picture, source, text)
+    captions, error = read_captions(source, picture, source, text)
     split, label = split_and_label(name)
-    return Item(name, picture, captions, label, split, fault=fault)
+    return Item(name, picture, captions, label, split, error=error)

@@ -1,4 +1,4 @@
-"""Any TFDS data set of pictures with sentences, or of pictures with a class and templates."""
+"""Any TFDS data set of pictures with captions, or with classes that templates make captions of."""
 
 import dataclasses
 import difflib
@@ -13,10 +13,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from ssagan_jax.data.dataset_writer import quiet_tfds
 from ssagan_jax.data.formats.item import Item
-from ssagan_jax.data.image_loading import DataError
-from ssagan_jax.data.tensorflow_import import import_tensorflow
+from ssagan_jax.data.tensorflow_import import import_tensorflow, quiet_tfds
+from ssagan_jax.errors import DataError
 
 TEMPLATES = (
     "a photo of the {label}.",
@@ -25,8 +24,8 @@ TEMPLATES = (
     "the {label} is the subject of this photo.",
     "one recognises the {label} in this picture.",
 )
-# What is held out for tests is held out here too. Karpathy and Li's "restval" of COCO is what
-# others add to their training pictures.
+# Test pictures are held out too. Karpathy and Li's "restval" of COCO is usually added to the
+# training pictures.
 _SPLITS = {
     "train": "train",
     "restval": "train",
@@ -50,8 +49,8 @@ class TfdsSet:
 
     Attributes:
       data_dir: the folder of TFDS's sets; None for TFDS's own (TFDS_DATA_DIR).
-      templates: sentences with "{label}" that stand in where a set has classes but no sentences;
-        each picture gets all of them.
+      templates: captions with "{label}" for sets that have classes but no captions; each picture
+        gets all of them.
       download: whether a set that is not on disk is downloaded.
     """
 
@@ -62,12 +61,12 @@ class TfdsSet:
     def __post_init__(self) -> None:
         for template in self.templates:
             if "{label}" not in template:
-                raise DataError(f"template {template!r}: write {{label}} where the class goes")
+                raise DataError(f"template {template!r}: must contain {{label}}")
         if not self.templates:
-            raise DataError("templates: none is given; write one or more, with {label} in each")
+            raise DataError("templates: there are none; write at least one, with {label} in each")
 
     def recognises(self, source: Path) -> bool:
-        """Whether TFDS knows the name, or the folder is one that TFDS has written."""
+        """Whether TFDS has a set of that name, or wrote the folder."""
         if source.is_dir():
             return (source / "dataset_info.json").is_file()
         known = tfds.list_builders(with_community_datasets=False)
@@ -76,14 +75,13 @@ class TfdsSet:
     def items(self, source: Path) -> Iterator[Item]:
         """Yields the pictures of all splits as they are stored, decoding one at a time.
 
-        The pictures of "train" are training pictures, those of "validation" and "test" are for
-        validation; other splits are left open. Names are such as "train/000123". Labels lose a
-        number in front and their underscores: "001.Black_footed_Albatross" is "black footed
-        albatross".
+        The pictures of "train" are for training, those of "validation" and "test" for validation;
+        other splits are not assigned. Names are such as "train/000123". Labels are cleaned:
+        "001.Black_footed_Albatross" becomes "black footed albatross".
 
         Raises:
-          DataError: there is no such set, it cannot be downloaded, it has no picture or nothing
-            to make sentences of, or a picture is damaged.
+          DataError: there is no such set, it cannot be downloaded, it has no pictures, captions
+            or classes, or a picture is damaged.
         """
         builder = self._prepared(source)
         fields = _fields(builder)
@@ -112,7 +110,7 @@ class TfdsSet:
             f"tfds.builder({str(source)!r}{where}).download_and_prepare(file_format='array_record')\""
         )
         if not self.download:
-            raise DataError(f"{builder.data_dir}: not there. Download and prepare it: {command}")
+            raise DataError(f"{builder.data_dir}: missing. Download and prepare it: {command}")
         print(f"downloading {source} -> {builder.data_dir}", flush=True)
         try:
             tfds.enable_progress_bar()
@@ -120,13 +118,13 @@ class TfdsSet:
         except Exception as error:  # Each set's own code runs here.
             raise DataError(
                 f"{source}: TFDS could not download and prepare it ({type(error).__name__}: "
-                f"{error}). Once that is mended, or where there is a network, run: {command}"
+                f"{error}). Fix that, or on a machine with network access run: {command}"
             ) from error
         return builder
 
 
 def read_templates(path: Path) -> tuple[str, ...]:
-    """The lines of a file that hold more than blanks, each a sentence with "{label}".
+    """The non-blank lines of a file, each a sentence with "{label}".
 
     Raises:
       DataError: the file cannot be read.
@@ -134,7 +132,7 @@ def read_templates(path: Path) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeError) as error:
-        raise DataError(f"{path}: {error}; write one sentence a line, with {{label}}") from None
+        raise DataError(f"{path}: {error}; write one sentence per line, with {{label}}") from None
     return tuple(line.strip() for line in lines if line.strip())
 
 
@@ -150,21 +148,21 @@ def _builder(name: str, data_dir: Path | None) -> tfds.core.DatasetBuilder:
     except tfds.core.DatasetNotFoundError:
         known = tfds.list_builders(with_community_datasets=False)
         near = difflib.get_close_matches(re.split("[:/]", name)[0], known)
-        hint = f"near it are {', '.join(near)}" if near else "see `tfds.list_builders()`"
-        raise DataError(f"{name}: TFDS knows no such data set; {hint}") from None
-    except Exception as error:  # A version or a config that is not there, a missing package.
+        hint = f"similar are {', '.join(near)}" if near else "see `tfds.list_builders()`"
+        raise DataError(f"{name}: TFDS has no such data set; {hint}") from None
+    except Exception as error:  # An unknown version or config, or a missing package.
         raise DataError(f"{name}: TFDS cannot open it ({error})") from error
 
 
 @dataclasses.dataclass(frozen=True)
 class _Fields:
-    """Where a set's examples hold what is wanted.
+    """The features of a set that are used.
 
     Attributes:
-      image: the feature of the picture.
-      captions: the feature of the sentences, and below it the one of their text if it has parts.
-      label: the feature of the class, "" for none.
-      names: the classes' names, cleaned.
+      image: name of the image feature.
+      captions: name of the captions feature and, if it has parts, of the part with the text.
+      label: name of the class feature, "" for none.
+      names: cleaned names of the classes.
     """
 
     image: str
@@ -182,7 +180,7 @@ class _Fields:
         return tuple(text.decode(errors="replace") for text in texts)
 
     def label_of(self, example: dict[str, Any]) -> str:
-        # Sets whose test pictures have no class give them -1.
+        # Test pictures without a class have -1.
         known = self.label and example[self.label] >= 0
         return self.names[example[self.label]] if known else ""
 
@@ -195,8 +193,8 @@ def _fields(builder: tfds.core.DatasetBuilder) -> _Fields:
     captions = next((path for key in _CAPTIONS if (path := _text_path(features, key))), ())
     if not image or not (captions or label):
         raise DataError(
-            f"{builder.info.full_name}: needed are a feature 'image' with a picture, and sentences "
-            f"under one of {', '.join(_CAPTIONS)}, or else a class under 'label'; it has "
+            f"{builder.info.full_name}: needed are a feature 'image', and captions under one of "
+            f"{', '.join(_CAPTIONS)}, or else a class under 'label'; it has "
             f"{', '.join(sorted(features))}"
         )
     names = map(features[label].int2str, range(features[label].num_classes)) if label else ()
@@ -209,16 +207,16 @@ def _is_picture(feature: Any) -> bool:
 
 
 def _preferred(keys: Sequence[str], name: str) -> str:
-    """The key of that name, or the only one there is; "" where that leaves a choice."""
+    """The key of that name, or the only key; "" if there are several others."""
     return name if name in keys else keys[0] if len(keys) == 1 else ""
 
 
 def _text_path(features: Any, key: str) -> tuple[str, ...]:
-    """The keys that lead to a feature's text or texts; none where it holds something else."""
+    """The keys that lead to a feature's text or texts; () if it is something else."""
     if key not in features:
         return ()
     feature = features[key]
-    inner = getattr(feature, "feature", feature)  # A Sequence's feature is what it is made of.
+    inner = getattr(feature, "feature", feature)  # The feature of a Sequence's elements.
     if isinstance(inner, tfds.features.FeaturesDict):
         parts = (part for part in _CAPTIONS if part in inner and _is_text(inner[part]))
         return next(((key, part) for part in parts), ())
@@ -230,7 +228,7 @@ def _is_text(feature: Any) -> bool:
 
 
 def _examples(builder: tfds.core.DatasetBuilder, split: str) -> Iterable[dict[str, Any]]:
-    """A split's examples in the order of their files, with all pictures still encoded."""
+    """A split's examples in the order of their files, with images still encoded."""
     decoders = {
         key: tfds.decode.SkipDecoding()
         for key, feature in builder.info.features.items()
@@ -244,9 +242,9 @@ def _examples(builder: tfds.core.DatasetBuilder, split: str) -> Iterable[dict[st
 
 
 def _pixels(encoded: bytes, name: str) -> np.ndarray:
-    """Decodes a picture to u8[H, W, 3]; grey ones, which colour sets hold too, become RGB."""
+    """Decodes an image to u8[H, W, 3]; grey ones become RGB."""
     try:
         with Image.open(io.BytesIO(encoded), formats=_ENCODINGS) as image:
             return np.asarray(image.convert("RGB"))
-    except Exception as error:  # Pillow's decoders let many kinds out on damaged input.
+    except Exception as error:  # Pillow's decoders raise many kinds of errors on damaged input.
         raise DataError(f"{name}: cannot be read as a picture ({error})") from error

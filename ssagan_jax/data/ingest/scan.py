@@ -1,6 +1,6 @@
-"""One pass over all that a source lists: what can be used, what cannot, and what it is like.
+"""Reads everything that a source lists once: what can be used, what cannot, and statistics.
 
-Of a picture only a few numbers are kept, so that memory hardly grows with their count.
+Only a few numbers are kept of each picture, so memory hardly grows with their count.
 """
 
 import collections
@@ -9,37 +9,40 @@ import heapq
 import tempfile
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from ssagan_jax.data import captions
 from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.ingest.inspect_image import ImageInfo, inspect_image
 from ssagan_jax.data.ordered_map import ordered_map
 from ssagan_jax.data.tokenizer import learn_tokenizer
+from ssagan_jax.errors import DataError
 
+# Errors: entries that are lost.
 UNREADABLE = "pictures that cannot be read"
 NO_SENTENCES = "pictures without sentences"
 NO_PICTURE = "sentences without a picture"
 UNUSABLE = "entries that cannot be used"
-IN_BOTH = "training pictures that are in validation too"
-FAULTS = (UNREADABLE, NO_SENTENCES, NO_PICTURE, UNUSABLE, IN_BOTH)
+IN_BOTH_SPLITS = "training pictures that are also in validation"
+ERROR_KINDS = (UNREADABLE, NO_SENTENCES, NO_PICTURE, UNUSABLE, IN_BOTH_SPLITS)
 
-WORDLESS = "sentences without a word, left out"
-FOREIGN = "sentences that may not be English"
-CONTROL = "sentences with control characters, written as blanks"
-NOT_UTF8 = "sentences that are not UTF-8"
-REPEATED = "sentences that repeat one of the same picture"
-DUPLICATE = "pictures that repeat another exactly"
+# Notes: oddities by which no picture is lost.
+DUPLICATE = "exact duplicates of another picture"
+MISLABELLED = "pictures with the extension of another format"
 GREY = "pictures with hardly any colour"
-MISLABELLED = "pictures under an ending of another format"
+REPEATED = "repeated sentences of one picture"
+WORDLESS = "sentences without a word, skipped"
+FOREIGN = "sentences that may not be English"
+CONTROL = "sentences with control characters, replaced by blanks"
+NOT_UTF8 = "sentences that are not UTF-8"
 
 _SAMPLES = 24
 _EXAMPLES = 5
-_VOCABULARY = 30_000  # As config.tokenizer.vocab_size.
+_VOCAB_SIZE = 30_000  # As config.tokenizer.vocab_size.
 
 
 class ScanEntry(NamedTuple):
-    """A usable picture: its place among the items, and what the split goes by."""
+    """A usable picture: its index among the items, and what the split is chosen by."""
 
     index: int
     name: str
@@ -50,11 +53,15 @@ class ScanEntry(NamedTuple):
 
 
 class ScanError(NamedTuple):
-    """What would be lost, and why."""
+    """An entry that cannot be used, one of ERROR_KINDS, and the reason."""
 
     kind: str
     name: str
     reason: str
+
+
+def _counter() -> Any:
+    return dataclasses.field(default_factory=collections.Counter)
 
 
 @dataclasses.dataclass
@@ -62,45 +69,44 @@ class DatasetScan:
     """What a source holds.
 
     Attributes:
-      load_size: pixels that the smaller edge will have.
-      max_words: words that a model sees of a sentence.
+      load_size: smaller edge, in pixels, at which images will be written.
+      max_words: words of a sentence that a model is given.
       items: how many entries the source lists.
       entries: the usable ones, in the source's order.
-      faults: those that are not, each once.
-      notes: how often each oddity that loses nothing was met.
-      examples: a few names for each oddity that was.
-      sentences, words, tokens, edges: how many sentences a usable picture has, words and word
-        pieces a sentence, and pixels the smaller edge; each value with its count.
-      samples: usable items, drawn by their names.
+      errors: the others, each once.
+      notes: count of each kind of oddity.
+      examples: the first few names for each kind of oddity.
+      sentences, words, tokens, edges: histograms (value to count) of sentences per usable picture,
+        words and word pieces per sentence, and the smaller edge in pixels.
+      samples: usable items, drawn by a hash of their names.
     """
 
     load_size: int
     max_words: int
     items: int = 0
     entries: list[ScanEntry] = dataclasses.field(default_factory=list)
-    faults: list[ScanError] = dataclasses.field(default_factory=list)
-    notes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    errors: list[ScanError] = dataclasses.field(default_factory=list)
+    notes: collections.Counter[str] = _counter()
     examples: dict[str, list[str]] = dataclasses.field(default_factory=dict)
-    sentences: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
-    words: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
-    tokens: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
-    edges: collections.Counter[int] = dataclasses.field(default_factory=collections.Counter)
+    sentences: collections.Counter[int] = _counter()
+    words: collections.Counter[int] = _counter()
+    tokens: collections.Counter[int] = _counter()
+    edges: collections.Counter[int] = _counter()
     samples: list[Item] = dataclasses.field(default_factory=list)
 
     @property
     def overlong(self) -> str:
-        """What sentences are called that a model sees in part."""
+        """The kind of note for sentences that a model is given only in part."""
         return f"sentences of more than {self.max_words} words"
 
     @property
     def small(self) -> str:
-        """What pictures are called that have to be enlarged."""
+        """The kind of note for pictures that have to be enlarged."""
         return f"pictures smaller than {self.load_size} pixels, enlarged"
 
     def __post_init__(self) -> None:
         kinds = (DUPLICATE, MISLABELLED, GREY, self.small, REPEATED, self.overlong, WORDLESS)
-        for kind in (*kinds, FOREIGN, CONTROL, NOT_UTF8):
-            self.notes[kind] = 0
+        self.notes.update(dict.fromkeys((*kinds, FOREIGN, CONTROL, NOT_UTF8), 0))
 
     def note(self, kind: str, name: str, count: int = 1) -> None:
         """Counts an oddity, and keeps the first names."""
@@ -112,38 +118,54 @@ class DatasetScan:
 
 
 def scan_dataset(items: Iterable[Item], *, load_size: int, max_words: int) -> DatasetScan:
-    """Reads every picture and every sentence once.
+    """Reads every picture and every sentence of a source once, on all cores.
 
     Args:
-      items: of one source.
-      load_size: pixels that the smaller edge will have.
-      max_words: words that a model sees of a sentence.
+      items: all entries of the source.
+      load_size: smaller edge, in pixels, at which images will be written.
+      max_words: words of a sentence that a model is given.
     """
-    found = DatasetScan(load_size, max_words)
-    drawn: list[tuple[int, int, Item]] = []
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as spool:
-        for item, seen in ordered_map(lambda item: _judged(item, load_size), items):
-            index, found.items = found.items, found.items + 1
-            _count_sentences(found, item)
-            if isinstance(seen, ScanError):
-                found.faults.append(seen)
-                continue
-            _count_picture(found, index, item, seen)
-            spool.writelines(f"{text}\n" for text in captions.usable(item.captions))
-            draw = -int.from_bytes(blake2b(item.name.encode(), digest_size=8).digest())
-            (heapq.heappush if len(drawn) < _SAMPLES else heapq.heappushpop)(
-                drawn, (draw, -index, item)
-            )
-        _count_tokens(found, spool)
-    found.samples = [item for _, _, item in sorted(drawn, key=lambda one: -one[1])]
-    _note_duplicates(found)
-    return found
+    scan = DatasetScan(load_size, max_words)
+    samples = _Samples()
+    # Captions go to a file, since the tokenizer needs all of them twice.
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as caption_file:
+        checked = ordered_map(lambda item: _check_item(item, load_size), items)
+        for index, (item, result) in enumerate(checked):
+            scan.items += 1
+            _add_sentences(scan, item)
+            if isinstance(result, ScanError):
+                scan.errors.append(result)
+            else:
+                _add_picture(scan, index, item, result)
+                caption_file.writelines(f"{text}\n" for text in captions.usable(item.captions))
+                samples.add(index, item)
+        _count_tokens(scan, caption_file)
+    scan.samples = samples.items()
+    _find_duplicates(scan)
+    return scan
 
 
-def _judged(item: Item, load_size: int) -> ScanError | ImageInfo:
-    """What is wrong with an item, or else what its picture is."""
-    if item.fault:
-        return ScanError(UNUSABLE, item.name, item.fault)
+class _Samples:
+    """Keeps the items whose names have the smallest hashes."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, Item]] = []
+
+    def add(self, index: int, item: Item) -> None:
+        """Considers an item; `index` decides between equal names and orders the result."""
+        rank = -int.from_bytes(blake2b(item.name.encode(), digest_size=8).digest())
+        push = heapq.heappush if len(self._heap) < _SAMPLES else heapq.heappushpop
+        push(self._heap, (rank, -index, item))
+
+    def items(self) -> list[Item]:
+        """The items in the order in which they were added."""
+        return [item for _, _, item in sorted(self._heap, key=lambda entry: -entry[1])]
+
+
+def _check_item(item: Item, load_size: int) -> ScanError | ImageInfo:
+    """Why an item cannot be used, or else the properties of its picture."""
+    if item.error:
+        return ScanError(UNUSABLE, item.name, item.error)
     try:
         f"{item.name}{item.label}".encode()
     except UnicodeError:
@@ -152,57 +174,58 @@ def _judged(item: Item, load_size: int) -> ScanError | ImageInfo:
         return ScanError(NO_PICTURE, item.name, f"{len(item.captions)} sentences")
     if not captions.usable(item.captions):
         return ScanError(NO_SENTENCES, item.name, "no sentence with a word")
-    seen = inspect_image(item, load_size)
-    return ScanError(UNREADABLE, item.name, seen.fault) if seen.fault else seen
+    try:
+        return inspect_image(item, load_size)
+    except DataError as error:
+        return ScanError(UNREADABLE, item.name, str(error))
 
 
-def _count_sentences(found: DatasetScan, item: Item) -> None:
+def _add_sentences(scan: DatasetScan, item: Item) -> None:
     for text in item.captions:
         wordless = not captions.has_word(captions.clean(text))
-        found.note(WORDLESS, item.name, wordless)
-        found.note(FOREIGN, item.name, not wordless and captions.may_not_be_english(text))
-        found.note(found.overlong, item.name, len(captions.words(text)) > found.max_words)
-        found.note(CONTROL, item.name, captions.has_control(text))
-        found.note(NOT_UTF8, item.name, captions.is_not_utf8(text))
-    found.note(REPEATED, item.name, len(item.captions) - len(set(item.captions)))
+        scan.note(WORDLESS, item.name, wordless)
+        scan.note(FOREIGN, item.name, not wordless and captions.may_not_be_english(text))
+        scan.note(scan.overlong, item.name, len(captions.words(text)) > scan.max_words)
+        scan.note(CONTROL, item.name, captions.has_control(text))
+        scan.note(NOT_UTF8, item.name, captions.is_not_utf8(text))
+    scan.note(REPEATED, item.name, len(item.captions) - len(set(item.captions)))
 
 
-def _count_picture(found: DatasetScan, index: int, item: Item, seen: ImageInfo) -> None:
+def _add_picture(scan: DatasetScan, index: int, item: Item, info: ImageInfo) -> None:
     kept = captions.usable(item.captions)
-    found.entries.append(
-        ScanEntry(index, item.name, item.label, item.split, seen.digest, len(kept))
-    )
-    found.sentences[len(kept)] += 1
-    found.words.update(len(captions.words(text)) for text in kept)
-    found.edges[min(seen.size)] += 1
-    found.note(MISLABELLED, item.name, bool(seen.written_as))
-    found.note(GREY, item.name, seen.grey)
-    found.note(found.small, item.name, min(seen.size) < found.load_size)
+    scan.entries.append(ScanEntry(index, item.name, item.label, item.split, info.digest, len(kept)))
+    scan.sentences[len(kept)] += 1
+    scan.words.update(len(captions.words(text)) for text in kept)
+    scan.edges[min(info.size)] += 1
+    scan.note(MISLABELLED, item.name, info.mislabelled)
+    scan.note(GREY, item.name, info.grey)
+    scan.note(scan.small, item.name, min(info.size) < scan.load_size)
 
 
-def _count_tokens(found: DatasetScan, spool: IO[str]) -> None:
-    """Counts the word pieces that a BERT of this data will see."""
+def _count_tokens(scan: DatasetScan, caption_file: IO[str]) -> None:
+    """Counts the word pieces that a BERT trained on this data is given."""
 
-    def sentences() -> Iterator[str]:
-        spool.seek(0)
-        return (line.rstrip("\n") for line in spool)
+    def read_captions() -> Iterator[str]:
+        caption_file.seek(0)
+        return (line.rstrip("\n") for line in caption_file)
 
-    if found.entries:
-        tokenizer = learn_tokenizer("wordpiece", sentences(), _VOCABULARY)
-        found.tokens.update(len(tokenizer.ids(sentence)) for sentence in sentences())
+    if scan.entries:
+        tokenizer = learn_tokenizer("wordpiece", read_captions(), _VOCAB_SIZE)
+        scan.tokens.update(len(tokenizer.ids(caption)) for caption in read_captions())
 
 
-def _note_duplicates(found: DatasetScan) -> None:
-    """Notes pictures seen before; a training picture that is in validation too is a fault."""
-    held_out = {entry.digest for entry in found.entries if entry.split == "validation"}
+def _find_duplicates(scan: DatasetScan) -> None:
+    """Notes duplicates; a training picture that is also in validation becomes an error."""
+    validation = {entry.digest for entry in scan.entries if entry.split == "validation"}
     first: dict[bytes, str] = {}
     kept = []
-    for entry in found.entries:
-        if entry.split != "validation" and entry.digest in held_out:
-            found.faults.append(ScanError(IN_BOTH, entry.name, "the same pixels are in validation"))
+    for entry in scan.entries:
+        if entry.split != "validation" and entry.digest in validation:
+            reason = "the same pixels are in validation"
+            scan.errors.append(ScanError(IN_BOTH_SPLITS, entry.name, reason))
             continue
         kept.append(entry)
         if entry.digest in first:
-            found.note(DUPLICATE, entry.name)
+            scan.note(DUPLICATE, entry.name)
         first.setdefault(entry.digest, entry.name)
-    found.entries = kept
+    scan.entries = kept

@@ -1,48 +1,53 @@
-"""Which pictures are held out: seeded, class by class, copies of a picture on one side."""
+"""Chooses the validation pictures: seeded, stratified by class, duplicates in one split."""
 
 import collections
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
-from ssagan_jax.data.image_loading import DataError
 from ssagan_jax.data.ingest.scan import ScanEntry
+from ssagan_jax.errors import DataError
 
 
-def split(entries: Sequence[ScanEntry], share: float, seed: int) -> list[str]:
+def assign_splits(entries: Sequence[ScanEntry], fraction: float, seed: int) -> list[str]:
     """ "train" or "validation" for each picture.
 
-    Where the source holds some out itself, they stay the only ones. Else, within each class, the
-    pictures whose names draw the lowest numbers are held out, so that a picture more or less moves
-    few of the others. Classes get their shares of the whole by largest remainder.
+    If the source itself holds pictures out, exactly those are held out. Otherwise, within each
+    class, those whose names have the smallest hashes are, so that adding or removing a picture
+    moves few others. Classes are held out in proportion, rounded by largest remainder.
 
     Args:
       entries: the usable pictures.
-      share: of the pictures to hold out, between 0 and 1.
-      seed: of the draw.
+      fraction: of the pictures to hold out, between 0 and 1.
+      seed: of the hash.
 
-    Raises:
-      DataError: fewer than two would be left to train on, or none to hold out.
+    Returns:
+      A split for each entry; all "train" if the pictures do not suffice for a split, which
+      `check_splits` raises for.
     """
     held_out = {entry.digest for entry in entries if entry.split == "validation"}
     if not held_out or all(entry.digest in held_out for entry in entries):
-        held_out = _drawn(entries, share, seed)
-    sides = ["validation" if entry.digest in held_out else "train" for entry in entries]
-    if sides.count("train") < 2 or "validation" not in sides:
+        held_out = _draw_held_out(entries, fraction, seed)
+    splits = ["validation" if entry.digest in held_out else "train" for entry in entries]
+    return splits if splits.count("train") >= 2 else ["train"] * len(entries)
+
+
+def check_splits(entries: Sequence[ScanEntry], splits: Sequence[str]) -> None:
+    """Raises DataError if `assign_splits` could not hold out a picture and keep two others."""
+    if "validation" not in splits:
         raise DataError(
             f"{len(entries)} usable pictures, {len({entry.digest for entry in entries})} of them "
-            "different: it takes two to train on and another to hold out; add pictures"
+            "different: at least two are needed to train on and another to hold out; add pictures"
         )
-    return sides
 
 
-def _drawn(entries: Sequence[ScanEntry], share: float, seed: int) -> set[bytes]:
+def _draw_held_out(entries: Sequence[ScanEntry], fraction: float, seed: int) -> set[bytes]:
     """Digests of the pictures to hold out."""
     groups: dict[str, list[ScanEntry]] = collections.defaultdict(list)
     for entry in _first_copies(entries):
         groups[entry.label].append(entry)
     held_out = set()
-    for label, quota in _quotas({k: len(v) for k, v in groups.items()}, share, seed).items():
-        ranked = sorted(groups[label], key=lambda entry: _draw(entry.name, seed))
+    for label, quota in _quotas({k: len(v) for k, v in groups.items()}, fraction, seed).items():
+        ranked = sorted(groups[label], key=lambda entry: _hash(entry.name, seed))
         held_out |= {entry.digest for entry in ranked[:quota]}
     return held_out
 
@@ -54,18 +59,18 @@ def _first_copies(entries: Iterable[ScanEntry]) -> Iterable[ScanEntry]:
     return first.values()
 
 
-def _quotas(sizes: dict[str, int], share: float, seed: int) -> dict[str, int]:
-    """How many of each class are held out; at least one in all, and not all but one."""
+def _quotas(sizes: dict[str, int], fraction: float, seed: int) -> dict[str, int]:
+    """How many of each class to hold out: at least one in total, and at least two left."""
     total = max(1, sum(sizes.values()))
-    seats = max(1, min(total - 2, round(share * total)))
+    seats = max(1, min(total - 2, round(fraction * total)))
     quotas = {label: seats * size // total for label, size in sizes.items()}
     by_remainder = sorted(
-        sizes, key=lambda label: (-(seats * sizes[label] % total), _draw(label, seed))
+        sizes, key=lambda label: (-(seats * sizes[label] % total), _hash(label, seed))
     )
     for label in by_remainder[: seats - sum(quotas.values())]:
         quotas[label] += 1
     return quotas
 
 
-def _draw(name: str, seed: int) -> bytes:
+def _hash(name: str, seed: int) -> bytes:
     return blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()

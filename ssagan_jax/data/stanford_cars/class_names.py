@@ -1,16 +1,16 @@
-"""Names of car classes, such as "Audi TT Hatchback 2011", taken apart and put into sentences."""
+"""Parses names of car classes, such as "Audi TT Hatchback 2011", and writes captions from them."""
 
 import dataclasses
 import re
 
 import numpy as np
 
-from ssagan_jax.data.image_loading import DataError
+from ssagan_jax.errors import DataError
 
-# Of the 49 makes of Cars196 the others are one word.
+# The other 46 makes of Cars196 are one word.
 _MAKES_OF_TWO_WORDS = ("AM General", "Aston Martin", "Land Rover")
 _CAB = " pickup truck"
-# Body as a class name has it, to its noun in a sentence.
+# From the body in a class name to its noun in a sentence.
 _NOUNS = {
     "SUV": "SUV",
     "Sedan": "sedan",
@@ -29,7 +29,7 @@ _NOUNS = {
     "": "car",
 }
 _BODY = re.compile(rf"(?<=\s)({'|'.join(body for body in _NOUNS if body)})(?=\s|$)")
-# A picture gets one sentence of each group, so its sentences never coincide.
+# A picture gets one sentence of each group, so its sentences are all different.
 _TEMPLATES = (
     (
         "this is a {year} {make} {model}.",
@@ -70,10 +70,10 @@ class CarClass:
     """A class of cars.
 
     Attributes:
-      name: all of it, as Cars196 spells it: "Ram C/V Cargo Van Minivan 2012".
+      name: the whole name in Cars196: "Ram C/V Cargo Van Minivan 2012".
       make: "Ram".
       model: "C/V Cargo Van".
-      body: one of 14 kinds, "Minivan"; "" where the name has none.
+      body: one of 14 kinds, "Minivan"; "" if the name has none.
       year: "2012".
     """
 
@@ -85,13 +85,13 @@ class CarClass:
 
 
 def parse_class(folder: str) -> CarClass:
-    """Takes "<Make> <Model> [<Body>] <Year>" apart; "C-V" of a folder's name is "C/V" again.
+    """Parses "<Make> <Model> [<Body>] <Year>"; "C-V" in a folder's name is "C/V".
 
-    The body is the last of its kind in the name: a "Phantom Drophead Coupe Convertible" is a
+    The body is the last one in the name: a "Phantom Drophead Coupe Convertible" is a
     convertible, and a "G Coupe IPL" is the coupe of the model "G IPL".
 
     Raises:
-      DataError: if there is no make, no model or no year.
+      DataError: there is no make, no model or no year.
     """
     name = re.sub(r"\bC\WV\b", "C/V", " ".join(folder.split()))
     rest, _, year = name.rpartition(" ")
@@ -100,8 +100,8 @@ def parse_class(folder: str) -> CarClass:
     model, body = _model_and_body(rest[len(make) :])
     if not re.fullmatch(r"(19|20)\d\d", year) or not make or not model:
         raise DataError(
-            f"{folder!r} is no class of cars; expected is <Make> <Model> <Body> <Year>, such as "
-            "'Audi TT Hatchback 2011'. Rename the folder or move it away"
+            f"{folder!r} is not a class of cars; it must be <Make> <Model> <Body> <Year>, such "
+            "as 'Audi TT Hatchback 2011'. Rename the folder or move it away"
         )
     return CarClass(name, make, model, body, year)
 
@@ -111,13 +111,13 @@ def _model_and_body(text: str) -> tuple[str, str]:
     if not found:
         return text.strip(), ""
     start, end = found[-1].span()
-    # "Conv." is the body once more.
+    # "Conv." repeats the body.
     model = f"{text[:start].strip().removesuffix(' Conv.')} {text[end:].strip()}"
     return model.strip(), found[-1].group()
 
 
 def sentences(car: CarClass, rng: np.random.Generator) -> list[str]:
-    """Five different English sentences on make, model, body and year, in an order of chance."""
+    """Five different English sentences on make, model, body and year, in random order."""
     words = dataclasses.asdict(car) | {
         "noun": _NOUNS[car.body],
         "a_noun": _with_article(_NOUNS[car.body]),

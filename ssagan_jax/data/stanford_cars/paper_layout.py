@@ -1,14 +1,16 @@
-"""The paper's protocol: 8 makes, 4 models of each, 20 + 5 pictures of each, 5 sentences a picture.
+"""Chooses the paper's cars and writes them in its layout, with five sentences for each picture.
 
-The source is Kaggle's "Stanford Cars Dataset by classes folder": `car_data/car_data/{train,test}/
-<Make Model Body Year>/*.jpg`. What is written from it, as the paper describes its files:
+There are 8 makes with 4 models each, and 20 training and 5 validation pictures of each model. The
+source is Kaggle's "Stanford Cars Dataset by classes folder":
+`car_data/car_data/{train,test}/<Make Model Body Year>/*.jpg`. The files are those that the paper
+describes:
 
   train/images/NNNNN.jpg      copies of the training pictures, 00000 to 00639
-  train/captions/NNNNN.txt    five sentences on the picture, one a line, there to be edited
+  train/captions/NNNNN.txt    five sentences on the picture, one per line; they may be edited
   train/filenames_car.pickle  the pictures, a list of "NNNNN"
   train/class_info.pickle     their classes, a list of numbers, 0 to 31
   test/...                    the same for the validation pictures, 00000 to 00159
-  classes.csv                 what each picture shows, and which file of the source it is
+  classes.csv                 what each picture shows, and its file in the source
 """
 
 import csv
@@ -18,7 +20,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssagan_jax.data.image_loading import DataError
+from ssagan_jax.atomic_files import atomic_folder
 from ssagan_jax.data.stanford_cars.class_names import CarClass, parse_class, sentences
 from ssagan_jax.data.stanford_cars.selection import (
     HALVES,
@@ -28,6 +30,7 @@ from ssagan_jax.data.stanford_cars.selection import (
     list_pictures,
     rng_of,
 )
+from ssagan_jax.errors import DataError
 
 COLUMNS = ("split", "number", "class_id", "class", "make", "model", "body", "year", "source")
 _FOLDERS = {"train": "train", "validation": "test"}
@@ -41,7 +44,7 @@ class Summary:
       classes: the chosen classes by make, as Cars196 names them.
       train: count of training pictures.
       validation: count of validation pictures.
-      unreadable: a message for each picture of the source that was passed over.
+      unreadable: a message for each picture of the source that was skipped.
     """
 
     classes: dict[str, tuple[str, ...]]
@@ -60,13 +63,13 @@ class _Pick:
 
     @property
     def source(self) -> str:
-        """Its name in the source, such as "train/Audi TT Hatchback 2011/00123.jpg"."""
+        """Its path in the source, such as "train/Audi TT Hatchback 2011/00123.jpg"."""
         half, *name = self.path.absolute().parts[-3:]
         return "/".join([half, *name] if half in HALVES else name)
 
 
 def recognises(source: Path) -> bool:
-    """Whether the folder holds classes of cars at a level that `write_paper_layout` reads."""
+    """Whether `write_paper_layout` finds classes of cars in the folder."""
     try:
         return any(parse_class(folder.name).body for folder in class_folders(source))
     except DataError:
@@ -83,71 +86,59 @@ def write_paper_layout(
     validation: int = 5,
     seed: int = 0,
 ) -> Summary:
-    """Chooses cars from the by-classes folder and writes them as the module's docstring says.
+    """Chooses cars from Kaggle's folder and writes them in the layout above.
 
     Args:
       source: Kaggle's folder, at any level down to the folder of the classes.
-      target: the folder to write, not there yet; it appears whole or not at all.
-      makes: how many makes are drawn, or the names of those to take, in any case of letters.
-      models: models of each make, told apart by name alone.
+      target: a new folder, written completely or not at all.
+      makes: how many makes to draw, or their names in upper or lower case.
+      models: models of each make, distinguished by name.
       train: training pictures of each model.
       validation: validation pictures of each model. Both are drawn from all pictures of the
-        model, whether they lie below the source's "train" or "test".
+        model, in the source's "train" and "test".
       seed: of the choice of makes, models, pictures and sentences.
 
     Raises:
-      DataError: the target is there already; the source has another layout, or too few makes,
-        models or readable pictures, which are named with their counts.
+      DataError: the target exists already; or the source has another layout, or too few makes,
+        models or readable pictures, with their counts.
     """
     if seed < 0:
-        raise DataError(f"seed={seed}: give a whole number, at least 0")
-    _check(target, makes, models=models, train=train, validation=validation)
+        raise DataError(f"seed={seed}: must be a whole number, at least 0")
+    _check_arguments(target, makes, models=models, train=train, validation=validation)
     pictures = list_pictures(source)
     picks: dict[str, list[_Pick]] = {"train": [], "validation": []}
     unreadable: list[str] = []
     cars = choose_cars(pictures, makes, models, train + validation, seed)
     for class_id, car in enumerate(cars):
-        paths, passed = choose_readable(car, pictures[car], train + validation, seed)
+        paths, skipped = choose_readable(car, pictures[car], train + validation, seed)
         chosen = [_Pick(car, class_id, path) for path in paths]
         picks["train"] += chosen[:train]
         picks["validation"] += chosen[train:]
-        unreadable += passed
-    _write_whole(picks, target, seed)
+        unreadable += skipped
+    with atomic_folder(target) as folder:
+        _write(picks, folder, seed)
     classes: dict[str, tuple[str, ...]] = {}
     for car in cars:
         classes[car.make] = (*classes.get(car.make, ()), car.name)
     return Summary(classes, len(picks["train"]), len(picks["validation"]), tuple(unreadable))
 
 
-def _check(target: Path, makes: int | Sequence[str], **counts: int) -> None:
+def _check_arguments(target: Path, makes: int | Sequence[str], **counts: int) -> None:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataError(
             f"{target}: is there already, and its captions may have been edited; nothing was "
-            "changed. Choose another folder, or remove this one to have it written anew"
+            "changed. Choose another folder, or remove this one to write it again"
         )
     if isinstance(makes, int):
         counts["makes"] = makes
     elif isinstance(makes, str) or not makes:
-        raise DataError(f"makes={makes!r}: give a count, or a list of one or more names")
+        raise DataError(f"makes={makes!r}: must be a count, or a list of one or more names")
     for name, count in counts.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise DataError(f"{name}={count!r}: give a whole number, at least 1")
-
-
-def _write_whole(picks: dict[str, list[_Pick]], target: Path, seed: int) -> None:
-    """Writes all files beside the target and moves them there; leaves nothing where that fails."""
-    part = target.with_name(f"{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # Of a run that was killed.
-    try:
-        _write(picks, part, seed)
-        part.replace(target)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+            raise DataError(f"{name}={count!r}: must be a whole number, at least 1")
 
 
 def _write(picks: dict[str, list[_Pick]], folder: Path, seed: int) -> None:
-    folder.mkdir(parents=True)
     for split, name in _FOLDERS.items():
         _write_split(picks[split], folder / name, seed)
     with open(folder / "classes.csv", "w", encoding="utf-8", newline="") as file:

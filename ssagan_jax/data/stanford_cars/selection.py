@@ -1,4 +1,4 @@
-"""Choosing makes, models and pictures from a by-classes folder of cars, by a seed."""
+"""Chooses makes, models and pictures at random from a folder of car classes."""
 
 import zlib
 from collections.abc import Sequence
@@ -6,28 +6,28 @@ from pathlib import Path
 
 import numpy as np
 
-from ssagan_jax.data.image_loading import DataError, open_image
+from ssagan_jax.data.images.open_image import open_image
 from ssagan_jax.data.stanford_cars.class_names import CarClass, parse_class
+from ssagan_jax.errors import DataError
 
 HALVES = ("train", "test")
 _ENDINGS = (".jpg", ".jpeg")
 
-Pictures = dict[CarClass, list[Path]]
+PicturesByClass = dict[CarClass, list[Path]]
 _Models = dict[str, list[CarClass]]
 """Classes by the name of their model."""
 
 
 def rng_of(seed: int, name: str) -> np.random.Generator:
-    """A generator for what follows from the seed and a name, and from nothing else."""
+    """A random generator that depends only on the seed and a name."""
     return np.random.default_rng((seed, zlib.crc32(name.encode())))
 
 
 def class_folders(source: Path) -> list[Path]:
-    """The folders named after a class, those that end in a year, in the order of their names.
+    """The folders of classes, whose names end in a year, in the order of their names.
 
     Args:
-      source: a folder of them, or one that holds "train" and "test", or at most two folders
-        "car_data" above those.
+      source: their folder, or that of "train" and "test", or one or two levels "car_data" above.
     """
     folders = []
     for root in _halves(source):
@@ -44,18 +44,18 @@ def _halves(source: Path) -> list[Path]:
     return [source]
 
 
-def list_pictures(source: Path) -> Pictures:
-    """The JPEG files of every class, those of "train" and "test" together.
+def list_pictures(source: Path) -> PicturesByClass:
+    """The JPEG files of every class, "train" and "test" together.
 
     Raises:
-      DataError: there are no folders of classes, or one of them has no name of a class.
+      DataError: there are no folders of classes, or one is not named after a class.
     """
-    pictures: Pictures = {}
+    pictures: PicturesByClass = {}
     for folder in class_folders(source):
         files = [path for path in folder.iterdir() if path.suffix.lower() in _ENDINGS]
-        # macOS leaves a "._00001.jpg" beside a picture that it unpacks.
-        shown = sorted(path for path in files if not path.name.startswith("."))
-        pictures.setdefault(parse_class(folder.name), []).extend(shown)
+        # macOS unpacks a hidden "._00001.jpg" beside each picture.
+        visible = sorted(path for path in files if not path.name.startswith("."))
+        pictures.setdefault(parse_class(folder.name), []).extend(visible)
     if not pictures:
         raise DataError(
             f"{source}: no folders of car classes. Expected are <Make Model Body Year>/*.jpg below "
@@ -66,54 +66,57 @@ def list_pictures(source: Path) -> Pictures:
 
 
 def choose_cars(
-    pictures: Pictures, makes: int | Sequence[str], models: int, needed: int, seed: int
+    pictures: PicturesByClass, makes: int | Sequence[str], models: int, needed: int, seed: int
 ) -> list[CarClass]:
-    """Classes with `needed` pictures or more: `models` of each make, in the order of their names.
+    """Chooses `models` classes of each make, with at least `needed` pictures, in order of names.
 
-    Models are told apart by name alone: of an S4 of 2007 and an S4 of 2012 one is chosen. What
-    is chosen of a make does not depend on the other makes.
+    Models are distinguished by name: of an S4 of 2007 and an S4 of 2012 one is chosen. The choice
+    within a make does not depend on the other makes.
 
     Raises:
-      DataError: with the counts, if there are too few makes or models.
+      DataError: there are too few makes or models; the message has the counts.
     """
-    rich = _models_by_make(pictures, needed)
+    eligible = _eligible_models(pictures, needed)
     if not isinstance(makes, int):
-        names = {_known_make(name, list(rich)) for name in makes}
+        names = {_find_make(name, list(eligible)) for name in makes}
     else:
-        able = [make for make in sorted(rich) if len(rich[make]) >= models]
-        if len(able) < makes:
-            counts = ", ".join(f"{make} {len(rich[make])}" for make in sorted(rich))
+        enough = [make for make in sorted(eligible) if len(eligible[make]) >= models]
+        if len(enough) < makes:
+            counts = ", ".join(f"{make} {len(eligible[make])}" for make in sorted(eligible))
             raise DataError(
-                f"makes={makes}: {len(able)} makes have {models} models with {needed} pictures "
+                f"makes={makes}: {len(enough)} makes have {models} models with {needed} pictures "
                 f"each. Models with so many pictures: {counts}. Ask for fewer"
             )
-        names = {able[index] for index in rng_of(seed, "makes").permutation(len(able))[:makes]}
+        order = rng_of(seed, "makes").permutation(len(enough))
+        names = {enough[index] for index in order[:makes]}
     chosen = []
     for make in sorted(names):
-        if len(rich[make]) < models:
-            raise DataError(_too_few_models(make, pictures, len(rich[make]), models, needed))
-        chosen += _cars_of_make(rich[make], models, rng_of(seed, make))
+        if len(eligible[make]) < models:
+            raise DataError(_too_few_models(make, pictures, len(eligible[make]), models, needed))
+        chosen += _draw_cars(eligible[make], models, rng_of(seed, make))
     return chosen
 
 
-def _models_by_make(pictures: Pictures, needed: int) -> dict[str, _Models]:
-    """The models that have enough pictures; a make that has none of them is there too."""
-    rich: dict[str, _Models] = {}
+def _eligible_models(pictures: PicturesByClass, needed: int) -> dict[str, _Models]:
+    """The models that have enough pictures, by make; a make may have none."""
+    eligible: dict[str, _Models] = {}
     for car in sorted(pictures, key=lambda car: car.name):
-        of_make = rich.setdefault(car.make, {})
+        of_make = eligible.setdefault(car.make, {})
         if len(pictures[car]) >= needed:
             of_make.setdefault(car.model, []).append(car)
-    return rich
+    return eligible
 
 
-def _known_make(name: str, known: list[str]) -> str:
+def _find_make(name: str, known: list[str]) -> str:
     by_lower = {make.lower(): make for make in known}
     if name.lower() not in by_lower:
-        raise DataError(f"makes: there is no {name!r}; there are {', '.join(sorted(known))}")
+        raise DataError(f"makes: there is no {name!r}; choose from {', '.join(sorted(known))}")
     return by_lower[name.lower()]
 
 
-def _too_few_models(make: str, pictures: Pictures, found: int, models: int, needed: int) -> str:
+def _too_few_models(
+    make: str, pictures: PicturesByClass, found: int, models: int, needed: int
+) -> str:
     counts = [f"{car.name} {len(pictures[car])}" for car in pictures if car.make == make]
     return (
         f"{make}: {found} models have {needed} pictures, {models} are needed. Pictures: "
@@ -121,7 +124,7 @@ def _too_few_models(make: str, pictures: Pictures, found: int, models: int, need
     )
 
 
-def _cars_of_make(of_make: _Models, models: int, rng: np.random.Generator) -> list[CarClass]:
+def _draw_cars(of_make: _Models, models: int, rng: np.random.Generator) -> list[CarClass]:
     names = sorted(of_make)
     chosen = sorted(names[index] for index in rng.permutation(len(names))[:models])
     return [of_make[name][rng.integers(len(of_make[name]))] for name in chosen]
@@ -130,10 +133,10 @@ def _cars_of_make(of_make: _Models, models: int, rng: np.random.Generator) -> li
 def choose_readable(
     car: CarClass, paths: list[Path], needed: int, seed: int
 ) -> tuple[list[Path], list[str]]:
-    """Shuffles the pictures of a class and takes the first `needed` that can be decoded.
+    """Shuffles the pictures of a class and chooses the first `needed` that can be decoded.
 
     Returns:
-      The pictures, and for each that was passed over a message that names it.
+      The pictures, and an error message for each that was skipped.
 
     Raises:
       DataError: too few can be decoded.

@@ -1,4 +1,4 @@
-"""The scenery that a toy car stands in: city, desert, forest and others."""
+"""Backgrounds of toy cars: city, desert, forest and others."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ _HORIZON = 0.6
 
 
 def mix(color: Rgb, other: Rgb, share: float) -> Rgb:
-    """``color`` moved towards ``other`` by ``share`` in [0, 1]."""
+    """``color`` blended with ``other``, which has the weight ``share`` in [0, 1]."""
     r, g, b = (round(a + (o - a) * share) for a, o in zip(color, other, strict=True))
     return r, g, b
 
@@ -103,10 +103,10 @@ def _hills(pen: ImageDraw.ImageDraw, rng: np.random.Generator, edge: int) -> Non
 
 
 def _empty(pen: ImageDraw.ImageDraw, rng: np.random.Generator, edge: int) -> None:
-    """A studio has no scenery besides its two gradients."""
+    """A studio has nothing but its two gradients."""
 
 
-# Colours of the sky's top and bottom and of the ground's top and bottom, and the scenery.
+# Colours of the sky's top and bottom and of the ground's top and bottom, and what stands there.
 _SCENES: dict[str, tuple[Rgb, Rgb, Rgb, Rgb, Scene]] = {
     "city": ((168, 194, 216), (214, 222, 228), (150, 151, 154), (126, 127, 132), _skyline),
     "desert": (

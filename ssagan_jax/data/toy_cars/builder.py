@@ -1,8 +1,8 @@
-"""Toy cars: a captioned data set that needs no download, because its pictures are drawn here.
+"""Toy cars: a captioned data set that needs no download, because its images are drawn here.
 
-The protocol is that of small car-caption sets: 8 makes with 4 models each, 20 training and 5
-validation pictures of each model, 5 sentences for each picture. Everything follows from a seed:
-picture ``index`` of a split is the same whichever pictures are drawn before it.
+As in the paper there are 8 makes with 4 models each, 20 training and 5 validation images of each
+model, and 5 sentences for each image. Everything follows from a seed: image ``index`` of a split is
+the same whichever images are drawn before it.
 """
 
 from collections.abc import Iterator
@@ -10,34 +10,11 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow_datasets as tfds
 
-from ssagan_jax.data.builder import CaptionedImageBuilder, DataError
+from ssagan_jax.data.prepared.builder import CaptionedImageBuilder
 from ssagan_jax.data.toy_cars.backgrounds import BACKGROUNDS
-from ssagan_jax.data.toy_cars.drawing import (
-    BODIES,
-    COLORS,
-    FACINGS,
-    LIGHTS,
-    MIN_SIZE,
-    WHEELS,
-    Car,
-    draw_car,
-)
-
-__all__ = [
-    "BACKGROUNDS",
-    "BODIES",
-    "COLORS",
-    "FACINGS",
-    "LIGHTS",
-    "MAKES",
-    "PICTURES_PER_MODEL",
-    "WHEELS",
-    "Car",
-    "ToyCars",
-    "cars",
-    "draw_car",
-    "sentences",
-]
+from ssagan_jax.data.toy_cars.car import BODIES, COLORS, FACINGS, LIGHTS, WHEELS, Car
+from ssagan_jax.data.toy_cars.drawing import MIN_SIZE, draw_car
+from ssagan_jax.errors import DataError
 
 MAKES: dict[str, tuple[str, str, str, str]] = {
     "Velora": ("Lumo", "Pavane", "Tressel", "Brindo"),
@@ -49,7 +26,7 @@ MAKES: dict[str, tuple[str, str, str, str]] = {
     "Dunmar": ("Stroma", "Lochen", "Skerry", "Tarbet"),
     "Zephra": ("Quillo", "Nimbo", "Zorin", "Halcyo"),
 }
-PICTURES_PER_MODEL = {"train": 20, "validation": 5}
+IMAGES_PER_MODEL = {"train": 20, "validation": 5}
 
 _MODELS = tuple((make, model) for make, models in MAKES.items() for model in models)
 _NOUNS = {"suv": "SUV", "pickup": "pickup truck", "wagon": "station wagon"}
@@ -69,7 +46,7 @@ _MOMENTS = {
     "overcast": ("under an overcast sky", "on a cloudy day"),
     "dusk": ("at dusk", "in the evening light"),
 }
-# A picture gets one sentence of each group, so its five sentences never coincide.
+# An image gets one sentence of each group, so its five sentences are all different.
 _TEMPLATES = (
     (
         "{a_color} {make} {model} is parked {place}.",
@@ -105,19 +82,19 @@ _TEMPLATES = (
 
 
 def _split_id(split: str) -> int:
-    if split not in PICTURES_PER_MODEL:
-        raise ValueError(f"split={split!r}: toy cars have {list(PICTURES_PER_MODEL)}; pass one")
-    return list(PICTURES_PER_MODEL).index(split)
+    if split not in IMAGES_PER_MODEL:
+        raise ValueError(f"split={split!r}: must be one of {list(IMAGES_PER_MODEL)}")
+    return list(IMAGES_PER_MODEL).index(split)
 
 
 def _car(split_id: int, index: int, seed: int) -> Car:
-    """The car of one picture; models take turns, so any first pictures show many of them."""
+    """The car of one image; models take turns, so the first few images show many of them."""
     class_id = index % len(_MODELS)
     make_id, model_id = divmod(class_id, 4)
     key = (seed, split_id, index)
     rng = np.random.default_rng(key)
-    # Each run of eight pictures shows the eight colours once, in an order of its own: colours are
-    # balanced within a split and say nothing about the model.
+    # Every eight images in a row show the eight colours once, shuffled: colours are balanced within
+    # a split and do not depend on the model.
     deck = np.random.default_rng((seed, split_id, index // len(COLORS), 1))
     color = list(COLORS)[deck.permutation(len(COLORS))[index % len(COLORS)]]
 
@@ -152,14 +129,14 @@ def cars(split: str, seed: int = 0) -> list[Car]:
         ValueError: ``split`` is neither "train" nor "validation".
     """
     split_id = _split_id(split)
-    count = len(_MODELS) * PICTURES_PER_MODEL[split]
+    count = len(_MODELS) * IMAGES_PER_MODEL[split]
     return [_car(split_id, index, seed) for index in range(count)]
 
 
 def sentences(car: Car) -> list[str]:
     """Five different English sentences about ``car``, of 6 to 16 words, each naming its colour.
 
-    No sentence holds the name of another of the eight body colours.
+    No sentence contains the name of another of the eight body colours.
     """
     rng = np.random.default_rng((*car.seed, 3))
     written = []
@@ -181,7 +158,7 @@ def sentences(car: Car) -> list[str]:
 
 
 class ToyCars(CaptionedImageBuilder):
-    """Drawn toy cars with sentences: 640 training and 160 validation pictures.
+    """Drawn toy cars with sentences: 640 training and 160 validation images.
 
     The attributes of an example are make, model, body, color, facing, background, light and wheels.
     ``source`` is not read.
@@ -190,19 +167,19 @@ class ToyCars(CaptionedImageBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     def _examples(self, split: str) -> Iterator[dict]:
-        """Yields the examples of "train" or "validation", drawn at ``load_size`` pixels square.
+        """Yields the examples of "train" or "validation", square with an edge of ``load_size``.
 
         Raises:
-            DataError: the pictures would be too small to draw a car.
+            DataError: the images would be too small to draw a car.
         """
         if self.load_size < MIN_SIZE:
             raise DataError(f"image_size={self.image_size}: toy cars need 27 pixels or more")
-        shown = ("make", "model", "body", "color", "facing", "background", "light", "wheels")
+        attributes = ("make", "model", "body", "color", "facing", "background", "light", "wheels")
         for car in cars(split):
             yield {
                 "image": draw_car(car, self.load_size),
                 "captions": sentences(car),
                 "class_id": car.class_id,
                 "name": car.name,
-                "attributes": {field: getattr(car, field) for field in shown},
+                "attributes": {field: getattr(car, field) for field in attributes},
             }

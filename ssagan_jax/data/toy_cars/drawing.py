@@ -1,137 +1,23 @@
-"""Draws one toy car from the side, with its scenery, at any square resolution.
+"""Draws one toy car from the side, with its background, at any square resolution.
 
-Lengths of the car are in car lengths: ``u`` runs from the rear (0) to the front (1) and ``v``
-upwards from the ground. Lengths of the picture are in shares of its edge, ``y`` downwards.
+Lengths of the car are as in `car.py`; those of the image are fractions of its edge, ``y``
+downwards.
 """
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from ssagan_jax.data.toy_cars.backgrounds import Rgb, draw_background, mix
+from ssagan_jax.data.toy_cars.car import COLORS, LIGHTS, WHEELS, Car, Profile, body_profile
 
 Point = tuple[float, float]
 
-COLORS: dict[str, Rgb] = {
-    "red": (206, 30, 40),
-    "orange": (243, 122, 20),
-    "yellow": (246, 208, 36),
-    "green": (34, 142, 66),
-    "blue": (34, 88, 200),
-    "purple": (122, 56, 168),
-    "white": (242, 242, 240),
-    "black": (36, 37, 42),
-}
-FACINGS = ("left", "right")
-# The light multiplies the whole picture; a mild tint keeps the eight paints apart.
-LIGHTS: dict[str, tuple[float, float, float]] = {
-    "day": (1.0, 1.0, 1.0),
-    "morning": (1.0, 0.97, 0.91),
-    "overcast": (0.9, 0.92, 0.94),
-    "dusk": (0.94, 0.87, 0.83),
-}
-WHEELS: dict[str, tuple[Rgb, int]] = {  # the rim's colour and its number of spokes, 0 for a disc
-    "silver five-spoke": ((206, 210, 216), 5),
-    "silver disc": ((206, 210, 216), 0),
-    "golden multi-spoke": ((206, 172, 96), 9),
-    "dark five-spoke": ((98, 101, 108), 5),
-    "chrome wire": ((226, 230, 234), 12),
-}
 _TYRE, _GLASS, _TRIM = (29, 29, 32), (92, 112, 128), (52, 53, 58)
 _HEADLIGHT, _TAILLIGHT = (255, 240, 140), (196, 8, 22)
-MIN_SIZE = 32  # pixels
-_DOOR_CENTRE_Y = 0.57  # the body colour can be read around this height in every picture
-
-
-@dataclasses.dataclass(frozen=True)
-class Car:
-    """What one picture shows; every picture is drawn from these fields alone.
-
-    ``length`` is the car's length and ``shift`` its move (x, y) off the usual place, in shares of
-    the picture's edge; ``wheel_scale`` multiplies the wheels' usual size; ``seed`` fixes scenery
-    and sentences.
-    """
-
-    name: str
-    index: int
-    class_id: int
-    make: str
-    model: str
-    body: str
-    color: str
-    facing: str
-    background: str
-    light: str
-    wheels: str
-    wheel_scale: float
-    length: float
-    shift: tuple[float, float]
-    seed: tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Profile:
-    """A body type's side view, in car lengths."""
-
-    sill: float
-    belt: float  # lower edge of the windows
-    roof: float
-    cowl: float  # u where the windscreen meets the bonnet
-    roof_front: float
-    roof_rear: float
-    deck: float  # u where the rear window meets the boot
-    nose: float  # height of the bonnet's front edge
-    tail: float  # height of the rear edge
-    wheel: float  # radius
-    axles: tuple[float, float]
-    pillars: tuple[float, ...]
-    doors: tuple[float, ...]
-
-
-_AXLES = (0.19, 0.81)
-_PROFILES: dict[str, _Profile] = {
-    "sedan": _Profile(
-        0.065, 0.31, 0.465, 0.735, 0.58, 0.33, 0.15, 0.26, 0.29, 0.098, _AXLES, (0.46,), (0.46, 0.7)
-    ),
-    "hatchback": _Profile(
-        0.065, 0.32, 0.5, 0.79, 0.61, 0.19, 0.035, 0.265, 0.3, 0.1, _AXLES, (0.42,), (0.42, 0.72)
-    ),
-    "suv": _Profile(
-        0.085, 0.335, 0.545, 0.76, 0.65, 0.09, 0.02, 0.3, 0.32, 0.118, _AXLES, (0.27, 0.48), (0.48,)
-    ),
-    "pickup": _Profile(
-        0.085, 0.33, 0.53, 0.77, 0.665, 0.43, 0.4, 0.295, 0.3, 0.118, (0.18, 0.82), (), (0.4, 0.72)
-    ),
-    "van": _Profile(
-        0.06, 0.33, 0.59, 0.945, 0.8, 0.05, 0.012, 0.275, 0.33, 0.092, _AXLES, (0.3, 0.57), (0.57,)
-    ),
-    "coupe": _Profile(
-        0.055, 0.3, 0.42, 0.69, 0.5, 0.37, 0.05, 0.235, 0.285, 0.103, _AXLES, (0.38,), (0.36, 0.68)
-    ),
-    "roadster": _Profile(
-        0.055, 0.3, 0.425, 0.65, 0.56, 0.3, 0.26, 0.235, 0.28, 0.103, _AXLES, (), (0.38, 0.64)
-    ),
-    "wagon": _Profile(
-        0.065, 0.31, 0.465, 0.74, 0.59, 0.1, 0.025, 0.26, 0.3, 0.098, _AXLES, (0.28, 0.47), (0.47,)
-    ),
-}
-BODIES = tuple(_PROFILES)
-
-
-def _profile(car: Car) -> _Profile:
-    """The body type's profile with the slight proportions of the car's own model."""
-    base = _PROFILES[car.body]
-    tall, long, tail = np.random.default_rng((7, car.class_id)).uniform(-1, 1, 3)
-    return dataclasses.replace(
-        base,
-        roof=base.roof + 0.014 * tall,
-        cowl=min(base.cowl + 0.018 * long, 0.95),
-        roof_front=base.roof_front + 0.018 * long,
-        tail=base.tail + 0.012 * tail,
-        wheel=base.wheel * car.wheel_scale,
-    )
+MIN_SIZE = 32  # Pixels.
+_DOOR_CENTRE_Y = 0.57  # The body colour can be read around this height in every image.
 
 
 def _rounded(points: Sequence[Point], radius: float) -> list[Point]:
@@ -184,7 +70,7 @@ class _Brush:
         self.pen.ellipse((x - r, y - r, x + r, y + r), fill=fill)
 
 
-def _silhouette(p: _Profile, open_top: bool) -> list[Point]:
+def _silhouette(p: Profile, open_top: bool) -> list[Point]:
     """Outline of the painted body, from the lower rear corner over the roof to the front."""
     roof = [(p.deck, p.belt), (p.roof_rear, p.roof), (p.roof_front, p.roof), (p.cowl, p.belt)]
     if open_top:
@@ -194,10 +80,10 @@ def _silhouette(p: _Profile, open_top: bool) -> list[Point]:
     return _rounded(rear + roof + front, 0.035)
 
 
-def _paint_layer(car: Car, p: _Profile, edge: int, ground: float) -> Image.Image:
+def _paint_layer(car: Car, p: Profile, edge: int, ground: float) -> Image.Image:
     """The body colour shaded from top to bottom: ``edge`` x ``edge`` RGB.
 
-    The middle of the doors keeps the pure colour, so that it can be told from the picture.
+    The middle of the doors keeps the pure colour, so that it can be read from the image.
     """
     v = (ground - np.arange(edge)) / (car.length * edge)
     shine = 0.42 * np.exp(-(((v - p.belt + 0.028) / 0.012) ** 2)) + 0.16 * (v > p.belt + 0.01)
@@ -209,7 +95,7 @@ def _paint_layer(car: Car, p: _Profile, edge: int, ground: float) -> Image.Image
     return Image.fromarray(column).resize((edge, edge), Image.Resampling.NEAREST)
 
 
-def _windows(brush: _Brush, p: _Profile, paint: Rgb) -> None:
+def _windows(brush: _Brush, p: Profile, paint: Rgb) -> None:
     """Glass, its reflection, and the pillars between the windows."""
     top, low, rise = p.roof - 0.028, p.belt + 0.006, p.roof - p.belt
     rear_slope, front_slope = (p.roof_rear - p.deck) / rise, (p.roof_front - p.cowl) / rise
@@ -236,7 +122,7 @@ def _windows(brush: _Brush, p: _Profile, paint: Rgb) -> None:
         )
 
 
-def _panels(brush: _Brush, car: Car, p: _Profile) -> None:
+def _panels(brush: _Brush, car: Car, p: Profile) -> None:
     """Door lines, handles, sill, bumpers and wheel arches on the painted body."""
     paint = COLORS[car.color]
     line = mix(paint, (140, 140, 146) if car.color == "black" else (20, 20, 26), 0.42)
@@ -256,7 +142,7 @@ def _panels(brush: _Brush, car: Car, p: _Profile) -> None:
         brush.disc(u, p.wheel, p.wheel + 0.02, (20, 20, 23))
 
 
-def _lamps(brush: _Brush, car: Car, p: _Profile) -> None:
+def _lamps(brush: _Brush, car: Car, p: Profile) -> None:
     """A pale headlight and a red tail light, their shape by make."""
     rim = mix(COLORS[car.color], (30, 30, 34), 0.55)
     style = car.class_id // 4 % 3
@@ -300,7 +186,7 @@ def _wheel(brush: _Brush, car: Car, u: float, radius: float) -> None:
     brush.disc(u, radius, 0.2 * radius, mix(rim, (255, 255, 255), 0.3))
 
 
-def _open_top(brush: _Brush, p: _Profile) -> None:
+def _open_top(brush: _Brush, p: Profile) -> None:
     """Windscreen, seats and the folded roof of a roadster, behind the painted body."""
     for u in (0.34, 0.45):
         brush.box(u, p.belt - 0.02, u + 0.062, p.belt + 0.062, _TRIM, 0.018)
@@ -312,8 +198,8 @@ def _open_top(brush: _Brush, p: _Profile) -> None:
 
 
 def _draw_car(canvas: Image.Image, car: Car) -> None:
-    """Draws the car with its shadow onto the scenery."""
-    p, edge = _profile(car), canvas.width
+    """Draws the car with its shadow onto the background."""
+    p, edge = body_profile(car), canvas.width
     centre = (p.sill + p.belt) / 2
     shadow = Image.new("L", canvas.size)
     soft = _Brush(shadow, car, centre)
@@ -346,9 +232,9 @@ def _draw_car(canvas: Image.Image, car: Car) -> None:
 
 
 def draw_car(car: Car, size: int) -> Image.Image:
-    """Draws ``car`` as an RGB picture of ``size`` x ``size`` pixels.
+    """Draws ``car`` as an RGB image of ``size`` x ``size`` pixels.
 
-    The same car at another size shows the same picture, finer or coarser.
+    Other sizes give the same image, finer or coarser.
 
     Raises:
         ValueError: ``size`` is below 32 pixels.

@@ -1,23 +1,21 @@
-"""Reads attributes of toy cars from pictures by fixed rules, with nothing learned.
+"""Reads colour and facing of toy cars from images by fixed rules, with nothing learned.
 
-Pictures are uint8 [B, H, W, 3] in 0..255, square, at least 32 pixels, as a model sees them: a
-crop of ``image_size`` out of the ``image_size * 76 // 64`` pixels that were drawn.
+Images are uint8 [B, H, W, 3] in 0..255, square, at least 32 pixels, as a model sees them: crops of
+``image_size`` pixels out of the ``get_load_size(image_size)`` that were drawn.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 
-from ssagan_jax.data.toy_cars.drawing import COLORS, FACINGS
+from ssagan_jax.data.toy_cars.car import COLORS, FACINGS
 
-# Shares of the picture's edge: whatever the body type and the crop, much of this box is door.
+# Fractions of the image's edge: for any body type and crop, much of this box is door.
 _DOOR_ROWS, _DOOR_COLUMNS = (0.48, 0.67), (0.4, 0.6)
 # The lamps' rows, and the outer columns (mirrored for the other side) in which they lie.
 _LAMP_ROWS, _LAMP_COLUMNS = (0.42, 0.66), (0.0, 0.3)
 _LAMPS = np.array([(196, 8, 22), (252, 234, 138)])  # tail light and headlight, RGB
 _LIGHTNESS_WEIGHT = 0.5  # light and shade change lightness far more than hue
 _VOTE_WIDTH, _LAMP_WIDTH = 22.0, 12.0  # units of L*a*b*
-# Every car has dark trim and a shadow, and many pale surroundings, next to the doors.
+# Next to the doors every car has dark trim and a shadow, and many have a pale background.
 _NEUTRAL_VOTE = {"black": 0.3, "white": 0.5}
 
 
@@ -51,8 +49,10 @@ def _checked(images: np.ndarray) -> np.ndarray:
     return images
 
 
-def _cut(images: np.ndarray, rows: tuple[float, float], columns: tuple[float, float]) -> np.ndarray:
-    """The box between shares ``rows`` and ``columns`` of the edge: uint8 [B, h, w, 3]."""
+def _crop(
+    images: np.ndarray, rows: tuple[float, float], columns: tuple[float, float]
+) -> np.ndarray:
+    """The part between fractions ``rows`` and ``columns`` of the edge: uint8 [B, h, w, 3]."""
     top, bottom, left, right = (round(c * images.shape[1]) for c in (*rows, *columns))
     return images[:, top:bottom, left:right]
 
@@ -70,12 +70,12 @@ def read_color(images: np.ndarray) -> list[str]:
     is, so door lines, windows and ground hardly count and light and shade are forgiven.
 
     Args:
-        images: uint8 [B, H, H, 3] in 0..255, H >= 32; crops off the centre by up to 8% will do.
+        images: uint8 [B, H, H, 3] in 0..255, H >= 32; crops off the centre by up to 8% are fine.
 
     Raises:
-        ValueError: the pictures have another type or shape.
+        ValueError: the images have another type or shape.
     """
-    door = _cut(_checked(images), _DOOR_ROWS, _DOOR_COLUMNS)
+    door = _crop(_checked(images), _DOOR_ROWS, _DOOR_COLUMNS)
     names = list(COLORS)
     paints = rgb_to_lab(np.array(list(COLORS.values())))
     apart = _squared_distances(rgb_to_lab(door).reshape(len(door), -1, 3), paints)
@@ -85,11 +85,11 @@ def read_color(images: np.ndarray) -> list[str]:
     return [names[i] for i in votes.argmax(1)]
 
 
-def paint_likeness(images: np.ndarray, width: float) -> np.ndarray:
-    """How near each pixel is to the paint that `body_color` reads: f32[B, H, H] in (0, 1].
+def paint_similarity(images: np.ndarray, width: float) -> np.ndarray:
+    """Similarity of each pixel to the paint that `read_color` names: f32[B, H, H] in (0, 1].
 
     Args:
-        images: as for `body_color`.
+        images: as for `read_color`.
         width: of the Gaussian, in units of L*a*b*.
     """
     paints = np.array([COLORS[name] for name in read_color(images)])
@@ -98,43 +98,25 @@ def paint_likeness(images: np.ndarray, width: float) -> np.ndarray:
     return np.exp(-(apart**2).sum(-1) / (2 * width**2))
 
 
-def color_accuracy(images: np.ndarray, colors: Sequence[str]) -> float:
-    """Share in [0, 1] of pictures whose body colour is the one asked for.
-
-    Args:
-        images: uint8 [B, H, H, 3] in 0..255, as for `body_color`.
-        colors: B names of COLORS.
-
-    Raises:
-        ValueError: the counts differ, there are none, or a colour is unknown.
-    """
-    if len(images) != len(colors) or not len(colors):
-        raise ValueError(f"{len(images)} pictures, {len(colors)} colors; pass one color a picture")
-    unknown = sorted(set(colors) - set(COLORS))
-    if unknown:
-        raise ValueError(f"colors {unknown} are unknown; choose from {list(COLORS)}")
-    return float(np.mean([a == b for a, b in zip(read_color(images), colors, strict=True)]))
-
-
 def read_facing(images: np.ndarray) -> list[str]:
     """Names the side each car's front points to, "left" or "right".
 
     The rule compares how much of the red tail light and of the pale yellow headlight the outer
     columns of both sides show. The tail light of a red car and the headlight of a yellow one are
-    passed over, because there the paint itself would count.
+    ignored, because there the paint itself would count.
 
     Args:
-        images: uint8 [B, H, H, 3] in 0..255, H >= 32; crops off the centre by up to 8% will do.
+        images: uint8 [B, H, H, 3] in 0..255, H >= 32; crops off the centre by up to 8% are fine.
 
     Raises:
-        ValueError: the pictures have another type or shape.
+        ValueError: the images have another type or shape.
     """
     paints = np.array(read_color(images))
     trusted = np.stack([paints != "red", paints != "yellow"], -1)
     score = np.zeros(len(images))
-    for side, pictures in ((1, images), (-1, images[:, :, ::-1])):
-        lab = rgb_to_lab(_cut(pictures, _LAMP_ROWS, _LAMP_COLUMNS))
-        likeness = np.exp(-_squared_distances(lab, rgb_to_lab(_LAMPS)) / (2 * _LAMP_WIDTH**2))
-        tail, head = (likeness.mean((1, 2)) * trusted).T
+    for side, flipped in ((1, images), (-1, images[:, :, ::-1])):
+        lab = rgb_to_lab(_crop(flipped, _LAMP_ROWS, _LAMP_COLUMNS))
+        similarity = np.exp(-_squared_distances(lab, rgb_to_lab(_LAMPS)) / (2 * _LAMP_WIDTH**2))
+        tail, head = (similarity.mean((1, 2)) * trusted).T
         score += side * (tail - head)
     return [FACINGS[int(value > 0)] for value in score]

@@ -1,8 +1,8 @@
-"""Our networks' variables as the state dicts of SSA-GAN, AttnGAN and DF-GAN, and back.
+"""Maps PyTorch's names and shapes of SSA-GAN, AttnGAN and DF-GAN to ours, and back.
 
 The names are those of wtliao/text2image (model.py, DAMSM.py), whose encoders are AttnGAN's and
 DF-GAN's: netG (`NetG`), netD (`NetD`), text_encoder (`RNN_ENCODER`) and image_encoder
-(`CNN_ENCODER`). The networks may be narrower or for other picture sizes than the published ones.
+(`CNN_ENCODER`). The networks may be narrower or for other image sizes than the published ones.
 """
 
 import functools
@@ -13,20 +13,20 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from ssagan_jax.pytorch import weight_files
+from ssagan_jax.pytorch.tensors_to_flax import match_tensors
 from ssagan_jax.pytorch.torchvision_inception import torch_name
 
 Tensors = Mapping[str, np.ndarray]
 
-# By our names: how files are called, and networks inside of files that hold several.
+# From our names to those of files, and of networks inside of files that hold several.
 PYTORCH_NETWORKS = {
     "generator": "netG",
     "discriminator": "netD",
     "text_encoder": "text_encoder",
     "image_encoder": "image_encoder",
 }
-_NOTHING = "(?!)"  # a pattern that nothing matches
-_MOST_BLOCKS = 9  # for pictures of 1024 pixels
+_NONE = "(?!)"  # A pattern without matches.
+_MAX_BLOCKS = 9  # For images of 1024 pixels.
 
 # Patterns over a variable's path, joined by dots and without its collection; applied in order.
 _LEAVES = ((r"\.(kernel|scale)$", ".weight"), (r"\.mean$", ".running_mean"))
@@ -37,7 +37,7 @@ _RULES = {
         (r"^BatchNorm_0", "conv_img.0"),
         (r"^to_rgb", "conv_img.2"),
         (r"^mask0", "conv_mask"),
-        *((rf"^mask{n + 1}\.", f"block{n}.conv_mask.") for n in range(_MOST_BLOCKS)),
+        *((rf"^mask{n + 1}\.", f"block{n}.conv_mask.") for n in range(_MAX_BLOCKS)),
         (r"conv_mask\.Conv_0", "conv_mask.0"),
         (r"conv_mask\.BatchNorm_0", "conv_mask.1"),
         (r"conv_mask\.Conv_1", "conv_mask.3"),
@@ -74,8 +74,8 @@ _RULES = {
 }
 
 
-def sizes(network: str, tensors: Tensors) -> dict[str, int]:
-    """Reads a network's sizes off its tensors.
+def infer_sizes(network: str, tensors: Tensors) -> dict[str, int]:
+    """Infers a network's sizes from the shapes of its tensors.
 
     Args:
       network: a key of PYTORCH_NETWORKS.
@@ -86,7 +86,7 @@ def sizes(network: str, tensors: Tensors) -> dict[str, int]:
       channels and image_size of the discriminator; vocab_size and word_dim of the text encoder.
 
     Raises:
-      ValueError: a tensor that tells a size is missing or misshapen.
+      ValueError: a tensor that is needed for it is missing or misshapen.
     """
 
     def size(name: str, axis: int, dimensions: int) -> int:
@@ -132,16 +132,16 @@ def sizes(network: str, tensors: Tensors) -> dict[str, int]:
 def from_pytorch(
     network: str, tensors: Tensors, wanted: Any, source: str
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Arranges a state dict as our variables.
+    """Converts a state dict to our variables.
 
     Args:
       network: a key of PYTORCH_NETWORKS.
       tensors: its state dict.
-      wanted: our variables' collections, leaves with a `shape`.
-      source: what an error calls the state dict's origin.
+      wanted: collections of variables to fill, leaves with a `shape`.
+      source: origin of the state dict, for error messages.
 
     Returns:
-      Float32 variables like `wanted`, and the tensors that our network has no use for, by name.
+      Float32 variables like `wanted`, and the tensors that our network does not use, by name.
 
     Raises:
       ValueError: names every tensor that is missing, misshapen or unknown.
@@ -149,9 +149,7 @@ def from_pytorch(
     unused = _unused(network, wanted)
     spare = {name: tensor for name, tensor in tensors.items() if name in unused}
     rest = {name: _reorder(name, t, network) for name, t in tensors.items() if name not in unused}
-    variables = weight_files.match_tensors(
-        rest, wanted, functools.partial(_name, network), _NOTHING, source
-    )
+    variables = match_tensors(rest, wanted, functools.partial(_torch_name, network), _NONE, source)
     for name, tensor in spare.items():
         if tensor.shape != unused[name].shape:
             raise ValueError(
@@ -166,41 +164,41 @@ def to_pytorch(network: str, variables: Any, spare: Tensors | None = None) -> di
     Args:
       network: a key of PYTORCH_NETWORKS.
       variables: our variables' collections.
-      spare: tensors that our network has no use for; where None, zeros, so that PyTorch's strict
-        `load_state_dict` finds all that it looks for.
+      spare: tensors that our network does not use; if None, zeros, so that PyTorch's strict
+        `load_state_dict` finds every name.
 
     Returns:
       The state dict, sorted by name.
     """
     tensors = dict(_unused(network, variables) if spare is None else spare)
-    for place, leaf in traverse_util.flatten_dict(variables).items():
-        name, tensor = _name(network, place), np.asarray(leaf)
-        if "kernel" in place[-1]:
+    for path, leaf in traverse_util.flatten_dict(variables).items():
+        name, tensor = _torch_name(network, path), np.asarray(leaf)
+        if "kernel" in path[-1]:
             last = (tensor.ndim - 1, tensor.ndim - 2)
             tensor = tensor.transpose(*last, *range(tensor.ndim - 2))
         tensors[name] = _reorder(name, tensor, network, back=True)
     return {name: np.array(tensors[name], order="C") for name in sorted(tensors)}
 
 
-def _name(network: str, place: tuple[str, ...]) -> str:
-    """From a variable's path, which begins with its collection, to PyTorch's name."""
-    if place[0] == "trunk":
-        return torch_name(place[2:])
-    name = ".".join(place[1:])
+def _torch_name(network: str, path: tuple[str, ...]) -> str:
+    """PyTorch's name for a variable, given its path, which begins with the collection."""
+    if path[0] == "trunk":
+        return torch_name(path[2:])
+    name = ".".join(path[1:])
     for pattern, replacement in _RULES[network]:
         name = re.sub(pattern, replacement, name)
     return name
 
 
 def _reorder(name: str, tensor: np.ndarray, network: str, back: bool = False) -> np.ndarray:
-    """Tensors that differ by more than the order of a kernel's axes."""
+    """Reorders tensors that differ by more than the order of a kernel's axes."""
     rows = tensor.shape[0] if tensor.ndim else 0
     if network == "generator" and name in ("fc.weight", "fc.bias") and rows % 16 == 0 < rows:
-        # Rows of PyTorch's are of channels first, then of the 4 x 4 pixels; ours the other way.
+        # PyTorch's rows count channels first, then the 4 x 4 pixels; ours the other way.
         first = 16 if back else rows // 16
         split = tensor.reshape(first, rows // first, *tensor.shape[1:])
         return split.swapaxes(0, 1).reshape(tensor.shape)
-    # A convolution of 1 x 1, which is a linear layer here.
+    # A 1 x 1 convolution, which is a linear layer here.
     if name == "emb_features.weight" and back:
         return tensor[:, :, None, None]
     if name == "emb_features.weight" and tensor.shape[2:] == (1, 1):
@@ -209,13 +207,13 @@ def _reorder(name: str, tensor: np.ndarray, network: str, back: bool = False) ->
 
 
 def _unused(network: str, variables: Any) -> dict[str, np.ndarray]:
-    """Zeros for the tensors that PyTorch's networks have and ours do without, by name.
+    """Zeros for the tensors that only PyTorch's networks have, by name.
 
-    These are the counters of batch norms, and NetD's convolutions beside shortcuts that are the
-    identity, which it makes and never calls.
+    These are the counters of batch norms, and the convolutions that NetD creates but never calls
+    where a shortcut is the identity.
     """
-    places = traverse_util.flatten_dict(variables)
-    leaves = {_name(network, place): leaf for place, leaf in places.items()}
+    paths = traverse_util.flatten_dict(variables)
+    leaves = {_torch_name(network, path): leaf for path, leaf in paths.items()}
     unused: dict[str, np.ndarray] = {}
     for name, leaf in leaves.items():
         block, _, layer = name.partition(".")

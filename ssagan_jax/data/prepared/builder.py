@@ -1,4 +1,4 @@
-"""A TFDS builder for pictures with captions; sources say only where their examples come from."""
+"""The TFDS builder of captioned images, base of every data set."""
 
 import errno
 import hashlib
@@ -13,10 +13,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from ssagan_jax.data.dataset_writer import prepare, quiet_tfds
-from ssagan_jax.data.image_loading import DataError, open_image, resize_smaller_edge
-
-__all__ = ["CaptionedImageBuilder", "DataError", "open_image", "prepare", "resize_smaller_edge"]
+from ssagan_jax.data.images.resizing import get_load_size
+from ssagan_jax.data.tensorflow_import import quiet_tfds
+from ssagan_jax.errors import DataError
 
 SPLITS = ("train", "validation")
 BAD_IMAGES = ("error", "skip")
@@ -24,25 +23,25 @@ _SPARE_BYTES = 64 * 2**20
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
-    """Dataset info that never asks TFDS's public bucket about a person's own data."""
+    """Dataset info that never queries TFDS's public bucket about a user's own data."""
 
     def initialize_from_bucket(self) -> None:
         """Does nothing."""
 
 
 class CaptionedImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Base of every data source: pictures with one or more captions, kept as ArrayRecord.
+    """Base of every data set: images with one or more captions, stored as ArrayRecord.
 
     Features of an example: `image` uint8 [H, W, 3] in 0..255, whose smaller edge is `load_size`
     pixels; `captions`, raw UTF-8 sentences, at least one; `class_id` int32 scalar; `name`, the
-    picture's name in the source; `attributes`, a JSON object with strings for values.
+    picture's name in the source; `attributes`, a JSON object of strings.
 
     Subclasses set `VERSION` and `PARTS` and define `_examples`, which raises DataError for a
-    source that is not as it should be and hands each unreadable picture to `bad_image`.
+    source that is damaged or incomplete and passes each unreadable picture to `bad_image`.
     """
 
     PARTS: tuple[str, ...] = ("",)
-    """Folders and files below `source`; where one of them changes, the set is prepared anew."""
+    """Folders and files below `source`; if one of them changes, the set is prepared again."""
 
     def __init__(
         self,
@@ -56,23 +55,25 @@ class CaptionedImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=T
         """Names the prepared set after source, size and policy; reads and writes no picture.
 
         Args:
-          source: where the data lie; a folder for sources on disk.
-          image_size: edge in pixels of the pictures a model trains on. Pictures are kept with a
-            smaller edge of `image_size * 76 // 64`, which leaves room for random crops.
-          bad_images: "error" stops at the first unreadable picture, "skip" leaves it out.
-          data_dir: root of the prepared sets; TFDS's own default where None.
+          source: folder of the data; empty for generated data.
+          image_size: edge in pixels of the images that a model trains on. They are stored at
+            `get_load_size(image_size)`, which leaves room for random crops.
+          bad_images: "error" stops at the first unreadable picture, "skip" skips and counts it.
+          data_dir: root of the prepared sets; TFDS's own default if None.
           **kw: passed on to `tfds.core.GeneratorBasedBuilder`.
 
         Raises:
-          DataError: if `image_size` or `bad_images` is not allowed.
+          DataError: `image_size` or `bad_images` is not allowed.
         """
         if isinstance(image_size, bool) or not isinstance(image_size, int) or image_size < 1:
-            raise DataError(f"image_size={image_size!r}: give a whole number of pixels, at least 1")
+            raise DataError(
+                f"image_size={image_size!r}: must be a whole number of pixels, at least 1"
+            )
         if bad_images not in BAD_IMAGES:
-            raise DataError(f"bad_images={bad_images!r}: choose one of {', '.join(BAD_IMAGES)}")
+            raise DataError(f"bad_images={bad_images!r}: must be one of {', '.join(BAD_IMAGES)}")
         self.source = os.path.expanduser(source)
         self.image_size = image_size
-        self.load_size = image_size * 76 // 64
+        self.load_size = get_load_size(image_size)
         self.bad_images = bad_images
         self.skipped: list[str] = []
         self._arguments = dict(
@@ -94,20 +95,24 @@ class CaptionedImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=T
         # TFDS would otherwise rebuild an unpickled builder without source, size and policy.
         return {"_original_state": self._arguments}
 
+    def with_data_dir(self, data_dir: str | os.PathLike[str]) -> "CaptionedImageBuilder":
+        """The same builder for another root of prepared sets."""
+        return type(self)(**self._arguments | {"data_dir": data_dir})
+
     def _examples(self, split: str) -> Iterator[dict[str, Any]]:
         """Yields the examples of `split`, "train" or "validation", as dicts.
 
-        Keys: `image` (RGB PIL picture or uint8 [H, W, 3], smaller edge `load_size`), `captions`
+        Keys: `image` (RGB PIL image or uint8 [H, W, 3], smaller edge `load_size`), `captions`
         (list of str, not empty), `class_id` (int), `name` (str), `attributes` (str to str).
         """
         raise NotImplementedError
 
     def _encoded_examples(self, split: str) -> Iterator[dict[str, Any]]:
-        """Yields the checked examples of a split with their pictures as PNG, for TFDS to write."""
-        return (encode_example(item, self.load_size) for item in self._examples(split))
+        """Yields the checked examples of a split, images encoded as PNG, for TFDS to write."""
+        return (encode_example(example, self.load_size) for example in self._examples(split))
 
     def bad_image(self, name: str, error: Exception) -> None:
-        """Raises `error` as a DataError naming the picture, or notes it where it may be skipped."""
+        """Raises a DataError that names the picture, or adds the picture to `skipped`."""
         if self.bad_images == "error":
             raise DataError(
                 f"{name}: {error}. Repair or remove it, or set config.data.bad_images='skip'"
@@ -115,14 +120,14 @@ class CaptionedImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=T
         self.skipped.append(name)
 
     def _fingerprint(self) -> str:
-        """Returns 10 hex digits that change with the source's place, files, and the policy.
+        """10 hex digits that depend on the source's path, files (size and time) and the policy.
 
-        A source that is not on disk gives the digits of its name alone.
+        For a source that is not on disk they depend on its name and the policy.
         """
-        place = os.path.abspath(self.source) if os.path.exists(self.source) else self.source
-        digest = hashlib.sha256(f"{place}\0{self.bad_images}".encode())
+        root = os.path.abspath(self.source) if os.path.exists(self.source) else self.source
+        digest = hashlib.sha256(f"{root}\0{self.bad_images}".encode())
         for part in self.PARTS if os.path.exists(self.source) else ():
-            for path, stat in _files(os.path.join(place, part)):
+            for path, stat in _files(os.path.join(root, part)):
                 digest.update(f"\0{path}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
         return digest.hexdigest()[:10]
 
@@ -142,26 +147,26 @@ class CaptionedImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=T
         return {split: self._generate_examples(split) for split in SPLITS}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yields TFDS's (key, example) pairs; keys are positions, so a listing may repeat."""
+        """Yields TFDS's (key, example) pairs; keys are positions, so names may repeat."""
         count = written = 0
         for count, example in enumerate(self._encoded_examples(split), start=1):
             written += example["image"].getbuffer().nbytes
             if count % 64 == 1:
-                self._check_room(written)
+                self._check_free_space(written)
             yield count, example
         if not count:
             skipped = f" ({len(self.skipped)} skipped)" if self.skipped else ""
             raise DataError(f"{self.source or self.name}: no {split} pictures{skipped}")
 
-    def _check_room(self, needed: int) -> None:
-        # TFDS gathers a split in temporary files and then writes all of it a second time.
+    def _check_free_space(self, needed: int) -> None:
+        # TFDS collects a split in temporary files and then writes all of it a second time.
         free = shutil.disk_usage(self.data_dir).free
         if free < needed + _SPARE_BYTES:
             raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {free >> 20} MiB free")
 
 
 def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Yields path and status of the file, or of every file below the folder, in name order."""
+    """Yields path and status of a file, or of every file below a folder, in name order."""
     if os.path.isfile(path):
         yield path, os.stat(path)
     elif os.path.isdir(path):
@@ -173,15 +178,19 @@ def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:
                     yield entry.path, entry.stat()
 
 
-def encode_example(item: dict[str, Any], load_size: int) -> dict[str, Any]:
-    """Checks what a source yielded and returns it as a TFDS example, the picture as PNG."""
-    name, captions = item["name"], item["captions"]
+def encode_example(example: dict[str, Any], load_size: int) -> dict[str, Any]:
+    """Checks an example as `_examples` yields it and encodes its image as PNG.
+
+    Raises:
+      DataError: the image or a caption is not as `CaptionedImageBuilder` says.
+    """
+    name, captions = example["name"], example["captions"]
     if not captions:
         raise DataError(f"{name}: the picture has no captions; write at least one")
     for position, caption in enumerate(captions):
         if not isinstance(caption, str) or not any(map(str.isalnum, caption)):
             raise DataError(f"{name}: caption {position} is {caption!r}; it must hold a word")
-    image = item["image"]
+    image = example["image"]
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
             raise DataError(f"{name}: {image.dtype} {image.shape} is not uint8 [H, W, 3]")
@@ -197,7 +206,7 @@ def encode_example(item: dict[str, Any], load_size: int) -> dict[str, Any]:
     return {
         "image": png,
         "captions": list(captions),
-        "class_id": item["class_id"],
+        "class_id": example["class_id"],
         "name": name,
-        "attributes": json.dumps(item["attributes"], ensure_ascii=False, sort_keys=True),
+        "attributes": json.dumps(example["attributes"], ensure_ascii=False, sort_keys=True),
     }

@@ -1,4 +1,4 @@
-"""PyTorch weights of SSA-GAN, AttnGAN and DF-GAN as a state, and a state as theirs."""
+"""Makes a config and a training state from PyTorch weights of SSA-GAN, AttnGAN and DF-GAN."""
 
 import contextlib
 import dataclasses
@@ -10,12 +10,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ssagan_jax.config import default_config, set_dataset
-from ssagan_jax.config_validation import CONSTRAINTS
+from ssagan_jax.config_validation import CONSTRAINTS, check_value
 from ssagan_jax.data.tokenizer import Tokenizer
 from ssagan_jax.errors import InputError
 from ssagan_jax.models.generator import num_blocks
+from ssagan_jax.pytorch.name_mapping import PYTORCH_NETWORKS, from_pytorch, infer_sizes
 from ssagan_jax.pytorch.weight_files import read_tensors
-from ssagan_jax.pytorch.weight_names import PYTORCH_NETWORKS, from_pytorch, sizes
 from ssagan_jax.steps.networks import build_networks, initial_variables
 from ssagan_jax.steps.optimizers import build_optimizers
 from ssagan_jax.steps.state import (
@@ -40,9 +40,9 @@ class WeightSource:
 
     Attributes:
       flag: the flag that named the file.
-      prefix: "module." where the file's names had it.
+      prefix: "module." if the names in the file have it, else "".
       tensors: by name, without the prefix.
-      sizes: see `pytorch_names.sizes`.
+      sizes: see `infer_sizes`.
     """
 
     flag: str
@@ -52,13 +52,13 @@ class WeightSource:
 
 
 def read_weight_source(network: str, path: str) -> WeightSource:
-    """Reads a network's state dict, alone in a file or under its name beside others.
+    """Reads a network's state dict from a file that may hold those of several networks.
 
     Raises:
-      InputError: the file is missing, damaged, asks for code, or is of another network.
+      InputError: the file is missing or damaged, calls a function, or is of another network.
     """
     flag = f"--{network}={path}"
-    with _blaming(flag):
+    with _naming_flag(flag):
         tensors = read_tensors(path, keep_prefix=True)
         own = f"{PYTORCH_NETWORKS[network]}."
         tensors = {
@@ -68,7 +68,7 @@ def read_weight_source(network: str, path: str) -> WeightSource:
         } or tensors
         prefix = "module." if all(name.startswith("module.") for name in tensors) else ""
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-        return WeightSource(flag, prefix, tensors, sizes(network, tensors))
+        return WeightSource(flag, prefix, tensors, infer_sizes(network, tensors))
 
 
 def config_from_weights(
@@ -77,11 +77,12 @@ def config_from_weights(
     """The default config with the sizes that the tensors have.
 
     Raises:
-      InputError: two files contradict each other, or a size is not allowed.
+      InputError: two files disagree, or a size or the name of the data set is not allowed.
     """
+    check_value("data.name", data)
     config = set_dataset(default_config(), data)
     config.data.dir = data_dir
-    config.damsm.epochs = 0  # The encoders come trained.
+    config.damsm.epochs = 0  # The encoders are trained already.
     found: dict[str, dict[str, int]] = {}
     for network, source in sources.items():
         for name, size in source.sizes.items():
@@ -92,13 +93,13 @@ def config_from_weights(
         size, *others = set(values.values())
         listed = ", ".join(f"{value} in {flag}" for flag, value in values.items())
         if others:
-            raise InputError(f"{key} is {listed}; give files of one and the same model")
-        holds, allowed = CONSTRAINTS[key]
-        if not holds(size):
+            raise InputError(f"{key} is {listed}; give files of the same model")
+        is_valid, allowed = CONSTRAINTS[key]
+        if not is_valid(size):
             raise InputError(f"{key} is {listed}; it must be {allowed}")
         config.update_from_flattened_dict({key: size})
     if "generator" not in sources:
-        config.generator.channels = 1  # It only holds the place, and cannot paint.
+        config.generator.channels = 1  # A placeholder, since the state needs a generator.
     if "discriminator" not in sources:
         config.discriminator.channels = config.generator.channels
     if "image_encoder" in sources:
@@ -108,13 +109,13 @@ def config_from_weights(
     return config
 
 
-def converted_state(
+def state_from_weights(
     sources: Mapping[str, WeightSource], config: ConfigDict, tokenizer: Tokenizer
 ) -> tuple[TrainState, dict[str, np.ndarray]]:
-    """A state at step 0 with the given networks, the others untrained.
+    """A training state at step 0 with the given networks, the others untrained.
 
     Returns:
-      The state, and the tensors that our networks have no use for, as "network/name".
+      The state, and the tensors that our networks do not use, as "network/name".
 
     Raises:
       InputError: names every tensor of a file that is missing, misshapen or unknown.
@@ -122,8 +123,10 @@ def converted_state(
     wanted = network_variables(abstract_state(config, tokenizer))
     converted, extras = {}, {}
     for network, source in sources.items():
-        with _blaming(source.flag):
-            converted[network], spare = from_pytorch(network, source.tensors, wanted[network], "it")
+        with _naming_flag(source.flag):
+            converted[network], spare = from_pytorch(
+                network, source.tensors, wanted[network], "the file"
+            )
         extras |= {f"{network}/{name}": tensor for name, tensor in spare.items()}
 
     def untrained() -> dict[str, Any]:
@@ -135,8 +138,8 @@ def converted_state(
 
 
 @contextlib.contextmanager
-def _blaming(flag: str) -> Iterator[None]:
-    """Lays what goes wrong with a file to the flag that named it."""
+def _naming_flag(flag: str) -> Iterator[None]:
+    """Turns errors of a file into InputErrors that name the flag which gave it."""
     try:
         yield
     except (FileNotFoundError, ValueError) as error:

@@ -1,0 +1,41 @@
+"""What the names of files and folders tell: splits, classes, and which files are pictures."""
+
+import re
+from pathlib import PurePosixPath
+
+PICTURE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "validation",
+    "testing": "validation",
+}
+
+
+def split_from_name(word: str) -> str:
+    """ "train" or "validation" for a word such as "train2014" or "val", "" for any other.
+
+    Test pictures are held out too, so "test" is "validation".
+    """
+    return _SPLITS.get(re.sub(r"\d+$", "", word.lower()), "")
+
+
+def split_and_label(name: str) -> tuple[str, str]:
+    """The split named by the first folder of a path, and the other folders as a class."""
+    folders = PurePosixPath(name).parent.parts
+    split = split_from_name(folders[0]) if folders else ""
+    return split, "/".join(folders[1:] if split else folders)
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file has the extension of a picture."""
+    return name.lower().endswith(PICTURE_EXTENSIONS)
+
+
+def strip_extension(name: str) -> str:
+    """ "a/b.c" for "a/b.c.jpg"."""
+    return name[: -len(PurePosixPath(name).suffix)] if PurePosixPath(name).suffix else name

@@ -1,0 +1,1 @@
+"""Image files to arrays: safe decoding, the limit on their pixels, and resizing."""

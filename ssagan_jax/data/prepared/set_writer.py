@@ -1,0 +1,138 @@
+"""The one writer of prepared data sets: one process at a time, and complete or not at all."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from PIL import Image
+
+from ssagan_jax.atomic_files import atomic_path, write_atomically
+from ssagan_jax.data.prepared.builder import CaptionedImageBuilder
+from ssagan_jax.data.tensorflow_import import import_tensorflow, quiet_tfds
+from ssagan_jax.errors import DataError
+
+Files = Mapping[str, str | Image.Image]
+"""Texts and PNG images by their file names."""
+
+_DISK_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
+
+
+def ensure_prepared(builder: CaptionedImageBuilder) -> CaptionedImageBuilder:
+    """Writes the builder's data set below its `data_dir` unless it is there already.
+
+    Processes that need the same set wait for the one that writes it. If the set exists,
+    TensorFlow is not imported.
+
+    Returns:
+      The builder, ready for `as_data_source("train")` and `("validation")`.
+
+    Raises:
+      DataError: the source is missing or damaged, or the disk is full.
+    """
+    folder = Path(builder.data_dir)
+    if not _exists(folder):
+        with lock_set(folder, wait=True):
+            if not _exists(folder):
+                print(f"preparing {builder.source or builder.name} -> {folder}", flush=True)
+                _print_summary(write_set(builder.with_data_dir, folder))
+    if not builder.info.splits:  # It was written after the builder was made.
+        builder.info.read_from_directory(builder.data_dir)
+    return builder
+
+
+@contextlib.contextmanager
+def lock_set(folder: Path, *, wait: bool) -> Iterator[None]:
+    """Keeps other processes from writing the set `folder`.
+
+    Args:
+      folder: where the set is, or will be.
+      wait: wait for another process that is writing it, instead of raising.
+
+    Raises:
+      DataError: another process is writing the set.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.parent / f".lock-{folder.name}", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise DataError(
+                f"{folder}: another process is preparing it; wait until it has finished"
+            ) from None
+        yield
+
+
+def write_set(
+    make_builder: Callable[[Path], CaptionedImageBuilder], folder: Path, files: Files | None = None
+) -> CaptionedImageBuilder:
+    """Writes a set to a temporary folder and moves it into place; call it under `lock_set`.
+
+    Args:
+      make_builder: from the temporary folder to the builder that writes there.
+      folder: where the set goes; a set that is there already is replaced.
+      files: written beside the data.
+
+    Returns:
+      The builder, for its counts and for the names of the pictures that it skipped.
+
+    Raises:
+      DataError: the source is missing or damaged, or the disk is full.
+    """
+    work = folder.with_name(f".part-{folder.name}")
+    shutil.rmtree(work, ignore_errors=True)  # Left by a process that was killed.
+    work.mkdir()
+    try:
+        builder = make_builder(work)
+        _run_tfds(builder, folder)
+        written = Path(builder.data_dir)
+        write_files(files or {}, written)
+        if folder.exists():
+            folder.rename(work / "replaced")
+        written.rename(folder)
+        return builder
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def write_files(files: Files, folder: Path) -> None:
+    """Writes texts and PNG images, each atomically."""
+    for name, content in files.items():
+        if isinstance(content, str):
+            write_atomically(folder / name, content.encode(errors="backslashreplace"))
+        else:
+            with atomic_path(folder / name) as path:
+                content.save(path, format="PNG")
+
+
+def _exists(folder: Path) -> bool:
+    # TFDS's own check logs a warning for every set that is not there yet.
+    return (folder / "dataset_info.json").is_file()
+
+
+def _run_tfds(builder: CaptionedImageBuilder, folder: Path) -> None:
+    """Has TFDS write the set; raises DataError where the disk is full."""
+    try:
+        # TFDS makes a folder for downloads even if there is nothing to download.
+        with quiet_tfds(), tempfile.TemporaryDirectory() as downloads:
+            import_tensorflow()
+            builder.download_and_prepare(download_dir=downloads)
+    except (OSError, RuntimeError) as error:
+        # ArrayRecord's writer reports a full disk only in the text of a RuntimeError.
+        if not any(reason in str(error) for reason in _DISK_FULL):
+            raise
+        raise DataError(
+            f"{folder}: no room on the disk for the prepared pictures ({error}). Free some "
+            "space or choose another folder by config.data.prepared_dir or --prepared_dir"
+        ) from error
+
+
+def _print_summary(builder: CaptionedImageBuilder) -> None:
+    if builder.skipped:
+        print(f"skipped {len(builder.skipped)} pictures: {', '.join(builder.skipped)}")
+    counts = [f"{split.num_examples} {name}" for name, split in builder.info.splits.items()]
+    print(f"{', '.join(counts)} pictures", flush=True)
