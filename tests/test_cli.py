@@ -64,35 +64,36 @@ RECIPE = {
 # Runs the command and sends itself a signal after so many steps.
 SIGNAL_AFTER_STEPS = """
 import os, signal
-from ssagan_jax import main, progress
+from ssagan_jax import main
+from ssagan_jax.training.step_monitor import StepMonitor
 
-advance, left = progress.Bar.advance, {steps}
+after_step, left = StepMonitor.after_step, {steps}
 
-def advance_and_signal(bar, metrics):
+def after_step_and_signal(monitor, step, metrics):
     global left
-    advance(bar, metrics)
+    after_step(monitor, step, metrics)
     left -= 1
     if left == 0:
         os.kill(os.getpid(), signal.{name})
 
-progress.Bar.advance = advance_and_signal
-main.run()
+StepMonitor.after_step = after_step_and_signal
+main.run_command()
 """
 # Runs the command and kills it while it writes the checkpoint of a step.
 KILL_WHILE_WRITING = """
 import os, signal
 from ssagan_jax import main
-from ssagan_jax.training import checkpoints
+from ssagan_jax.checkpointing import checkpoints
 
 save = checkpoints.Checkpoints.save
 
-def save_and_kill(self, state, position):
-    save(self, state, position)
+def save_and_kill(self, state, batches):
+    save(self, state, batches)
     if int(state.step) == {step}:
         os.kill(os.getpid(), signal.SIGKILL)
 
 checkpoints.Checkpoints.save = save_and_kill
-main.run()
+main.run_command()
 """
 
 
@@ -208,7 +209,7 @@ def test_training_leaves_what_later_commands_need(finished):
     assert steps_of_checkpoints(workdir) == [6, 8]
     assert not list(workdir.rglob("*.part"))
     assert "4 encoder steps, then 4 GAN steps, on 4 cpu device(s); now at step 0" in done.stdout
-    assert f"trained 8 steps; sample sheet: {workdir}/samples/step_0000008.png" in done.stdout
+    assert f"trained 8 steps; sample grid: {workdir}/samples/step_0000008.png" in done.stdout
     assert "Traceback" not in done.stderr
 
 
@@ -248,7 +249,7 @@ def test_scalars_and_pictures_are_there_for_tensorboard(finished):
         b"damsm/words",
         b"generator/adversarial",
         b"discriminator/magp",
-        b"sheet",
+        b"sample_grid",
         b"time/epoch",
     ):
         assert tag in content
@@ -334,9 +335,9 @@ def test_the_same_command_again_takes_no_step_and_shows_the_sheet(finished, trai
 def test_a_run_stopped_by_a_signal_goes_on_as_if_it_had_not_been(interrupted, finished):
     workdir, (terminated, stopped, last) = interrupted["stopped"]
     assert terminated.returncode == 128 + signal.SIGTERM == 143
-    assert "stopped at step 2, saved; the same command goes on from there" in terminated.stdout
+    assert "checkpoint saved at step 2; run the same command to resume" in terminated.stdout
     assert stopped.returncode == 128 + signal.SIGINT == 130
-    assert "now at step 2" in stopped.stdout and "stopped at step 5, saved" in stopped.stdout
+    assert "now at step 2" in stopped.stdout and "checkpoint saved at step 5" in stopped.stdout
     assert last.returncode == 0 and "now at step 5" in last.stdout
     for done in (terminated, stopped, last):
         assert "Traceback" not in done.stderr
@@ -618,4 +619,4 @@ def test_ctrl_c_before_training_is_told_without_a_traceback():
         "with exit_on_user_error():\n    raise KeyboardInterrupt"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (130, "stopped\n")
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")

@@ -207,8 +207,7 @@ def test_a_bad_value_is_refused_with_its_key_and_what_is_allowed(key, value):
         ),
         (
             dict(text_encoder__name="bert"),
-            "config.tokenizer.kind='words': must be 'wordpiece' where "
-            "config.text_encoder.name='bert'",
+            "config.tokenizer.kind='words': must be 'wordpiece' if config.text_encoder.name='bert'",
         ),
         (
             dict(

@@ -88,8 +88,8 @@ def test_a_lost_device_is_told_and_may_be_tried_again(text):
     )
     assert done.returncode == os.EX_TEMPFAIL == 75
     assert done.stderr == (
-        f"error: a device or a machine failed ({text}); the same command goes on from the last "
-        "checkpoint\n"
+        f"error: a device or a machine failed ({text}); run the same command to resume from the "
+        "last checkpoint\n"
     )
 
 

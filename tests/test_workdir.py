@@ -70,7 +70,7 @@ def test_a_file_in_the_way_is_refused(below, tmp_path):
 def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
     # The superuser may write anywhere, so the answer of the system is played.
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(WorkdirError, match=rf"{tmp_path} cannot be written; choose another"):
+    with pytest.raises(WorkdirError, match=rf"{tmp_path} cannot be written; choose another folder"):
         Workdir(tmp_path / "run").check_config(default_config())
 
 
@@ -103,7 +103,7 @@ def test_room_is_told_in_mebibytes(workdir, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 5 * 2**20))
     workdir.check_disk_space(5 * 2**20)
     with pytest.raises(
-        WorkdirError, match=r"first: 5 MiB free, and the checkpoints take 7 MiB; .*keep_checkpoints"
+        WorkdirError, match=r"first: 5 MiB free, but the checkpoints need 7 MiB; .*keep_checkpoints"
     ):
         workdir.check_disk_space(7 * 2**20)
 

@@ -77,8 +77,10 @@ def test_a_run_goes_on_from_the_last_whole_one_to_the_same_bits(cut, runs, whole
     flipped(max(files, key=lambda file: file.stat().st_size))
     halved(workdir / "checkpoints/10/meta/metadata")
     said = runs.finish_well(workdir)
-    assert re.search(r"checkpoint 12 is damaged \(.+\); going on from 8", said)
-    assert re.search(r"checkpoint 10 is damaged \(meta cannot be read.+\); going on from 8", said)
+    assert re.search(r"checkpoint 12 is damaged \(.+\); using checkpoint 8", said)
+    assert re.search(
+        r"checkpoint 10 is damaged \(meta cannot be read.+\); using checkpoint 8", said
+    )
     assert "now at step 8" in said
     assert {path.name for path in (workdir / "damaged").iterdir()} == {"10", "12"}
     assert_same_end(workdir, whole)
@@ -91,7 +93,7 @@ def test_where_no_checkpoint_is_whole_the_run_does_not_start_over(cut, runs, hap
         emptied(workdir / f"checkpoints/{step}/state/manifest.ocdbt")
     code, said = runs.finish(workdir)
     assert (code, "Traceback" in said) == (2, False), said
-    assert re.search(r"error: .*checkpoints: damaged: 4 \(state .*; 2 \(state .*train anew", said)
+    assert re.search(r"error: .*checkpoints: damaged: 4 \(state .*; 2 \(state .*train again", said)
     assert steps_in(workdir) == [2, 4] and not (workdir / "damaged").exists()
     happened("all are damaged", "exit code 2, each is named, nothing is moved or begun")
 
@@ -102,7 +104,7 @@ def test_where_no_checkpoint_is_whole_the_run_does_not_start_over(cut, runs, hap
         ({"generator.channels": 8}, r"12: \d+ tensors differ.*\n.*: saved .*, the model has "),
         (
             {"tokenizer.kind": "wordpiece"},
-            "12: made with the tokenizer [0-9a-f]{12}, not .* [0-9a-f]{12};",
+            "12: was saved with the tokenizer [0-9a-f]{12}, but .* [0-9a-f]{12};",
         ),
     ],
 )
