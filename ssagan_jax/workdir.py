@@ -216,7 +216,7 @@ class Workdir:
 def _load(kind: type[_Samples], path: Path) -> _Samples:
     try:
         return kind.load(path)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         raise _unreadable(path, error) from error
 
 

@@ -406,7 +406,7 @@ def test_the_state_is_not_changed_by_saving(tmp_path):
     assert bits(state) == before
 
 
-def test_weights_without_a_place_in_the_data_are_no_run_to_go_on_with(tmp_path):
+def test_weights_without_a_data_position_cannot_be_resumed(tmp_path):
     checkpoints = Checkpoints(tmp_path, 1, DIGEST)
     checkpoints.save(make_state(0), None)
     checkpoints.close()

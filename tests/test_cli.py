@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tiny
 from PIL import Image
+from test_stage_profile import traced_steps
 
 from ssagan_jax import evaluate, sample
 from ssagan_jax.config import flatten
@@ -355,10 +356,17 @@ def test_a_run_killed_while_it_writes_goes_on_as_if_it_had_not_been(interrupted,
 def test_twenty_steps_give_the_same_bits_twice(train, shared):
     # Two processes, whose threads the machine schedules as it likes.
     folders = [shared / "once", shared / "again"]
+
+    def run(folder):
+        profile = folder == folders[1]
+        return train(folder, **{"train.steps": 16, "log.profile": profile})
+
     with ThreadPoolExecutor(2) as pool:
-        runs = list(pool.map(lambda folder: train(folder, **{"train.steps": 16}), folders))
+        runs = list(pool.map(run, folders))
     assert [done.returncode for done in runs] == [0, 0], runs
     assert_same_end(*folders, steps=20)
+    # The stage of the encoders is too short to be traced.
+    assert [traced_steps(folder) for folder in folders] == [[], [[14, 15, 16, 17, 18, 19]]]
 
 
 def test_fine_tuning_starts_from_another_runs_networks_and_words(finished, train, shared):
@@ -392,6 +400,14 @@ def test_fine_tuning_goes_on_without_the_folder_it_started_from(finished, train,
     second = train(shared / "kept", **{"train.checkpoint": lent, "train.steps": 3})
     assert (first.returncode, second.returncode) == (0, 0), second.stderr
     assert "now at step 2" in second.stdout
+
+
+def test_a_work_folder_without_a_schedule_is_refused_in_one_line(finished, train, shared):
+    older = shutil.copytree(finished[0], shared / "older")
+    (older / "schedule.json").unlink()
+    done = train(older)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert re.match(r"error: .*/older/schedule.json: cannot be read .*another --work", done.stderr)
 
 
 @pytest.fixture

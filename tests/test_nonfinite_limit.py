@@ -1,4 +1,4 @@
-"""Steps that are not finite are told; too many in a row end the run."""
+"""Steps that are not finite are reported; too many in a row end the run."""
 
 import math
 
@@ -12,7 +12,7 @@ NONFINITE = {"discriminator/magp": math.nan, "nonfinite/discriminator": 1.0}
 GRADIENT = {"discriminator/magp": 0.5, "nonfinite/generator": 1.0}
 
 
-def test_a_bad_step_is_told_with_its_term(capsys):
+def test_a_nonfinite_step_is_reported_with_its_terms(capsys):
     nonfinite_limit = NonFiniteLimit(3)
     nonfinite_limit.check(8, FINITE)
     assert capsys.readouterr().out == ""

@@ -69,4 +69,4 @@ class ProgressBar:
             for name, label in _LABELS.items()
             if name in self._metrics
         )
-        self._bar.set_postfix_str(f"{rate:.1f} pictures/s, {losses}", refresh=False)
+        self._bar.set_postfix_str(f"{rate:.1f} images/s, {losses}", refresh=False)

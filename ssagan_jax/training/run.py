@@ -116,7 +116,7 @@ def open_run(config: ConfigDict, path: str) -> tuple[TrainingRun, TrainState]:
     schedule = make_schedule(config, len(datasets["train"]))
     evaluator = raise_together(lambda: Evaluator(config, datasets, tokenizer, schedule))
     if jax.process_count() > 1:
-        name = "pictures, captions or Inception weights"
+        name = "images, captions or Inception weights"
         assert_equal_across_processes(name, evaluator.digest())
     state, checkpoints, fixed_samples = raise_together(
         lambda: _open_workdir(config, workdir, tokenizer, batches, schedule, datasets["validation"])

@@ -18,7 +18,7 @@ class StopSignals:
     def __init__(self) -> None:
         self.received = 0
         self._handlers = {}
-        self._previous: jax.Array | None = None
+        self._latest: jax.Array | None = None
 
     def __enter__(self) -> "StopSignals":
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -43,16 +43,17 @@ class StopSignals:
         Args:
           largest: the largest `received` of all processes at the start of the step.
         """
-        previous, self._previous = self._previous, largest
-        if jax.process_count() == 1:
-            return self.received
-        return 0 if previous is None else int(previous)
+        previous, self._latest = self._latest, largest
+        return self._agreed(previous)
 
     def after_stage(self) -> int:
-        """Returns the signal to stop for once a stage has ended, 0 for none."""
+        """Returns the signal to stop for after the last step of a stage, 0 for none."""
+        return self._agreed(self._latest)
+
+    def _agreed(self, largest: jax.Array | None) -> int:
         if jax.process_count() == 1:
             return self.received
-        return 0 if self._previous is None else int(self._previous)
+        return 0 if largest is None else int(largest)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received:

@@ -61,7 +61,7 @@ def test_too_many_in_a_row_leave_the_last_good_checkpoint(runs, whole, happened)
     happened("NaN in 3 steps in a row", f"exit code 2, checkpoints {left} whole")
 
 
-def test_a_rate_that_is_too_high_is_told(runs, happened):
+def test_a_learning_rate_that_is_too_high_is_reported(runs, happened):
     workdir = runs.place / "rate"
     options = {"discriminator.learning_rate": 1e30, "train.max_nonfinite_steps": 2}
     code, said = runs.finish(workdir, **options)

@@ -38,7 +38,7 @@ main.run_command()
 """
 
 
-def test_sigterm_saves_the_step_under_way(runs, whole, happened):
+def test_sigterm_saves_the_current_step(runs, whole, happened):
     workdir = runs.place / "terminated"
     process = runs.start(workdir)
     assert wait_for(process, lambda: 2 in steps_in(workdir))
@@ -67,7 +67,9 @@ def small_disk(runs):
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_disk_that_fills_up_is_told_and_room_is_all_it_takes(small_disk, runs, whole, happened):
+def test_a_disk_that_fills_up_is_reported_and_the_run_resumes_with_space(
+    small_disk, runs, whole, happened
+):
     workdir = small_disk / "filled"
     process = runs.start(workdir)
     assert wait_for(process, lambda: 4 in steps_in(workdir))
@@ -88,7 +90,7 @@ def test_a_disk_that_fills_up_is_told_and_room_is_all_it_takes(small_disk, runs,
     happened("a disk of 256 MiB fills up", f"exit code 2, {left} whole, went on to the same bits")
 
 
-def test_a_lost_device_is_told_and_the_same_command_goes_on(runs, whole, happened):
+def test_a_lost_device_is_reported_and_the_same_command_resumes(runs, whole, happened):
     workdir = runs.place / "lost"
     code, said = runs.finish(workdir, LOSES_ITS_DEVICE)
     assert code == os.EX_TEMPFAIL and "Traceback" not in said, said
@@ -101,7 +103,7 @@ def test_a_lost_device_is_told_and_the_same_command_goes_on(runs, whole, happene
     happened("a lost device (the error is made)", f"exit code 75 after {left}, then the same bits")
 
 
-def test_out_of_memory_is_answered_with_what_to_set(runs, whole, happened):
+def test_out_of_memory_is_reported_with_what_to_set(runs, whole, happened):
     # All pictures at once ask for 18 GB, and the process may have less: a real refusal.
     options = {"train.batch_size": 640, "damsm.steps": 0, "damsm.epochs": 0}
     sizes = {"generator.channels": 128, "discriminator.channels": 64}
