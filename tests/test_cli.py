@@ -107,9 +107,9 @@ def shared(tmp_path_factory):
 @pytest.fixture(scope="module")
 def command(shared):
     """Runs python with arguments; what one run compiles the next ones read."""
-    environment = os.environ | {
+    environment = {"JAX_COMPILATION_CACHE_DIR": str(shared / "compiled")} | os.environ
+    environment |= {
         "PYTHONPATH": str(ROOT),
-        "JAX_COMPILATION_CACHE_DIR": str(shared / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
@@ -121,7 +121,7 @@ def command(shared):
             text=True,
             cwd=ROOT,
             env=environment,
-            timeout=300,
+            timeout=600,
         )
 
     return run
