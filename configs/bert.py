@@ -2,7 +2,7 @@
 
 python -m ssagan_jax.main --config=configs/bert.py
 python -m ssagan_jax.main --config=configs/bert.py:birds --config.data.dir=DIR
-python -m ssagan_jax.main --config=configs/bert.py:NAME, as ssagan_jax.prepare named your data
+python -m ssagan_jax.main --config=configs/bert.py:NAME, for data prepared with --name=NAME
 """
 
 from ml_collections import ConfigDict
@@ -14,6 +14,6 @@ def get_config(variant: str = "toy_cars") -> ConfigDict:
     config = set_dataset(default_config(), variant)
     config.text_encoder.name = "bert"
     config.tokenizer.kind = "wordpiece"
-    config.damsm.learning_rate = 1e-4  # a transformer does not stand the LSTM's 2e-3
+    config.damsm.learning_rate = 1e-4  # at the LSTM's 2e-3 a transformer diverges
     config.train.epochs = 50
     return config

@@ -2,7 +2,7 @@
 
 python -m ssagan_jax.main --config=configs/lstm.py
 python -m ssagan_jax.main --config=configs/lstm.py:birds --config.data.dir=DIR
-python -m ssagan_jax.main --config=configs/lstm.py:NAME, as ssagan_jax.prepare named your data
+python -m ssagan_jax.main --config=configs/lstm.py:NAME, for data prepared with --name=NAME
 """
 
 from ml_collections import ConfigDict

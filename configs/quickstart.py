@@ -1,4 +1,4 @@
-"""A small model on the toy cars that a laptop's CPU trains in minutes.
+"""A small model of the toy cars that trains in minutes on the CPU of a laptop.
 
 python -m ssagan_jax.main --config=configs/quickstart.py
 """
@@ -15,7 +15,7 @@ def get_config(variant: str = "toy_cars") -> ConfigDict:
     config.generator.channels = 16
     config.generator.mask_channels = 16
     config.discriminator.channels = 16
-    # Few steps: larger ones, smooth upsampling, and averaged weights to paint with.
+    # For few steps: higher learning rates, smooth upsampling, and an EMA of the weights.
     config.generator.upsampling = "bilinear"
     config.generator.learning_rate = 1e-3
     config.discriminator.learning_rate = 1e-3

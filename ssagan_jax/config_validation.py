@@ -1,4 +1,4 @@
-"""What values each configuration key may take."""
+"""The allowed values of each config key."""
 
 import difflib
 import re
@@ -22,7 +22,7 @@ _AT_LEAST_1: Constraint = (lambda value: value >= 1), "1 or more"
 _ABOVE_0: Constraint = (lambda value: value > 0), "above 0"
 _SHARE: Constraint = (lambda value: 0 <= value < 1), "at least 0 and below 1"
 
-# Dotted key to a test of its value and the words for what passes it.
+# Dotted key to a predicate and a description of the values that satisfy it.
 CONSTRAINTS: dict[str, Constraint] = {
     "seed": ((lambda value: 0 <= value < 2**32), "0 to 4294967295"),
     "data.name": (
@@ -110,32 +110,32 @@ CONSTRAINTS: dict[str, Constraint] = {
 
 
 def check_key(key: str) -> None:
-    """Refuses a dotted key that no config has.
+    """Checks that a dotted key exists.
 
     Raises:
-      ConfigError: naming the keys that come near it.
+      ConfigError: it does not; names similar keys.
     """
     known = flatten(default_config())
     if key not in known:
-        near = difflib.get_close_matches(key, known, cutoff=0.8) or sorted(
+        similar = difflib.get_close_matches(key, known, cutoff=0.8) or sorted(
             name for name in known if name.startswith(key.partition(".")[0] + ".")
         )
-        hint = f"did you mean {' or '.join(near)}?" if near else "see ssagan_jax/config.py"
+        hint = f"did you mean {' or '.join(similar)}?" if similar else "see ssagan_jax/config.py"
         raise ConfigError(f"config.{key}: there is no such key; {hint}")
 
 
 def check_value(key: str, value: Any) -> None:
-    """Refuses a value that a dotted key may not have; raises ConfigError."""
-    holds, allowed = CONSTRAINTS.get(key, (lambda _: True, ""))
-    if not holds(value):
+    """Raises ConfigError if a dotted key may not have this value."""
+    is_allowed, allowed = CONSTRAINTS.get(key, (lambda _: True, ""))
+    if not is_allowed(value):
         raise ConfigError(f"config.{key}={value!r}: must be {allowed}")
 
 
 def validate(config: ConfigDict) -> None:
-    """Refuses values that cannot work.
+    """Checks all values, each for itself and those that depend on each other.
 
     Raises:
-      ConfigError: naming the key, its value and what is allowed.
+      ConfigError: names the key, its value and what is allowed.
     """
     values = flatten(config)
     for key in CONSTRAINTS:
@@ -146,15 +146,15 @@ def validate(config: ConfigDict) -> None:
             f"config.text_encoder.num_heads={text.num_heads}: must divide "
             f"config.text_encoder.hidden_size={text.hidden_size}"
         )
-    words, room = config.data.max_words, text.max_positions - 2
-    if text.name == "bert" and not text.pretrained and words > room:
+    words, most_words = config.data.max_words, text.max_positions - 2
+    if text.name == "bert" and not text.pretrained and words > most_words:
         raise ConfigError(
-            f"config.data.max_words={words}: must be at most {room}, since [CLS] and [SEP] count "
-            f"among config.text_encoder.max_positions={text.max_positions}"
+            f"config.data.max_words={words}: must be at most {most_words}, since [CLS] and [SEP] "
+            f"count towards config.text_encoder.max_positions={text.max_positions}"
         )
     if text.name == "bert" and config.tokenizer.kind != "wordpiece":
         raise ConfigError(
-            f"config.tokenizer.kind={config.tokenizer.kind!r}: must be 'wordpiece' where "
+            f"config.tokenizer.kind={config.tokenizer.kind!r}: must be 'wordpiece' if "
             "config.text_encoder.name='bert'"
         )
     if text.pretrained and config.tokenizer.pretrained != text.pretrained:
@@ -165,14 +165,14 @@ def validate(config: ConfigDict) -> None:
         )
     if image.name == "inception_v3" and not image.weights and not warm_start_dir(config):
         raise ConfigError(
-            "config.image_encoder.weights='': must name torchvision's inception_v3 file where "
+            "config.image_encoder.weights='': must name torchvision's inception_v3 file if "
             "config.image_encoder.name='inception_v3' (download "
             "inception_v3_google-0cc3c7bd.pth), or set config.image_encoder.name='cnn'"
         )
 
 
 def check_seed(seed: int) -> None:
-    """Refuses a --seed that no config may have either; raises InputError."""
-    holds, allowed = CONSTRAINTS["seed"]
-    if not holds(seed):
+    """Raises InputError for a --seed outside of the range of `config.seed`."""
+    is_allowed, allowed = CONSTRAINTS["seed"]
+    if not is_allowed(seed):
         raise InputError(f"--seed={seed}: must be {allowed}")

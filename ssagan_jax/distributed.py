@@ -1,7 +1,8 @@
-"""Several processes, on one machine or on more, that train one run together.
+"""Training one run in several processes, on one or more machines.
 
-Each has its own devices and reads its own rows of every batch. The first one alone reads and
-writes the work folder, and tells the others what they need of it, so that no folder is shared.
+Each process has its own devices and reads its own rows of every batch. Only the primary process
+(number 0) reads and writes the work folder and broadcasts what the others need, so the machines
+share no folder.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from ssagan_jax.exit_codes import exit_immediately
 T = TypeVar("T")
 PyTree = Any
 
-# Of each process that a scheduler started: how many there are.
+# Environment variables of a process that a scheduler started: one that is set, and the count.
 _SCHEDULERS = (
     ("SLURM_STEP_NODELIST", "SLURM_NTASKS"),
     ("OMPI_MCA_orte_hnp_uri", "OMPI_COMM_WORLD_SIZE"),
@@ -29,61 +30,63 @@ _SCHEDULERS = (
 
 
 class ProcessError(InputError):
-    """Processes that cannot find each other, or do not fit together."""
+    """Processes cannot connect, or have different devices or data."""
 
 
 def launched_by_scheduler() -> bool:
     """Whether Slurm or Open MPI started this process as one of several."""
     return any(
-        mark in os.environ and int(os.environ.get(count, "1")) > 1 for mark, count in _SCHEDULERS
+        name in os.environ and int(os.environ.get(count, "1")) > 1 for name, count in _SCHEDULERS
     )
 
 
 def initialize(address: str | None, count: int | None, index: int | None) -> None:
-    """Joins the other processes; before anything else is asked of jax.
+    """Connects to the other processes; call it before any other function of jax.
 
     Args:
-      address: HOST:PORT of the first process; None to let jax find the cluster by itself.
-      count: how many processes there are, likewise.
-      index: of this one, from 0, likewise.
+      address: HOST:PORT of process 0; None lets jax detect the cluster.
+      count: number of processes; None as above.
+      index: of this process, from 0; None as above.
 
     Raises:
-      ProcessError: they cannot be found, or have unlike numbers of devices.
+      ProcessError: they cannot be reached, or have different numbers of devices.
     """
     try:
         jax.distributed.initialize(address, count, index)
     except (ValueError, RuntimeError) as error:
         raise ProcessError(
             f"--distributed: {str(error).splitlines()[0]}; on Slurm, TPU, Kubernetes and Open MPI "
-            "the processes find each other, elsewhere give each of them --coordinator_address="
+            "the processes find each other; elsewhere give each of them --coordinator_address="
             "HOST:PORT --num_processes=N --process_id=0, 1, ... N-1"
         ) from error
-    found = np.bincount([device.process_index for device in jax.devices()])
-    if len(set(found)) > 1:
-        raise ProcessError(f"the processes have {found.tolist()} devices; give each as many")
+    counts = np.bincount([device.process_index for device in jax.devices()])
+    if len(set(counts)) > 1:
+        raise ProcessError(
+            f"the processes have {counts.tolist()} devices; give all of them the same number"
+        )
 
 
 def is_primary() -> bool:
-    """Whether this process is the one that reads and writes the work folder."""
+    """Whether this process reads and writes the work folder."""
     return jax.process_index() == 0
 
 
 def print_on_primary(text: str) -> None:
-    """Prints a line once for all processes, above a progress bar if there is one."""
+    """Prints a line in the primary process only, above a progress bar if there is one."""
     if is_primary():
         with tqdm.external_write_mode():
             print(text, flush=True)
 
 
 def broadcast_tree(tree: PyTree) -> PyTree:
-    """The first process's arrays, in all processes; the others give arrays of the same kind.
+    """Returns the primary process's arrays in all processes, bit for bit, as numpy arrays.
 
-    They come back as numpy arrays with the same bits.
+    The other processes pass arrays of the same shapes and types.
     """
     if jax.process_count() == 1:
         return tree
     own = jax.tree.map(lambda leaf: np.asarray(leaf, order="C"), tree)
-    # As bytes, since what carries them over is a sum, which would lose the sign of a zero.
+    # As bytes: the broadcast is a sum, which would lose the sign of a zero.
     sent = multihost_utils.broadcast_one_to_all(
         jax.tree.map(lambda leaf: leaf.reshape(-1).view(np.uint8), own)
     )
@@ -93,31 +96,31 @@ def broadcast_tree(tree: PyTree) -> PyTree:
 
 
 def raise_together(work: Callable[[], T]) -> T:
-    """What `work` gives; where it fails in one process for its input, it fails in all.
+    """Calls `work` in all processes and returns its result; if one process fails, all raise.
 
     Raises:
-      InputError: this process's own, or one that says that another process had one.
+      InputError: of this process; or a ProcessError that names the process that failed.
     """
     if jax.process_count() == 1:
         return work()
-    result, fault = None, None
+    result = own_error = None
     try:
         result = work()
     except InputError as error:
-        fault = error
-    faults = multihost_utils.process_allgather(np.asarray(fault is not None))
-    if fault is not None:
-        raise fault
-    if faults.any():
-        raise ProcessError(f"process {int(faults.argmax())} cannot go on; it says why")
+        own_error = error
+    failed = multihost_utils.process_allgather(np.asarray(own_error is not None))
+    if own_error is not None:
+        raise own_error
+    if failed.any():
+        raise ProcessError(f"process {int(failed.argmax())} failed; see its log")
     return result
 
 
 def broadcast_text(work: Callable[[], str]) -> str:
-    """The text that `work` gives in the first process, in all of them.
+    """Calls `work` in the primary process and returns its text in all processes.
 
     Raises:
-      InputError: as `together`.
+      InputError: as `raise_together`.
     """
     text = raise_together(lambda: work() if is_primary() else "")
     if jax.process_count() == 1:
@@ -128,34 +131,37 @@ def broadcast_text(work: Callable[[], str]) -> str:
 
 
 def assert_equal_across_processes(what: str, digest: str) -> None:
-    """Refuses to go on, in all processes, where one of them has another digest; ProcessError."""
+    """Raises ProcessError in all processes if one has another digest than the primary process."""
 
-    def compare(first: str) -> None:
-        if digest != first:
+    def compare(primary: str) -> None:
+        if digest != primary:
             raise ProcessError(
-                f"process {jax.process_index()} has other {what} than the first one; give all "
-                "machines the same"
+                f"process {jax.process_index()} has other {what} than process 0; all machines need "
+                "the same"
             )
 
-    first = broadcast_text(lambda: digest)
-    raise_together(lambda: compare(first))
+    primary = broadcast_text(lambda: digest)
+    raise_together(lambda: compare(primary))
 
 
 def all_processes_have(flag: bool) -> bool:
-    """Whether it holds in every process."""
+    """Whether a flag is true in every process."""
     return bool(np.all(multihost_utils.process_allgather(np.asarray(flag))))
 
 
 @contextlib.contextmanager
 def exit_without_barrier() -> Iterator[None]:
-    """Ends the process at once where it fails: it would wait for others that wait for it."""
+    """Ends a process that fails at once.
+
+    Otherwise jax's shutdown barrier would wait for processes that wait for this one.
+    """
     try:
         yield
-    except SystemExit as end:
-        # Stopped by a signal, they all stopped at the same step.
-        if jax.process_count() == 1 or end.code in (None, 0) or end.code > 128:
+    except SystemExit as error:
+        # After a signal (above 128) all processes have stopped at the same step.
+        if jax.process_count() == 1 or error.code in (None, 0) or error.code > 128:
             raise
-        code = end.code
+        code = error.code
     except BaseException:
         if jax.process_count() == 1:
             raise

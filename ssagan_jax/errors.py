@@ -1,12 +1,12 @@
-"""Faults that a user can mend, or wait out: one clear message and an exit code, no traceback."""
+"""Errors that a user can fix: reported as a message and an exit code, without a traceback."""
 
 
 class InputError(ValueError):
-    """What a user gave cannot be used; the message says what, why, and what to do."""
+    """Invalid input; the message names it, says what is wrong and what to do."""
 
 
 class TrainingError(InputError):
-    """Training that cannot go on; what was saved is whole."""
+    """Training cannot continue; all checkpoints are intact."""
 
 
 class DataError(InputError):

@@ -15,7 +15,7 @@ class FixedSamples:
     Attributes:
       captions: one per row.
       noise: f32[R, N], standard normal.
-      real: u8[R, S, S, 3], the pictures that the captions belong to.
+      real: u8[R, S, S, 3], the images that the captions belong to.
     """
 
     captions: list[str]
@@ -37,7 +37,7 @@ class FixedSamples:
 
 @dataclasses.dataclass(frozen=True)
 class GeneratedSamples:
-    """The generated pictures of one sample grid.
+    """The generated images of one sample grid.
 
     Attributes:
       images: u8[R, S, S, 3], one for each row of `FixedSamples`.

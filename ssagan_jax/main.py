@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-# Tensorflow, which only writes TensorBoard's files here, greets with warnings otherwise.
+# TensorFlow only writes TensorBoard's files here; this silences the warnings of its import.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
@@ -16,20 +16,25 @@ from ssagan_jax.errors import InputError
 from ssagan_jax.exit_codes import exit_on_user_error
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The run: configs/NAME.py or configs/NAME.py:VARIANT.", lock_config=True
+    "config",
+    None,
+    "Config of the run: configs/NAME.py or configs/NAME.py:VARIANT.",
+    lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string(
-    "workdir", "", "Folder of the run; runs/NAME or runs/NAME-VARIANT where empty."
+    "workdir", "", "Work folder of the run; default: runs/NAME or runs/NAME-VARIANT."
 )
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed",
     None,
-    "Train together with the processes that a TPU slice or Kubernetes runs; it is so without this "
-    "flag where Slurm or Open MPI started several, and with the three flags below.",
+    "Train together with the processes of a TPU slice or of Kubernetes. Processes that Slurm or "
+    "Open MPI started, or that have the three flags below, train together without it.",
 )
-_ADDRESS = flags.DEFINE_string("coordinator_address", None, "HOST:PORT of the first process.")
-_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes.", lower_bound=1)
-_PROCESS = flags.DEFINE_integer("process_id", None, "Of this one, from 0.", lower_bound=0)
+_ADDRESS = flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.")
+_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.", lower_bound=1)
+_PROCESS = flags.DEFINE_integer(
+    "process_id", None, "Number of this process, from 0.", lower_bound=0
+)
 
 
 def default_workdir(config_file: str) -> str:
@@ -38,8 +43,8 @@ def default_workdir(config_file: str) -> str:
     return str(Path("runs") / "-".join(filter(None, (Path(file).stem, variant))))
 
 
-def parsed(argv: list[str]) -> list[str]:
-    """Reads the flags, with one message for whatever is wrong with them."""
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses the command line; reports an invalid one in a single message."""
     with exit_on_user_error():
         for argument in argv[1:]:
             name, _, _ = argument.lstrip("-").partition("=")
@@ -47,17 +52,17 @@ def parsed(argv: list[str]) -> list[str]:
                 check_key(name.removeprefix("config."))
         try:
             rest = flags.FLAGS(argv)[1:]
-            _CONFIG.value.to_dict()  # A config file that is missing shows only now.
+            _CONFIG.value.to_dict()  # Reads the config file, which may be missing.
         except (flags.Error, OSError) as error:
-            raise InputError(_reason(error)) from error
+            raise InputError(_flag_error_message(error)) from error
         if rest:
             raise InputError(f"{' '.join(rest)}: not understood; write --name=value")
-        validate(_CONFIG.value)  # Told at once, before anything large is imported.
+        validate(_CONFIG.value)  # Now, before the slow imports.
     return argv[:1]
 
 
-def _reason(error: BaseException) -> str:
-    """What a config file itself refused, or else what the flags' library says of it."""
+def _flag_error_message(error: BaseException) -> str:
+    """The message of an InputError or OSError in a config file, or else of the flags library."""
     cause = error
     while cause.__context__ is not None:
         cause = cause.__context__
@@ -69,28 +74,28 @@ def _reason(error: BaseException) -> str:
 
 
 def main(argv: list[str]) -> None:
-    """Hands config and work folder to the training job."""
+    """Connects to other processes if there are any, and trains."""
     logging.set_verbosity(logging.WARNING)
     config_file = flags.FLAGS["config"].config_filename
-    with exit_on_user_error():  # The imports take seconds, in which Ctrl-C may come.
+    with exit_on_user_error():  # Ctrl-C may come during these imports, which take seconds.
         import tensorflow as tf
 
         tf.config.set_visible_devices([], "GPU")
         from ssagan_jax import distributed
         from ssagan_jax.training import loop
     with distributed.exit_without_barrier(), exit_on_user_error():
-        named = (_ADDRESS.value, _PROCESSES.value, _PROCESS.value)
-        several = distributed.launched_by_scheduler() or named != (None, None, None)
-        if _DISTRIBUTED.value or (_DISTRIBUTED.value is None and several):
-            distributed.initialize(*named)
+        cluster = (_ADDRESS.value, _PROCESSES.value, _PROCESS.value)
+        detected = distributed.launched_by_scheduler() or cluster != (None, None, None)
+        if _DISTRIBUTED.value or (_DISTRIBUTED.value is None and detected):
+            distributed.initialize(*cluster)
         loop.train(_CONFIG.value, _WORKDIR.value or default_workdir(config_file))
 
 
-def run() -> None:
-    """The command line."""
+def run_command() -> None:
+    """Runs the command line."""
     flags.mark_flag_as_required("config")
-    app.run(main, flags_parser=parsed)
+    app.run(main, flags_parser=parse_flags)
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(run_command())

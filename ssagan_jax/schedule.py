@@ -8,11 +8,26 @@ from ssagan_jax.config import stage_steps, warm_start_dir
 
 
 @dataclasses.dataclass(frozen=True)
+class Stage:
+    """One of the two training stages.
+
+    Attributes:
+      name: "encoders" or "gan".
+      first: number of steps before the stage.
+      last: number of steps at its end.
+    """
+
+    name: str
+    first: int
+    last: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Schedule:
     """The steps of a run, counted over both stages.
 
     Attributes:
-      steps_per_epoch: steps in which every training picture is seen once.
+      steps_per_epoch: steps in which every training image is seen once.
       damsm_steps: steps of stage 1, which trains the encoders.
       total_steps: steps of both stages.
     """
@@ -20,6 +35,16 @@ class Schedule:
     steps_per_epoch: int
     damsm_steps: int
     total_steps: int
+
+    @property
+    def damsm_stage(self) -> Stage:
+        """Stage 1."""
+        return Stage("encoders", 0, self.damsm_steps)
+
+    @property
+    def gan_stage(self) -> Stage:
+        """Stage 2."""
+        return Stage("gan", self.damsm_steps, self.total_steps)
 
     def has_generator(self, step: int) -> bool:
         """Whether the generator has been trained at a step; a converted one has from step 0 on."""

@@ -1,15 +1,16 @@
-"""A work folder: all that sampling, evaluation and a resumed run need, in one place.
+"""The work folder: everything that sampling, evaluation, the report and a resumed run need.
 
-config.json     the run's configuration
-tokenizer.json  its vocabulary
-schedule.json   steps of both stages
-checkpoints/    states
-samples/        sample grids: fixed.npz (captions, noise, real pictures), and for each grid a PNG
-                and an .npz of what was generated
-pytorch_extras.safetensors  of converted weights: tensors that only PyTorch's networks have
-eval/           metrics.jsonl, a line for each score
-events...       for TensorBoard
-train.log
+config.json      the run's config
+tokenizer.json   its vocabulary
+schedule.json    number of steps of both stages
+checkpoints/     one folder per checkpoint, named after its step
+damaged/         corrupt checkpoints that were skipped
+samples/         fixed.npz (captions, noise and real images of all sample grids), and for each grid
+                 a PNG and an .npz of the generated images
+eval/            metrics.jsonl, one line per score
+events...        of TensorBoard
+train.log        log messages
+pytorch_extras.safetensors  of a converted model: tensors that only PyTorch's networks have
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ from typing import TypeVar
 import safetensors
 from ml_collections import ConfigDict
 
-from ssagan_jax.atomic_files import write_atomically
+from ssagan_jax.atomic_files import atomic_path, write_atomically
 from ssagan_jax.config import config_from_dict, incompatible_keys
 from ssagan_jax.data.tokenizer import Tokenizer, load_tokenizer
 from ssagan_jax.errors import InputError
@@ -34,19 +35,19 @@ _Samples = TypeVar("_Samples", FixedSamples, GeneratedSamples)
 
 
 class WorkdirError(InputError):
-    """A work folder that is missing, belongs to another run, or has no room."""
+    """A work folder is missing, belongs to another run, cannot be written or has no space."""
 
 
 class Workdir:
-    """Paths of a work folder, and what is written there once.
+    """Paths of a work folder, and the files that are written there once.
 
     Attributes:
       path: the folder.
-      checkpoints: folder of the states.
-      samples: folder of the sheets.
-      pytorch_extras: file of the tensors that only PyTorch's networks have.
-      metrics: text file of the scores.
-      log: text file of the run's messages.
+      checkpoints: folder of the checkpoints.
+      samples: folder of the sample grids.
+      pytorch_extras: safetensors file of the tensors that only PyTorch's networks have.
+      metrics: JSON lines file of the scores.
+      log: text file of the log messages.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -58,88 +59,81 @@ class Workdir:
         self.log = self.path / "train.log"
         self._config = self.path / "config.json"
         self._tokenizer = self.path / "tokenizer.json"
+        self._schedule = self.path / "schedule.json"
+        self._fixed_samples = self.samples / "fixed.npz"
 
     def sample_grid(self, step: int) -> Path:
-        """The sample sheet of a step."""
+        """The PNG of a step's sample grid."""
         return self.samples / f"step_{step:07d}.png"
 
     def schedule(self) -> Schedule:
         """The steps of both stages.
 
         Raises:
-          WorkdirError: there is no such file, or it is not one.
+          WorkdirError: the file is missing or invalid.
         """
-        path = self.path / "schedule.json"
         try:
-            return Schedule(**json.loads(path.read_text(encoding="utf-8")))
+            return Schedule(**json.loads(self._schedule.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
-            raise WorkdirError(f"{path}: cannot be read ({error}); train in this folder") from error
+            raise _unreadable(self._schedule, error) from error
 
     def write_schedule(self, schedule: Schedule) -> None:
-        """Writes the steps of both stages; a longer run replaces them."""
+        """Writes the steps of both stages; replaced if the run is extended."""
         content = json.dumps(dataclasses.asdict(schedule), indent=2) + "\n"
-        write_atomically(self.path / "schedule.json", content)
+        write_atomically(self._schedule, content)
 
     def fixed_samples(self) -> FixedSamples:
-        """Captions, noise and real pictures of all sample grids.
+        """Captions, noise and real images of all sample grids.
 
         Raises:
-          WorkdirError: there is no such file, or it is not one.
+          WorkdirError: the file is missing or invalid.
         """
-        return self._load(FixedSamples, self.samples / "fixed.npz")
+        return _load(FixedSamples, self._fixed_samples)
 
     def write_fixed_samples(self, samples: FixedSamples) -> None:
-        """Writes captions, noise and real pictures of all sample grids."""
-        samples.save(self.samples / "fixed.npz")
+        """Writes captions, noise and real images of all sample grids."""
+        samples.save(self._fixed_samples)
 
     def generated_samples(self, step: int) -> GeneratedSamples:
-        """The generated pictures of a step's sample grid.
+        """The generated images of a step's sample grid.
 
         Raises:
-          WorkdirError: there is no such file, or it is not one.
+          WorkdirError: the file is missing or invalid.
         """
-        return self._load(GeneratedSamples, self.sample_grid(step).with_suffix(".npz"))
+        return _load(GeneratedSamples, self.sample_grid(step).with_suffix(".npz"))
 
     def write_generated_samples(self, step: int, samples: GeneratedSamples) -> None:
-        """Writes the generated pictures of a step's sample grid."""
+        """Writes the generated images of a step's sample grid."""
         samples.save(self.sample_grid(step).with_suffix(".npz"))
 
-    @staticmethod
-    def _load(kind: type[_Samples], path: Path) -> _Samples:
-        try:
-            return kind.load(path)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            raise WorkdirError(f"{path}: cannot be read ({error}); train in this folder") from error
-
     def check_config(self, config: ConfigDict) -> None:
-        """Refuses a folder that cannot be written, or that holds a run of another config.
+        """Checks that the folder can be written, and that it holds no run of another config.
 
         Raises:
-          WorkdirError: naming the place, or each key with the folder's and the given value.
+          WorkdirError: names the path, or each key with the folder's and the given value.
         """
         if self._config.exists():
             if different := incompatible_keys(self.config(), config):
                 raise WorkdirError(
                     f"{self.path}: this work folder belongs to another config:\n  "
                     + "\n  ".join(different)
-                    + "\nChoose another --workdir, or remove this one to start over"
+                    + "\nChoose another --workdir, or delete this one to start over"
                 )
-        place = self._place()
-        if not place.is_dir():
-            raise WorkdirError(f"--workdir={self.path}: {place} is a file; choose a folder")
-        if not os.access(place, os.W_OK | os.X_OK):
-            raise WorkdirError(f"--workdir={self.path}: {place} cannot be written; choose another")
+        existing = self._existing_path()
+        if not existing.is_dir():
+            raise WorkdirError(f"--workdir={self.path}: {existing} is a file; choose a folder")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise WorkdirError(
+                f"--workdir={self.path}: {existing} cannot be written; choose another folder"
+            )
 
-    def _place(self) -> Path:
-        """The folder, or the nearest one above it that exists."""
+    def _existing_path(self) -> Path:
+        """The folder, or its nearest parent that exists."""
         return next(folder for folder in (self.path, *self.path.parents) if folder.exists())
 
     def write_config(self, config: ConfigDict) -> None:
-        """Makes the folder and writes the config, as one step that leaves no half of a file."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        partial = self._config.with_suffix(".part")
-        partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
-        partial.replace(self._config)
+        """Writes the config; creates the folder if it is missing."""
+        write_atomically(self._config, json.dumps(config.to_dict(), indent=2) + "\n")
 
     def config(self) -> ConfigDict:
         """The run's config.
@@ -155,17 +149,19 @@ class Workdir:
                 "one with python -m ssagan_jax.main --config=... --workdir=..."
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise WorkdirError(f"{self._config}: not a config of this version ({error})") from error
+            raise WorkdirError(
+                f"{self._config}: not a config of this version ({error}); choose another --workdir"
+            ) from error
 
     def checkpoint_steps(self) -> list[int]:
-        """Steps of the checkpoints, in order."""
+        """Steps of the checkpoints, ascending."""
         children = self.checkpoints.iterdir() if self.checkpoints.is_dir() else ()
         return sorted(int(child.name) for child in children if child.name.isdigit())
 
     def converted(self) -> dict[str, str]:
         """The networks that were converted from PyTorch, with the prefix of their tensors' names.
 
-        Those that are missing are untrained. {} if the folder is of a training run.
+        The others are untrained. {} if the folder holds a training run.
         """
         if not self.pytorch_extras.exists():
             return {}
@@ -173,7 +169,7 @@ class Workdir:
             return file.metadata()
 
     def check_generator(self) -> None:
-        """Refuses converted encoders that came without a generator; raises WorkdirError."""
+        """Raises WorkdirError if the folder holds converted encoders without a generator."""
         if self.converted() and "generator" not in self.converted():
             raise WorkdirError(
                 f"--workdir={self.path}: its generator is untrained; use the folder as "
@@ -181,7 +177,7 @@ class Workdir:
             )
 
     def sample_grid_steps(self) -> list[int]:
-        """Steps of the sample sheets, in order."""
+        """Steps of the sample grids, ascending."""
         return sorted(
             int(path.stem.removeprefix("step_")) for path in self.samples.glob("step_*.png")
         )
@@ -191,28 +187,41 @@ class Workdir:
         return self._tokenizer.exists()
 
     def tokenizer(self) -> Tokenizer:
-        """The run's tokenizer; raises TokenizerError where there is none."""
+        """The run's tokenizer; raises TokenizerError if there is none."""
         return load_tokenizer(self._tokenizer)
 
     def write_tokenizer(self, tokenizer: Tokenizer) -> None:
         """Writes the run's tokenizer."""
-        partial = self._tokenizer.with_suffix(".part")
-        tokenizer.save(partial)
-        partial.replace(self._tokenizer)
+        with atomic_path(self._tokenizer) as temporary:
+            tokenizer.save(temporary)
 
     def check_disk_space(self, needed: int) -> None:
-        """Refuses to start where the disk cannot take the run.
+        """Checks that the disk has space for the checkpoints.
 
         Args:
           needed: bytes.
 
         Raises:
-          WorkdirError: with both figures in MiB.
+          WorkdirError: names the free and the needed space in MiB.
         """
-        free = shutil.disk_usage(self._place()).free
+        free = shutil.disk_usage(self._existing_path()).free
         if free < needed:
             raise WorkdirError(
-                f"{self.path}: {free / 2**20:.0f} MiB free, and the checkpoints take "
+                f"{self.path}: {free / 2**20:.0f} MiB free, but the checkpoints need "
                 f"{needed / 2**20:.0f} MiB; free some space, choose another --workdir or lower "
                 "config.log.keep_checkpoints"
             )
+
+
+def _load(kind: type[_Samples], path: Path) -> _Samples:
+    try:
+        return kind.load(path)
+    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> WorkdirError:
+    return WorkdirError(
+        f"{path}: cannot be read ({error}); every run of this version writes it, so train in "
+        "another --workdir"
+    )

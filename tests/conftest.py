@@ -1,10 +1,10 @@
-"""Four fake devices for every test, a tiny config and batch, and a table of what was measured."""
+"""Four fake devices for every test, a tiny config and batch, and a table of measured values."""
 
 import importlib.metadata
 import os
 
-# XLA reads these when jax first looks for its devices. Tests compile far more than they compute,
-# hence the others. XLA stops at a flag that it does not know, and the last one may not stay.
+# XLA reads these when jax starts its backend. Tests compile far more than they compute, hence the
+# second and the third. XLA aborts at an unknown flag, and the third one is not in all versions.
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
@@ -16,12 +16,13 @@ os.environ["XLA_FLAGS"] = " ".join(
     ]
 ).strip()
 
-# Neither weights nor statistics of the machine's own cache: there is nothing below a file.
+# No weights or statistics from the cache of this machine: a file cannot contain any.
 os.environ["SSAGAN_CACHE"] = os.devnull
 
 import jax
 import numpy as np
 import pytest
+import tiny
 
 from ssagan_jax.config import default_config
 from ssagan_jax.models.vocabulary import Vocabulary
@@ -35,19 +36,11 @@ HEADER = ("part", "against", "measured", "at most")
 
 @pytest.fixture(scope="session")
 def tiny_config():
-    """The default config at small sizes, locked and shared: change a `copy.deepcopy` of it."""
+    """The default config at tiny sizes, locked and shared: change a `copy.deepcopy` of it."""
     config = default_config()
-    config.data.image_size = 32
-    config.data.max_words = 6
-    config.data.random_flip = False
-    config.text_encoder.embedding_dim = 16
-    config.text_encoder.word_dim = 8
-    config.image_encoder.channels = 4
-    config.generator.noise_dim = 8
-    config.generator.channels = 4
-    config.generator.mask_channels = 4
-    config.discriminator.channels = 4
-    config.train.batch_size = 8
+    config.update_from_flattened_dict(
+        tiny.SIZES | {"data.random_flip": False, "train.batch_size": 8}
+    )
     return config
 
 
@@ -58,7 +51,7 @@ def vocabulary():
 
 @pytest.fixture(scope="session")
 def make_batch():
-    """(config, seed) to a global batch: noise for pictures, captions of every length."""
+    """(config, seed) to a global batch: noise images, and captions of every length."""
 
     def make(config, seed=0):
         rng = np.random.default_rng(seed)
@@ -69,7 +62,7 @@ def make_batch():
             "image": rng.integers(0, 256, (rows, size, size, 3), np.uint8),
             "tokens": np.where(mask, tokens, 0).astype(np.int32),
             "mask": mask,
-            # The first and the last picture are of one class.
+            # The first and the last image have the same class.
             "class_id": np.arange(rows, dtype=np.int32) % (rows - 1),
         }
 
@@ -78,17 +71,16 @@ def make_batch():
 
 @pytest.fixture
 def measured(request):
-    """(part, against, figure, bound): puts a figure in the table and fails where it is too large.
+    """(part, against, value, bound): adds a value to the table; fails if it is above the bound.
 
-    Of several figures of one part the largest is shown.
+    The table shows the largest value of each part.
     """
 
-    def record(part, against, figure, bound):
+    def record(part, against, value, bound):
         rows = request.config.stash.setdefault(ROWS, {})
-        before, _ = rows.get((part, against), (figure, bound))
-        # numpy's, which a figure that is no number gets through.
-        rows[part, against] = (np.maximum(before, figure), bound)
-        assert figure <= bound, f"{part}, against {against}: {figure} > {bound}"
+        before, _ = rows.get((part, against), (value, bound))
+        rows[part, against] = (np.maximum(before, value), bound)  # Unlike max, it keeps NaN.
+        assert value <= bound, f"{part}, against {against}: {value} > {bound}"
 
     return record
 

@@ -1,5 +1,5 @@
-"""Both stages' steps in one of several processes, for test_processes.py: opens a run as training
-does, takes steps from a fixed state in float32 and in float64, and keeps what comes out.
+"""Both stages' steps in one of several processes, for test_distributed.py: opens a run as
+training does, runs steps from a fixed state in float32 and in float64, and saves the results.
 
 python tests/distributed_program.py WORKDIR OUT.npz CONFIG_JSON [HOST:PORT COUNT INDEX]
 """
@@ -50,7 +50,7 @@ def main(workdir, out, values, *cluster):
         discriminator=randomize_zeros(state.discriminator, 3),
     )
     kept = trained(run, state)
-    scores = run.score(state.replace(step=np.asarray(run.total_steps, np.int32)))
+    scores = run.score(state.replace(step=np.asarray(run.schedule.total_steps, np.int32)))
     kept |= {f"score/{score.name}": np.asarray(score.value) for score in scores}
     np.savez(out, **kept)
 

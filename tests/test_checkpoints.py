@@ -1,5 +1,6 @@
 """Checkpoints come back bit for bit, and only where they belong."""
 
+import hashlib
 import json
 import os
 import re
@@ -177,7 +178,7 @@ def test_many_faults_are_counted_and_ten_are_listed(folder):
 
 def test_another_tokenizer_is_refused(folder):
     with pytest.raises(
-        CheckpointError, match="made with the tokenizer 0123456789ab, not this folder's ffff"
+        CheckpointError, match="was saved with the tokenizer 0123456789ab, but this folder has ffff"
     ):
         reading(folder, "f" * 16).restore(shapes(make_state(0)))
 
@@ -299,7 +300,9 @@ def test_what_is_damaged_is_named_and_stepped_over_or_does_no_harm(copy, capsys)
             said = capsys.readouterr().err
             assert (bits(state), step) in ((bits(make_state(n, n)), n) for n in (2, 5)), damage
             assert "Traceback" not in said, damage
-            is_named = re.search(r"^checkpoint 5 is damaged \(.+\); going on from 2$", said, re.M)
+            is_named = re.search(
+                r"^checkpoint 5 is damaged \(.+\); using checkpoint 2$", said, re.M
+            )
             assert bool(is_named) == (step == 2), damage
             (named if is_named else harmless).add(name)
     assert {"meta/metadata", "state/_METADATA", "state/manifest.ocdbt"} <= named
@@ -314,7 +317,8 @@ def test_tensors_that_read_well_and_are_others_are_named(copy, tmp_path, capsys)
     shutil.copytree(tmp_path / "other/4/state", copy / "5/state")
     assert bits(reading(copy).restore(shapes(make_state(0)))) == bits(make_state(2, 2))
     assert (
-        "checkpoint 5 is damaged (step was changed); going on from 2\n" in capsys.readouterr().err
+        "checkpoint 5 is damaged (step was changed); using checkpoint 2\n"
+        in capsys.readouterr().err
     )
 
 
@@ -364,7 +368,7 @@ def test_where_all_are_damaged_each_is_named_and_none_is_moved(copy):
     (copy / "2/state/manifest.ocdbt").write_bytes(b"")
     before = tree(copy.parent)
     with pytest.raises(
-        CorruptCheckpointError, match=r"5 \(.*; 2 \(state cannot be read: .*train anew"
+        CorruptCheckpointError, match=r"5 \(.*; 2 \(state cannot be read: .*train again"
     ):
         Checkpoints(copy, 3, DIGEST).restore(shapes(make_state(0)), make_position())
     assert tree(copy.parent) == before
@@ -379,12 +383,17 @@ def test_another_model_is_refused_and_not_stepped_over(copy, capsys):
     assert "damaged" not in capsys.readouterr().err and not copy.with_name("damaged").exists()
 
 
-def test_one_of_an_older_version_is_refused_by_name(copy):
+def test_a_manifest_of_unknown_form_is_refused_by_name(copy):
     meta = copy / "5/meta/metadata"
-    known = json.loads(meta.read_text())
-    meta.write_text(json.dumps({name: known[name] for name in ("layout", "tokenizer")}))
-    with pytest.raises(CheckpointError, match="checkpoints/5: made by an older version") as caught:
+    content = json.loads(meta.read_text()) | {"sharding": "none"}
+    del content["digest"]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    meta.write_text(json.dumps(content | {"digest": digest}))
+    with pytest.raises(
+        CheckpointError, match="checkpoints/5: its manifest has the entries .* sharding"
+    ) as caught:
         reading(copy).restore(shapes(make_state(0)))
+    assert "\n" not in str(caught.value)
     assert not isinstance(caught.value, CorruptCheckpointError)
 
 
@@ -397,7 +406,7 @@ def test_the_state_is_not_changed_by_saving(tmp_path):
     assert bits(state) == before
 
 
-def test_weights_without_a_place_in_the_data_are_no_run_to_go_on_with(tmp_path):
+def test_weights_without_a_data_position_cannot_be_resumed(tmp_path):
     checkpoints = Checkpoints(tmp_path, 1, DIGEST)
     checkpoints.save(make_state(0), None)
     checkpoints.close()

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tiny
 from PIL import Image
+from test_stage_profile import traced_steps
 
 from ssagan_jax import evaluate, sample
 from ssagan_jax.config import flatten
@@ -64,35 +65,36 @@ RECIPE = {
 # Runs the command and sends itself a signal after so many steps.
 SIGNAL_AFTER_STEPS = """
 import os, signal
-from ssagan_jax import main, progress
+from ssagan_jax import main
+from ssagan_jax.training.step_monitor import StepMonitor
 
-advance, left = progress.Bar.advance, {steps}
+after_step, left = StepMonitor.after_step, {steps}
 
-def advance_and_signal(bar, metrics):
+def after_step_and_signal(monitor, step, metrics):
     global left
-    advance(bar, metrics)
+    after_step(monitor, step, metrics)
     left -= 1
     if left == 0:
         os.kill(os.getpid(), signal.{name})
 
-progress.Bar.advance = advance_and_signal
-main.run()
+StepMonitor.after_step = after_step_and_signal
+main.run_command()
 """
 # Runs the command and kills it while it writes the checkpoint of a step.
 KILL_WHILE_WRITING = """
 import os, signal
 from ssagan_jax import main
-from ssagan_jax.training import checkpoints
+from ssagan_jax.checkpointing import checkpoints
 
 save = checkpoints.Checkpoints.save
 
-def save_and_kill(self, state, position):
-    save(self, state, position)
+def save_and_kill(self, state, batches):
+    save(self, state, batches)
     if int(state.step) == {step}:
         os.kill(os.getpid(), signal.SIGKILL)
 
 checkpoints.Checkpoints.save = save_and_kill
-main.run()
+main.run_command()
 """
 
 
@@ -105,9 +107,9 @@ def shared(tmp_path_factory):
 @pytest.fixture(scope="module")
 def command(shared):
     """Runs python with arguments; what one run compiles the next ones read."""
-    environment = os.environ | {
+    environment = {"JAX_COMPILATION_CACHE_DIR": str(shared / "compiled")} | os.environ
+    environment |= {
         "PYTHONPATH": str(ROOT),
-        "JAX_COMPILATION_CACHE_DIR": str(shared / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
@@ -119,7 +121,7 @@ def command(shared):
             text=True,
             cwd=ROOT,
             env=environment,
-            timeout=300,
+            timeout=600,
         )
 
     return run
@@ -208,7 +210,7 @@ def test_training_leaves_what_later_commands_need(finished):
     assert steps_of_checkpoints(workdir) == [6, 8]
     assert not list(workdir.rglob("*.part"))
     assert "4 encoder steps, then 4 GAN steps, on 4 cpu device(s); now at step 0" in done.stdout
-    assert f"trained 8 steps; sample sheet: {workdir}/samples/step_0000008.png" in done.stdout
+    assert f"trained 8 steps; sample grid: {workdir}/samples/step_0000008.png" in done.stdout
     assert "Traceback" not in done.stderr
 
 
@@ -248,7 +250,7 @@ def test_scalars_and_pictures_are_there_for_tensorboard(finished):
         b"damsm/words",
         b"generator/adversarial",
         b"discriminator/magp",
-        b"sheet",
+        b"sample_grid",
         b"time/epoch",
     ):
         assert tag in content
@@ -334,9 +336,9 @@ def test_the_same_command_again_takes_no_step_and_shows_the_sheet(finished, trai
 def test_a_run_stopped_by_a_signal_goes_on_as_if_it_had_not_been(interrupted, finished):
     workdir, (terminated, stopped, last) = interrupted["stopped"]
     assert terminated.returncode == 128 + signal.SIGTERM == 143
-    assert "stopped at step 2, saved; the same command goes on from there" in terminated.stdout
+    assert "checkpoint saved at step 2; run the same command to resume" in terminated.stdout
     assert stopped.returncode == 128 + signal.SIGINT == 130
-    assert "now at step 2" in stopped.stdout and "stopped at step 5, saved" in stopped.stdout
+    assert "now at step 2" in stopped.stdout and "checkpoint saved at step 5" in stopped.stdout
     assert last.returncode == 0 and "now at step 5" in last.stdout
     for done in (terminated, stopped, last):
         assert "Traceback" not in done.stderr
@@ -354,10 +356,17 @@ def test_a_run_killed_while_it_writes_goes_on_as_if_it_had_not_been(interrupted,
 def test_twenty_steps_give_the_same_bits_twice(train, shared):
     # Two processes, whose threads the machine schedules as it likes.
     folders = [shared / "once", shared / "again"]
+
+    def run(folder):
+        profile = folder == folders[1]
+        return train(folder, **{"train.steps": 16, "log.profile": profile})
+
     with ThreadPoolExecutor(2) as pool:
-        runs = list(pool.map(lambda folder: train(folder, **{"train.steps": 16}), folders))
+        runs = list(pool.map(run, folders))
     assert [done.returncode for done in runs] == [0, 0], runs
     assert_same_end(*folders, steps=20)
+    # The stage of the encoders is too short to be traced.
+    assert [traced_steps(folder) for folder in folders] == [[], [[14, 15, 16, 17, 18, 19]]]
 
 
 def test_fine_tuning_starts_from_another_runs_networks_and_words(finished, train, shared):
@@ -391,6 +400,14 @@ def test_fine_tuning_goes_on_without_the_folder_it_started_from(finished, train,
     second = train(shared / "kept", **{"train.checkpoint": lent, "train.steps": 3})
     assert (first.returncode, second.returncode) == (0, 0), second.stderr
     assert "now at step 2" in second.stdout
+
+
+def test_a_work_folder_without_a_schedule_is_refused_in_one_line(finished, train, shared):
+    older = shutil.copytree(finished[0], shared / "older")
+    (older / "schedule.json").unlink()
+    done = train(older)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert re.match(r"error: .*/older/schedule.json: cannot be read .*another --work", done.stderr)
 
 
 @pytest.fixture
@@ -618,4 +635,4 @@ def test_ctrl_c_before_training_is_told_without_a_traceback():
         "with exit_on_user_error():\n    raise KeyboardInterrupt"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (130, "stopped\n")
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")

@@ -50,7 +50,7 @@ PAPER_BERT = PAPER | {
     "train.epochs": 50,
 }
 
-# Just outside of what each rule allows.
+# Just outside of what each constraint allows.
 BAD = {
     "seed": [-1, 2**32],
     "data.name": ["my cars", "../cars", "-cars", ""],
@@ -126,7 +126,7 @@ BAD = {
     "log.checkpoint_every": [0],
     "log.keep_checkpoints": [0],
 }
-# Any text or either truth value may stand here; wrong paths are told of by who opens them.
+# Any text or either truth value may stand here; a wrong path is reported when it is opened.
 UNRULED = {
     *("data.dir", "data.prepared_dir", "data.random_flip", "tokenizer.pretrained"),
     *("text_encoder.pretrained", "image_encoder.weights", "damsm.checkpoint", "log.profile"),
@@ -165,7 +165,7 @@ def test_every_config_file_is_valid_and_locked(path, variant):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_a_config_file_without_a_variant_takes_the_toy_cars_and_refuses_what_is_no_name(path):
+def test_a_config_file_defaults_to_the_toy_cars_and_refuses_an_invalid_name(path):
     assert not incompatible_keys(load(path), load(path, "toy_cars"))
     with pytest.raises(
         ConfigError, match=r"config\.data\.name='my cars': must be toy_cars, birds or"
@@ -207,8 +207,7 @@ def test_a_bad_value_is_refused_with_its_key_and_what_is_allowed(key, value):
         ),
         (
             dict(text_encoder__name="bert"),
-            "config.tokenizer.kind='words': must be 'wordpiece' where "
-            "config.text_encoder.name='bert'",
+            "config.tokenizer.kind='words': must be 'wordpiece' if config.text_encoder.name='bert'",
         ),
         (
             dict(

@@ -1,4 +1,4 @@
-"""What is told of memory, devices and disks that give out, and with which exit code."""
+"""Messages and exit codes if memory, a device or the disk fails."""
 
 import errno
 import os
@@ -75,7 +75,7 @@ def test_an_array_that_numpy_has_no_room_for_is_out_of_memory(capsys):
 
 
 @pytest.mark.parametrize("text", LOST)
-def test_a_lost_device_is_told_and_may_be_tried_again(text):
+def test_a_lost_device_is_reported_with_how_to_resume(text):
     program = (
         "import jax, sys\nfrom ssagan_jax.exit_codes import exit_on_user_error\n"
         "with exit_on_user_error():\n    raise jax.errors.JaxRuntimeError(sys.argv[1] + '\\nmore')"
@@ -88,8 +88,8 @@ def test_a_lost_device_is_told_and_may_be_tried_again(text):
     )
     assert done.returncode == os.EX_TEMPFAIL == 75
     assert done.stderr == (
-        f"error: a device or a machine failed ({text}); the same command goes on from the last "
-        "checkpoint\n"
+        f"error: a device or a machine failed ({text}); run the same command to resume from the "
+        "last checkpoint\n"
     )
 
 
@@ -104,11 +104,11 @@ def test_words_of_a_lost_device_from_elsewhere_keep_their_traceback():
         raise RuntimeError(LOST[2])
 
 
-def test_a_full_disk_is_told_whoever_raises_it(capsys):
+def test_a_full_disk_is_reported_whatever_raises_it(capsys):
     text = f"RESOURCE_EXHAUSTED: Failed to write: {os.strerror(errno.ENOSPC)}; in zarr"
     code, said = heard(ValueError(text), capsys)
     assert code == 2 and text in said and "free some space" in said and "memory" not in said
 
 
-def test_training_that_cannot_go_on_is_told(capsys):
+def test_training_that_cannot_continue_is_reported(capsys):
     assert heard(TrainingError("10 steps in a row"), capsys) == (2, "error: 10 steps in a row\n")

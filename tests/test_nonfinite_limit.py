@@ -1,34 +1,37 @@
-"""Steps that are not finite are told; too many in a row end the run."""
+"""Steps that are not finite are reported; too many in a row end the run."""
 
-import jax.numpy as jnp
+import math
+
 import pytest
 
 from ssagan_jax.errors import TrainingError
 from ssagan_jax.training.nonfinite_limit import NonFiniteLimit
 
-GOOD = {"discriminator/magp": jnp.asarray(0.5), "nonfinite/discriminator": jnp.asarray(0.0)}
-BAD = {"discriminator/magp": jnp.asarray(jnp.nan), "nonfinite/discriminator": jnp.asarray(1.0)}
-GRADIENT = {"discriminator/magp": jnp.asarray(0.5), "nonfinite/generator": jnp.asarray(1.0)}
+FINITE = {"discriminator/magp": 0.5, "nonfinite/discriminator": 0.0}
+NONFINITE = {"discriminator/magp": math.nan, "nonfinite/discriminator": 1.0}
+GRADIENT = {"discriminator/magp": 0.5, "nonfinite/generator": 1.0}
 
 
-def test_a_bad_step_is_told_with_its_term(capsys):
+def test_a_nonfinite_step_is_reported_with_its_terms(capsys):
     nonfinite_limit = NonFiniteLimit(3)
-    nonfinite_limit.check(7, None)
-    nonfinite_limit.check(8, GOOD)
+    nonfinite_limit.check(8, FINITE)
     assert capsys.readouterr().out == ""
-    nonfinite_limit.check(9, BAD)
+    nonfinite_limit.check(9, NONFINITE)
     assert capsys.readouterr().out == (
-        "step 9: discriminator/magp is nan; no update of discriminator (1 in a row, "
+        "step 9: discriminator/magp is nan; skipped the update of discriminator (1 in a row, "
         "config.train.max_nonfinite_steps=3)\n"
     )
     nonfinite_limit.check(10, GRADIENT)
-    assert "step 10: a gradient is not finite; no update of generator (2" in capsys.readouterr().out
+    assert (
+        "step 10: a gradient is not finite; skipped the update of generator (2"
+        in capsys.readouterr().out
+    )
 
 
 def test_too_many_in_a_row_end_the_run():
     nonfinite_limit = NonFiniteLimit(2)
-    for step, metrics in enumerate((BAD, GOOD, BAD, GOOD)):
+    for step, metrics in enumerate((NONFINITE, FINITE, NONFINITE, FINITE)):
         nonfinite_limit.check(step, metrics)
-    nonfinite_limit.check(4, BAD)
-    with pytest.raises(TrainingError, match=r"step 5: .* \(2 in a row.*checkpoint is whole"):
-        nonfinite_limit.check(5, BAD)
+    nonfinite_limit.check(4, NONFINITE)
+    with pytest.raises(TrainingError, match=r"step 5: .* \(2 in a row.*checkpoint is intact"):
+        nonfinite_limit.check(5, NONFINITE)

@@ -138,7 +138,7 @@ def test_training_shows_its_progress_and_newest_sheet_and_saves_when_interrupted
     real, generated = (sheet[28:156, 220 + column * 136 :][:, :128] for column in range(2))
     assert len(np.unique(real)) > 100 and len(np.unique(generated)) > 10
     assert any(re.search(r"gan \d+/1000000 ", bar) for bar in pages(cells["train"]))
-    (step,) = re.findall(r"stopped at step (\d+), saved", said(cells["train"]))
+    (step,) = re.findall(r"checkpoint saved at step (\d+)", said(cells["train"]))
     assert (folder / f"ssagan_runs/quickstart-tiny/checkpoints/{step}").is_dir()
 
 

@@ -5,10 +5,13 @@ import os
 import shutil
 from collections import namedtuple
 
+import numpy as np
 import pytest
 
 from ssagan_jax.config import default_config, incompatible_keys
 from ssagan_jax.data.tokenizer import learn_tokenizer
+from ssagan_jax.fixed_samples import FixedSamples, GeneratedSamples
+from ssagan_jax.schedule import Schedule
 from ssagan_jax.workdir import Workdir, WorkdirError
 
 
@@ -50,11 +53,11 @@ def test_another_config_is_refused_with_its_keys(workdir):
         f"{workdir.path}: this work folder belongs to another config:",
         "  generator.upsampling: 'nearest' -> 'bilinear'",
         "  train.batch_size: 16 -> 4",
-        "Choose another --workdir, or remove this one to start over",
+        "Choose another --workdir, or delete this one to start over",
     ]
 
 
-def test_a_folder_that_is_new_or_empty_takes_any_config(tmp_path):
+def test_a_new_or_empty_folder_accepts_any_config(tmp_path):
     for folder in (tmp_path, tmp_path / "deep/below"):
         Workdir(folder).check_config(default_config())
     assert os.listdir(tmp_path) == []
@@ -70,7 +73,7 @@ def test_a_file_in_the_way_is_refused(below, tmp_path):
 def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
     # The superuser may write anywhere, so the answer of the system is played.
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(WorkdirError, match=rf"{tmp_path} cannot be written; choose another"):
+    with pytest.raises(WorkdirError, match=rf"{tmp_path} cannot be written; choose another folder"):
         Workdir(tmp_path / "run").check_config(default_config())
 
 
@@ -98,17 +101,56 @@ def test_a_config_that_is_no_text_is_refused(workdir):
         workdir.config()
 
 
-def test_room_is_told_in_mebibytes(workdir, monkeypatch):
+def test_too_little_disk_space_is_refused_in_mebibytes(workdir, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 5 * 2**20))
     workdir.check_disk_space(5 * 2**20)
     with pytest.raises(
-        WorkdirError, match=r"first: 5 MiB free, and the checkpoints take 7 MiB; .*keep_checkpoints"
+        WorkdirError, match=r"first: 5 MiB free, but the checkpoints need 7 MiB; .*keep_checkpoints"
     ):
         workdir.check_disk_space(7 * 2**20)
 
 
-def test_sheets_sort_by_step(workdir):
+def test_the_schedule_comes_back(workdir):
+    schedule = Schedule(steps_per_epoch=5, damsm_steps=7, total_steps=40)
+    workdir.write_schedule(schedule)
+    assert workdir.schedule() == schedule
+
+
+def test_fixed_and_generated_samples_come_back(workdir):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, 4, 4, 3), np.uint8)
+    noise = rng.normal(size=(2, 5)).astype(np.float32)
+    workdir.write_fixed_samples(FixedSamples(["a red car", "ein grünes Auto"], noise, images))
+    workdir.write_generated_samples(30, GeneratedSamples(images[::-1], images[..., 0]))
+    fixed, generated = workdir.fixed_samples(), workdir.generated_samples(30)
+    assert fixed.captions == ["a red car", "ein grünes Auto"]
+    np.testing.assert_array_equal(fixed.noise, noise)
+    np.testing.assert_array_equal(fixed.real, images)
+    np.testing.assert_array_equal(generated.images, images[::-1])
+    np.testing.assert_array_equal(generated.mask, images[..., 0])
+    assert sorted(os.listdir(workdir.samples)) == ["fixed.npz", "step_0000030.npz"]
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"steps": 3}'])
+def test_a_folder_without_its_own_files_is_refused_in_one_line(workdir, content):
+    reads = {
+        "schedule.json": workdir.schedule,
+        "samples/fixed.npz": workdir.fixed_samples,
+        "samples/step_0000003.npz": lambda: workdir.generated_samples(3),
+    }
+    for name, read in reads.items():
+        if content is not None:
+            (workdir.path / name).parent.mkdir(exist_ok=True)
+            (workdir.path / name).write_text(content)
+        with pytest.raises(
+            WorkdirError, match=f"{name}: cannot be read .*another --workdir"
+        ) as caught:
+            read()
+        assert "\n" not in str(caught.value)
+
+
+def test_sample_grids_sort_by_step(workdir):
     names = [workdir.sample_grid(step).name for step in (0, 20, 1000, 300000)]
     assert names == sorted(names) and workdir.sample_grid(20).parent == workdir.samples
 

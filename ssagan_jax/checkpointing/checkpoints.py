@@ -1,9 +1,6 @@
-"""Checkpoints of state and data position, verified before they are used."""
+"""Checkpoints of training state and data position, verified before they are used."""
 
-import functools
-import gc
 import itertools
-import logging
 import os
 import sys
 from pathlib import Path
@@ -19,120 +16,124 @@ from ssagan_jax.checkpointing.checksums import (
     CheckpointError,
     CorruptCheckpointError,
     CorruptionError,
-    check_fit,
+    check_compatible,
     check_manifest,
     check_state,
     make_manifest,
+)
+from ssagan_jax.checkpointing.orbax_reading import (
+    read_arrays,
+    read_json,
+    single_process_options,
 )
 
 PyTree = Any
 
 
-def _alone() -> ocp.options.MultiprocessingOptions:
-    """This process waits for no other: the state is the same in all, and one of them writes it."""
-    if jax.process_count() == 1:
-        return ocp.options.MultiprocessingOptions()
-    index = jax.process_index()
-    return ocp.options.MultiprocessingOptions(
-        primary_host=index, active_processes={index}, barrier_sync_key_prefix=f"process{index}"
-    )
-
-
 class Checkpoints:
     """The checkpoints of one run, written in the background.
 
-    A checkpoint holds the state without a device axis, and a manifest with the data iterator's
-    position, the tokenizer's hash and checksums. Of several processes the first one alone has them.
+    A checkpoint is a folder named after its step. It holds the state, without a device axis, and a
+    manifest with checksums, the tokenizer's hash and the position of the data iterator. Of several
+    processes only the primary one opens them.
     """
 
     def __init__(self, folder: str | os.PathLike[str], keep: int | None, tokenizer: str) -> None:
         """Opens a folder of checkpoints.
 
         Args:
-          folder: made where it is missing, if `keep` is given.
-          keep: the last so many are kept; None opens the folder for reading.
-          tokenizer: hash of the run's tokenizer.
+          folder: created if it is missing and `keep` is given.
+          keep: the number of latest checkpoints to keep; None opens the folder read-only.
+          tokenizer: SHA-256 of the run's tokenizer.
         """
         self._folder = Path(folder).absolute()
         self._tokenizer = tokenizer
-        self._reading = keep is None
-        if not self._reading:
+        self._read_only = keep is None
+        if not self._read_only:
             self._folder.mkdir(parents=True, exist_ok=True)
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             create=False,
-            read_only=self._reading,
-            cleanup_tmp_directories=not self._reading,
-            multiprocessing_options=_alone(),
+            read_only=self._read_only,
+            cleanup_tmp_directories=not self._read_only,
+            multiprocessing_options=single_process_options(),
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def latest(self) -> int | None:
-        """The newest checkpoint's step, None where there is none."""
+        """The step of the latest checkpoint, None if there is none."""
         return self._manager.latest_step()
 
-    def save(self, state: PyTree, position: grain.DatasetIterator | None) -> None:
-        """Starts to write the state under its step; does nothing where that is written already.
+    def save(self, state: PyTree, batches: grain.DatasetIterator | None) -> None:
+        """Starts to write the state under its step; does nothing if that checkpoint exists.
 
-        `position` is None for weights that were not trained here, from which no run goes on.
-        Raises what went wrong with the checkpoint before, which was still written.
+        Args:
+          state: with its `step`.
+          batches: the data iterator, whose position is saved; None for weights that were not
+            trained here, from which no run can resume.
+
+        Raises:
+          Exception: whatever went wrong while the checkpoint before was written.
         """
         # Copies, since the next step overwrites the state's buffers while these are written.
         host = jax.tree.map(lambda leaf: np.array(leaf, copy=True), state)
         step = int(host.step)
         if step in self._manager.all_steps():
             return
-        place = None if position is None else position.get_state()
+        position = None if batches is None else batches.get_state()
         items = {
             "state": ocp.args.StandardSave(host),
-            "meta": ocp.args.JsonSave(make_manifest(host, self._tokenizer, place)),
+            "meta": ocp.args.JsonSave(make_manifest(host, self._tokenizer, position)),
         }
         self._manager.save(step, args=ocp.args.Composite(**items))
 
     def restore(
         self,
-        like: PyTree,
-        position: grain.DatasetIterator | None = None,
+        template: PyTree,
+        batches: grain.DatasetIterator | None = None,
         step: int | None = None,
     ) -> PyTree:
-        """Reads a state, and puts a data iterator back to where it stood.
+        """Reads a state, and moves a data iterator to the position that was saved with it.
 
-        Without a `step`, damaged checkpoints are named and stepped over. A folder that is not only
-        read gives them up to the folder "damaged" beside it, so that their steps can be saved anew.
+        Without a `step`, corrupt checkpoints are reported and skipped. If the folder is open for
+        writing they are moved to the folder "damaged" beside it, so that their steps can be saved
+        again.
 
         Args:
-          like: a state, or its shapes, to restore onto.
-          position: the iterator to move, None to leave the data alone.
-          step: the newest whole one where None.
+          template: a state, or its shapes and types.
+          batches: the iterator to move; None to restore the state alone.
+          step: of the checkpoint; None for the latest intact one.
 
         Raises:
-          CorruptCheckpointError: that of the step, or every one, is not as it was written.
-          CheckpointError: there is none, or it does not fit `like` or the tokenizer.
+          CorruptCheckpointError: the checkpoint of that step, or every one, is corrupt.
+          CheckpointError: there is none, or it does not fit `template` or the tokenizer.
         """
-        damaged: dict[int, CorruptionError] = {}
+        corrupt: dict[int, CorruptionError] = {}
         for candidate in self._candidates(step):
             try:
-                state, place = self._read(candidate, like)
-            except CorruptionError as damage:
-                damaged[candidate] = damage
-                continue
-            if position is not None:
-                if place is None:
-                    raise CheckpointError(
-                        f"{self._folder / str(candidate)}: not of a training run that could go "
-                        "on; choose another --workdir and name this one in config.train.checkpoint"
-                    )
-                position.set_state(place)
-            self._step_over(damaged, candidate)
-            return state
-        raise self._none_whole(damaged)
+                state, position = self._read(candidate, template)
+            except CorruptionError as error:
+                corrupt[candidate] = error
+            else:
+                break
+        else:
+            raise self._no_intact_checkpoint(corrupt)
+        if batches is not None:
+            if position is None:
+                raise CheckpointError(
+                    f"{self._folder / str(candidate)}: not of a training run, so it cannot be "
+                    "resumed; choose another --workdir and name this one in config.train.checkpoint"
+                )
+            batches.set_state(position)
+        self._skip(corrupt, candidate)
+        return state
 
     def wait(self) -> None:
-        """Waits until what was saved is on disk; raises what went wrong."""
+        """Waits until all checkpoints are on disk; raises what went wrong."""
         self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits and lets go of the folder."""
+        """Waits, and closes the folder."""
         self._manager.close()
 
     def _candidates(self, step: int | None) -> list[int]:
@@ -144,73 +145,37 @@ class Checkpoints:
             raise CheckpointError(f"{self._folder}: no checkpoint {step}; there are {steps}")
         return steps[::-1] if step is None else [step]
 
-    def _read(self, step: int, like: PyTree) -> tuple[PyTree, dict[str, Any] | None]:
-        """State and position as they were written; raises Damage."""
+    def _read(self, step: int, template: PyTree) -> tuple[PyTree, dict[str, Any] | None]:
+        """State and data position of a checkpoint; raises CorruptionError or CheckpointError."""
+        # Not by the manager, which reads more files than needed, any of which may be damaged.
         folder = epath.Path(self._folder / str(step))
-        like = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
-        # By the handlers alone: the manager reads more files, which may be damaged as well.
-        args = ocp.args.JsonRestore()
-        written = _read_item(
-            ocp.JsonCheckpointHandler(multiprocessing_options=_alone()), folder / "meta", args
-        )
-        check_manifest(str(folder), written)
-        check_fit(str(folder), written, self._tokenizer, like)
-        args = ocp.args.StandardRestore(like)
-        state = _read_item(
-            ocp.StandardCheckpointHandler(multiprocessing_options=_alone()), folder / "state", args
-        )
-        check_state(state, written)
-        return state, written["position"]
+        template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
+        manifest = read_json(folder / "meta")
+        check_manifest(str(folder), manifest)
+        check_compatible(str(folder), manifest, self._tokenizer, template)
+        state = read_arrays(folder / "state", template)
+        check_state(state, manifest)
+        return state, manifest["position"]
 
-    def _step_over(self, damaged: dict[int, CorruptionError], whole: int) -> None:
-        """Names the damaged, and gives their steps free in a folder that is not only read."""
-        for step, damage in damaged.items():
-            said = f"checkpoint {step} is damaged ({damage}); going on from {whole}"
-            print(said, file=sys.stderr, flush=True)
-            if not self._reading:
-                self._set_aside(step)
-        if damaged and not self._reading:
+    def _skip(self, corrupt: dict[int, CorruptionError], intact: int) -> None:
+        """Reports corrupt checkpoints, and moves them away if the folder is open for writing."""
+        for step, error in corrupt.items():
+            message = f"checkpoint {step} is damaged ({error}); using checkpoint {intact}"
+            print(message, file=sys.stderr, flush=True)
+            if not self._read_only:
+                self._move_to_damaged(step)
+        if corrupt and not self._read_only:
             self._manager.reload()
 
-    def _set_aside(self, step: int) -> None:
+    def _move_to_damaged(self, step: int) -> None:
         folder = self._folder.with_name("damaged")
         folder.mkdir(exist_ok=True)
-        names = itertools.chain([f"{step}"], (f"{step}.{time}" for time in itertools.count(2)))
-        free = next(name for name in names if not (folder / name).exists())
-        (self._folder / f"{step}").rename(folder / free)
+        names = itertools.chain([f"{step}"], (f"{step}.{number}" for number in itertools.count(2)))
+        unused = next(name for name in names if not (folder / name).exists())
+        (self._folder / f"{step}").rename(folder / unused)
 
-    def _none_whole(self, damaged: dict[int, CorruptionError]) -> CorruptCheckpointError:
-        listed = "; ".join(f"{step} ({damage})" for step, damage in damaged.items())
-        others = sorted(set(self._manager.all_steps()) - damaged.keys())
-        advice = f"use another one of {others}" if others else "put a copy back or train anew"
+    def _no_intact_checkpoint(self, corrupt: dict[int, CorruptionError]) -> CorruptCheckpointError:
+        listed = "; ".join(f"{step} ({error})" for step, error in corrupt.items())
+        others = sorted(set(self._manager.all_steps()) - corrupt.keys())
+        advice = f"use another one of {others}" if others else "restore a copy or train again"
         return CorruptCheckpointError(f"{self._folder}: damaged: {listed}; {advice}")
-
-
-def _read_item(handler: ocp.CheckpointHandler, folder: epath.Path, args: Any) -> Any:
-    """What a handler reads; whatever it raises is Damage, but for what the files cannot help."""
-    _quieten_late_reads()
-    logger = logging.getLogger("asyncio")
-    logger.disabled = True  # It prints a traceback for each read that fails beside the first.
-    try:
-        try:
-            return handler.restore(folder, args=args)
-        except (PermissionError, MemoryError):
-            raise
-        except Exception as error:  # Parsers of other libraries raise all kinds.
-            said = str(error).partition("\n")[0][:160] or type(error).__name__
-        gc.collect()  # The other reads, while nobody listens.
-        raise CorruptionError(f"{folder.name} cannot be read: {said}")
-    finally:
-        logger.disabled = False
-
-
-@functools.cache  # Once a process.
-def _quieten_late_reads() -> None:
-    """Keeps reads that end after the first has failed from printing a traceback each."""
-    hook = sys.unraisablehook
-
-    def tell(unraisable: Any) -> None:
-        if str(unraisable.exc_value) != "Event loop is closed":
-            hook(unraisable)
-
-    sys.unraisablehook = tell

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its own content: damage shows, and so does another model."""
+"""The manifest of a checkpoint: checksums that reveal damage, and the layout of its tensors."""
 
 import hashlib
 import json
@@ -14,32 +14,32 @@ from ssagan_jax.errors import InputError
 PyTree = Any
 Manifest = dict[str, Any]
 
-_OLDER = {"layout", "tokenizer"}  # Entries of the form that held no checksums.
+_ENTRIES = {"layout", "checksums", "tokenizer", "position"}  # besides the digest of them all
 
 
 class CheckpointError(InputError):
-    """No such checkpoint, or one of another model, tokenizer or version."""
+    """A checkpoint is missing, or belongs to another model, tokenizer or version."""
 
 
 class CorruptCheckpointError(CheckpointError):
-    """A checkpoint whose files are not as they were written."""
+    """The files of a checkpoint have changed since they were written."""
 
 
 class CorruptionError(Exception):
-    """What is read is not what was written; the text is the end of a sentence."""
+    """What was read differs from what was written; the text is part of a longer message."""
 
 
 def make_manifest(state: PyTree, tokenizer: str, position: dict[str, Any] | None) -> Manifest:
-    """The manifest of a state of numpy arrays, for JSON.
+    """The manifest of a state, as JSON values.
 
     Args:
-      state: of which it holds the layout and a CRC-32 of each leaf's bytes.
-      tokenizer: hash of the run's tokenizer.
-      position: state of the data iterator, None where there is none to go on from.
+      state: numpy arrays; the manifest gets their layout and a CRC-32 of each one's bytes.
+      tokenizer: SHA-256 of the run's tokenizer.
+      position: of the data iterator; None for weights that no training run can resume from.
     """
-    leaves = _leaves(state)
-    with ThreadPoolExecutor() as pool:  # zlib lets other threads run.
-        checksums = dict(zip(leaves, pool.map(_checksum, leaves.values()), strict=True))
+    leaves = _leaves_by_path(state)
+    with ThreadPoolExecutor() as pool:  # zlib releases the GIL.
+        checksums = dict(zip(leaves, pool.map(_crc32, leaves.values()), strict=True))
     content = {
         "layout": _layout(state),
         "checksums": checksums,
@@ -49,66 +49,70 @@ def make_manifest(state: PyTree, tokenizer: str, position: dict[str, Any] | None
     return content | {"digest": _digest(content)}
 
 
-def check_manifest(name: str, found: Any) -> None:
-    """Refuses what is not a manifest as it was written.
+def check_manifest(name: str, manifest: Any) -> None:
+    """Checks that a manifest is as it was written.
 
     Raises:
-      Damage: it was changed since.
-      CheckpointError: it is of an older version, which had no checksums.
+      CorruptionError: it has changed.
+      CheckpointError: it is intact, but has other entries than this version writes.
     """
-    if not isinstance(found, dict):
-        raise CorruptionError("its manifest is no table")
-    if found.keys() == _OLDER:
-        raise CheckpointError(
-            f"{name}: made by an older version, whose checkpoints held no checksums; use that "
-            "version, or train anew in another --workdir"
-        )
-    content = {entry: value for entry, value in found.items() if entry != "digest"}
-    if found.get("digest") != _digest(content):
+    if not isinstance(manifest, dict):
+        raise CorruptionError("its manifest is not a JSON object")
+    content = {entry: value for entry, value in manifest.items() if entry != "digest"}
+    if manifest.get("digest") != _digest(content):
         raise CorruptionError("its manifest was changed")
-
-
-def check_fit(name: str, written: Manifest, tokenizer: str, like: PyTree) -> None:
-    """Raises CheckpointError for a whole manifest of another tokenizer or model."""
-    if written["tokenizer"] != tokenizer:
+    if content.keys() != _ENTRIES:
         raise CheckpointError(
-            f"{name}: made with the tokenizer {written['tokenizer'][:12]}, not this folder's "
-            f"{tokenizer[:12]}; put its own tokenizer.json back"
+            f"{name}: its manifest has the entries {', '.join(sorted(content))}, not "
+            f"{', '.join(sorted(_ENTRIES))}; use the version that wrote it, or train in another "
+            "--workdir"
         )
-    saved, wanted = written["layout"], _layout(like)
-    faults = [
-        f"{path}: saved {saved.get(path, '-')}, the model has {wanted.get(path, '-')}"
-        for path in sorted(saved.keys() | wanted.keys())
-        if saved.get(path) != wanted.get(path)
-    ]
-    if faults:
-        listed = "\n  ".join(faults[:10])
+
+
+def check_compatible(name: str, manifest: Manifest, tokenizer: str, template: PyTree) -> None:
+    """Raises CheckpointError if an intact manifest is of another tokenizer or model."""
+    if manifest["tokenizer"] != tokenizer:
         raise CheckpointError(
-            f"{name}: {len(faults)} tensors differ from the model's:\n  {listed}\n"
+            f"{name}: was saved with the tokenizer {manifest['tokenizer'][:12]}, but this folder "
+            f"has {tokenizer[:12]}; restore the tokenizer.json of the checkpoint"
+        )
+    saved, expected = manifest["layout"], _layout(template)
+    mismatches = [
+        f"{path}: saved {saved.get(path, '-')}, the model has {expected.get(path, '-')}"
+        for path in sorted(saved.keys() | expected.keys())
+        if saved.get(path) != expected.get(path)
+    ]
+    if mismatches:
+        listed = "\n  ".join(mismatches[:10])
+        raise CheckpointError(
+            f"{name}: {len(mismatches)} tensors differ from the model's:\n  {listed}\n"
             "Use the config that the checkpoint was trained with"
         )
 
 
-def check_state(state: PyTree, written: Manifest) -> None:
-    """Raises Damage, naming the first tensor whose bytes are not those of a whole manifest."""
-    found = _layout(state)
-    for path, leaf in _leaves(state).items():
-        if found[path] != written["layout"][path] or _checksum(leaf) != written["checksums"][path]:
+def check_state(state: PyTree, manifest: Manifest) -> None:
+    """Raises CorruptionError for the first tensor that differs from an intact manifest."""
+    layout = _layout(state)
+    for path, leaf in _leaves_by_path(state).items():
+        unchanged = layout[path] == manifest["layout"][path]
+        if not unchanged or _crc32(leaf) != manifest["checksums"][path]:
             raise CorruptionError(f"{path} was changed")
 
 
-def _leaves(state: PyTree) -> dict[str, Any]:
+def _leaves_by_path(state: PyTree) -> dict[str, Any]:
     leaves = jax.tree_util.tree_leaves_with_path(state)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 def _layout(state: PyTree) -> dict[str, str]:
-    """Path of every leaf with its shape and type, as text."""
-    return {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in _leaves(state).items()}
+    """Type and shape of each leaf, as text, by its path."""
+    return {
+        path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in _leaves_by_path(state).items()
+    }
 
 
-def _checksum(leaf: np.ndarray) -> int:
-    # As bytes, since zlib cannot read an array of bfloat16.
+def _crc32(leaf: np.ndarray) -> int:
+    # As bytes: zlib cannot read an array of bfloat16.
     return zlib.crc32(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8))
 
 

@@ -1,75 +1,84 @@
-"""The training job: both stages, with checkpoints, sheets and scalars on the way."""
+"""The training loop: both stages, with checkpoints, sample grids and scores along the way."""
 
 import functools
 import sys
 
 import jax
 import numpy as np
-from clu import metric_writers, parameter_overview, periodic_actions
+from clu import metric_writers, parameter_overview
 from ml_collections import ConfigDict
 
 from ssagan_jax.config import flatten
 from ssagan_jax.distributed import broadcast_tree, is_primary, print_on_primary
 from ssagan_jax.evaluation.scores import format_scores, read_scores
-from ssagan_jax.inference.image_grid import draw_image_grid, mask_to_rgb
+from ssagan_jax.schedule import Stage
 from ssagan_jax.steps.damsm_step import damsm_step
 from ssagan_jax.steps.gan_step import gan_step
 from ssagan_jax.steps.memory import format_memory
 from ssagan_jax.steps.networks import build_networks
 from ssagan_jax.steps.pmap import BATCH_AXIS, PmapStep, replicate, unreplicate
 from ssagan_jax.steps.state import StepContext, TrainState, begin_gan_stage
-from ssagan_jax.training.nonfinite_limit import NonFiniteLimit
-from ssagan_jax.training.progress_bar import ProgressBar
 from ssagan_jax.training.run import TrainingRun, open_run
+from ssagan_jax.training.sample_grids import write_sample_grid
+from ssagan_jax.training.stage_profile import StageProfile
+from ssagan_jax.training.step_monitor import StepMonitor
 from ssagan_jax.training.stop_signals import StopSignals
-from ssagan_jax.training.throughput import ThroughputMeter
 
 
 def train(config: ConfigDict, workdir: str) -> None:
-    """Trains both stages, from where the work folder stands to the end.
+    """Trains both stages in a new work folder, or resumes training in an existing one.
+
+    Exits with 128 plus the signal's number after SIGINT or SIGTERM.
 
     Raises:
-      InputError: config, data, devices or folder cannot serve, before training starts; or its
-        losses are no longer finite.
+      InputError: config, data, devices or folder cannot be used; raised before training starts.
+      TrainingError: losses or gradients are not finite in too many steps in a row.
     """
     run, state = open_run(config, workdir)
-    if int(state.step) < run.total_steps:
-        state = _train(run, state)
-    _tell_results(run, state)
+    if int(state.step) < run.schedule.total_steps:
+        state = _train_both_stages(run, state)
+    _print_results(run, state)
 
 
-def _train(run: TrainingRun, state: TrainState) -> TrainState:
-    """Takes the steps that are left, then leaves a checkpoint, a sheet and scores."""
-    writer = _writer(run, state)
+def _train_both_stages(run: TrainingRun, state: TrainState) -> TrainState:
+    """Runs the remaining steps of both stages, and saves a checkpoint at the end."""
+    writer = _create_writer(run, state)
     networks = build_networks(run.config, run.tokenizer.vocabulary, BATCH_AXIS)
     context = StepContext(run.config, networks, run.optimizers)
-    state, asked = replicate(state), 0
+    schedule = run.schedule
+    state, stop_signal = replicate(state), 0
     try:
         with StopSignals() as stop:
-            if int(state.step) < run.damsm_steps:
+            if int(state.step) < schedule.damsm_steps:
                 step_fn = PmapStep(functools.partial(damsm_step, context))
-                state, asked = _stage(run, state, step_fn, "encoders", writer, stop)
-            if int(state.step) == run.damsm_steps:
+                state, stop_signal = _train_stage(
+                    run, state, schedule.damsm_stage, step_fn, writer, stop
+                )
+            if int(state.step) == schedule.damsm_steps:
                 state = replicate(begin_gan_stage(unreplicate(state), run.optimizers))
-            if not asked:
+            if not stop_signal:
                 step_fn = PmapStep(functools.partial(gan_step, context))
-                state, asked = _stage(run, state, step_fn, "gan", writer, stop)
+                state, stop_signal = _train_stage(
+                    run, state, schedule.gan_stage, step_fn, writer, stop
+                )
         run.save(state)
     finally:
         run.wait()
-    if asked:
-        writer.close()
-        print_on_primary(
-            f"stopped at step {int(state.step)}, saved; the same command goes on from there"
-        )
-        sys.exit(128 + asked)
-    _write_scores(run, state, writer)
+    if not stop_signal:
+        _write_scores(run, state, writer)
     writer.close()
+    if stop_signal:
+        step = int(state.step)
+        print_on_primary(f"checkpoint saved at step {step}; run the same command to resume")
+        sys.exit(128 + stop_signal)
     return state
 
 
-def _writer(run: TrainingRun, state: TrainState) -> metric_writers.MetricWriter:
-    """The writer of scalars and pictures, which tells about the run; empty but in one process."""
+def _create_writer(run: TrainingRun, state: TrainState) -> metric_writers.MetricWriter:
+    """The writer of TensorBoard's events, after describing the run there and on the terminal.
+
+    It only logs in all processes but the primary one.
+    """
     writer = metric_writers.create_default_writer(
         str(run.workdir.path), just_logging=not is_primary()
     )
@@ -79,64 +88,56 @@ def _writer(run: TrainingRun, state: TrainState) -> metric_writers.MetricWriter:
     devices = f"{jax.device_count()} x {jax.devices()[0].device_kind}"
     writer.write_texts(int(state.step), {"devices": devices})
     processes = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    damsm_steps, total_steps = run.schedule.damsm_steps, run.schedule.total_steps
     print_on_primary(
-        f"training in {run.workdir.path}: {run.damsm_steps} encoder steps, then "
-        f"{run.total_steps - run.damsm_steps} GAN steps, on {jax.device_count()} "
+        f"training in {run.workdir.path}: {damsm_steps} encoder steps, then "
+        f"{total_steps - damsm_steps} GAN steps, on {jax.device_count()} "
         f"{jax.devices()[0].platform} device(s){processes}; now at step {int(state.step)}"
     )
     return writer
 
 
-def _stage(
+def _train_stage(
     run: TrainingRun,
     state: TrainState,
+    stage: Stage,
     step_fn: PmapStep,
-    name: str,
     writer: metric_writers.MetricWriter,
     stop: StopSignals,
 ) -> tuple[TrainState, int]:
-    """Takes one stage's steps, until it ends or is asked to stop by a signal, which it returns."""
-    log, step = run.config.log, int(state.step)
-    asked, note = 0, None
-    first, last = (0, run.damsm_steps) if name == "encoders" else (run.damsm_steps, run.total_steps)
-    batch_size = run.config.train.batch_size
-    pace = ThroughputMeter(first, batch_size, run.schedule.steps_per_epoch)
-    nonfinite_limit = NonFiniteLimit(run.config.train.max_nonfinite_steps)
-    hooks = []
-    if log.profile:
-        hooks.append(
-            periodic_actions.Profile(
-                logdir=str(run.workdir.path), first_profile=step + 10, profile_duration_ms=None
-            )
-        )
-    with ProgressBar(name, first, step, last, batch_size) as bar:
-        while step < last and not asked:
-            previous, earlier, batch = bar.metrics, note, next(run.batches)
-            if previous is None:
+    """Runs the remaining steps of a stage, or those until a signal requests a stop.
+
+    Returns:
+      The state, and the signal, 0 for none.
+    """
+    log = run.config.log
+    start = step = int(state.step)
+    signal = 0
+    monitor = StepMonitor(run.config, stage, step, run.schedule.steps_per_epoch, writer)
+    trace_dir = run.workdir.path if log.profile and is_primary() else None
+    with monitor, StageProfile(trace_dir) as profile:
+        while step < stage.last and not signal:
+            batch = next(run.batches)
+            if step == start:
                 print_on_primary(format_memory(step_fn.compile(state, batch)))
-            state, metrics, note = step_fn(state, batch, stop.signal)
             step += 1
-            # The step before has ended by now, so reading it does not make the device wait.
-            nonfinite_limit.check(step - 1, previous)
-            if (step - 1) % log.scalars_every == 0:
-                pace.write(writer, step - 1, previous)
-            bar.advance(metrics)
-            pace.advance(step, metrics)
-            for hook in hooks:
-                hook(step)
-            if name == "gan" and (step % log.sample_grid_every == 0 or step == last):
-                with pace.paused():
-                    _write_sheet(run, state, writer)
-            if name == "gan" and run.evaluator.is_due(step):
-                with pace.paused():
+            with profile.step(step):
+                state, metrics, largest_signal = step_fn(state, batch, stop.received)
+            profile.after_step(metrics)
+            monitor.after_step(step, metrics)
+            at_end = step == stage.last
+            if stage == run.schedule.gan_stage and (step % log.sample_grid_every == 0 or at_end):
+                with monitor.paused():
+                    _write_sample_grid(run, state, writer)
+            if run.evaluator.is_due(step):
+                with monitor.paused():
                     _write_scores(run, state, writer)
-            if step % log.checkpoint_every == 0 and step < last:
-                with pace.paused():
+            if step % log.checkpoint_every == 0 and not at_end:
+                with monitor.paused():
                     run.save(state)
-            asked = stop.should_stop(earlier)
-        nonfinite_limit.check(step, bar.metrics)
-        pace.write(writer, step, bar.metrics)
-    return state, asked or stop.should_stop(note)
+            signal = stop.after_step(largest_signal)
+        monitor.finish()
+    return state, signal or stop.after_stage()
 
 
 def _write_scores(run: TrainingRun, state: TrainState, writer: metric_writers.MetricWriter) -> None:
@@ -144,34 +145,20 @@ def _write_scores(run: TrainingRun, state: TrainState, writer: metric_writers.Me
     writer.write_scalars(int(state.step), {score.name: score.value for score in scores})
 
 
-def _write_sheet(run: TrainingRun, state: TrainState, writer: metric_writers.MetricWriter) -> None:
-    """Caption, real picture, generated picture and last mask, as a PNG and for TensorBoard."""
-    if not is_primary():
-        return
-    batch, noise, records = run.sample
-    images, masks = run.sampler(unreplicate(state), batch["tokens"], batch["mask"], noise)
-    captions = [record["captions"][0] for record in records]
-    last = [mask_to_rgb(mask) for mask in masks[-1]] if masks else [image * 0 for image in images]
-    rows = list(zip(captions, zip(batch["image"], images, last, strict=True), strict=True))
-    step = int(state.step)
-    run.workdir.samples.mkdir(exist_ok=True)
-    picture = draw_image_grid(rows, ("real", "generated", "mask"))
-    partial = run.workdir.sample_grid(step).with_suffix(".part")
-    picture.save(partial, format="PNG")
-    partial.replace(run.workdir.sample_grid(step))
-    writer.write_images(step, {"sheet": np.asarray(picture)[None]})
-    writer.write_images(step, {f"masks/{mask}": part for mask, part in enumerate(masks)})
-    writer.write_texts(step, {"captions": "\n\n".join(captions)})
+def _write_sample_grid(
+    run: TrainingRun, state: TrainState, writer: metric_writers.MetricWriter
+) -> None:
+    if is_primary():
+        images, masks = run.generate_samples(state)
+        write_sample_grid(run.workdir, writer, int(state.step), run.fixed_samples, images, masks)
 
 
-def _tell_results(run: TrainingRun, state: TrainState) -> None:
-    """Prints the scores, computed now if an earlier end kept them from it, and the sheet."""
-    step = run.total_steps
+def _print_results(run: TrainingRun, state: TrainState) -> None:
+    """Prints the final scores, which are computed now if an earlier process did not get to it."""
+    step = run.schedule.total_steps
     scores = read_scores(run.workdir, "validation").get(step, {}) if is_primary() else {}
     scores = list(scores.values())
     if not broadcast_tree(np.asarray(bool(scores))):
         scores = run.score(state)
     print_on_primary(format_scores(scores))
-    print_on_primary(
-        f"trained {run.total_steps} steps; sample sheet: {run.workdir.sample_grid(run.total_steps)}"
-    )
+    print_on_primary(f"trained {step} steps; sample grid: {run.workdir.sample_grid(step)}")

@@ -1,44 +1,46 @@
-"""Steps that taught a network nothing, since a loss or a gradient was not finite."""
+"""Reports training steps with NaN or infinity, and aborts after too many of them in a row."""
 
-import jax
 import numpy as np
 
 from ssagan_jax.distributed import print_on_primary
 from ssagan_jax.errors import TrainingError
 
-_MARK = "nonfinite/"
+_PREFIX = "nonfinite/"  # of the metrics that are 1 where a network's update was skipped
 
 
 class NonFiniteLimit:
-    """Tells of each such step, and ends a run that has too many in a row."""
+    """Counts consecutive steps in which the update of a network was skipped."""
 
-    def __init__(self, most: int) -> None:
-        """Allows fewer than `most` in a row."""
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        """Aborts at the `limit`-th such step in a row."""
+        self._limit = limit
         self._in_a_row = 0
 
-    def check(self, step: int, metrics: dict[str, jax.Array] | None) -> None:
-        """Looks at a step's metrics, None for none, which waits for the step's end.
+    def check(self, step: int, metrics: dict[str, float]) -> None:
+        """Reports a step whose update was skipped.
+
+        Args:
+          step: number of the step.
+          metrics: of the step.
 
         Raises:
-          TrainingError: with the terms that are not finite, at the last step that is allowed.
+          TrainingError: it is the `limit`-th in a row; names the metrics that are not finite.
         """
-        marks = {name: mark for name, mark in (metrics or {}).items() if name.startswith(_MARK)}
-        left_out = [name.removeprefix(_MARK) for name, mark in marks.items() if float(mark)]
-        if not left_out:
+        flags = {name: flag for name, flag in metrics.items() if name.startswith(_PREFIX)}
+        skipped = [name.removeprefix(_PREFIX) for name, flag in flags.items() if flag]
+        if not skipped:
             self._in_a_row = 0
             return
         self._in_a_row += 1
-        values = {name: float(value) for name, value in metrics.items()}
-        terms = [f"{name} is {value}" for name, value in values.items() if not np.isfinite(value)]
-        fault = (
-            f"step {step}: {', '.join(terms) or 'a gradient is not finite'}; no update of "
-            f"{', '.join(left_out)} ({self._in_a_row} in a row, config.train.max_nonfinite_steps="
-            f"{self._most})"
+        terms = [f"{name} is {value}" for name, value in metrics.items() if not np.isfinite(value)]
+        report = (
+            f"step {step}: {', '.join(terms) or 'a gradient is not finite'}; skipped the update of "
+            f"{', '.join(skipped)} ({self._in_a_row} in a row, config.train.max_nonfinite_steps="
+            f"{self._limit})"
         )
-        if self._in_a_row >= self._most:
+        if self._in_a_row >= self._limit:
             raise TrainingError(
-                f"{fault}. The last checkpoint is whole. In another --workdir, start from it with "
-                "config.train.checkpoint and lower learning rates"
+                f"{report}. The last checkpoint is intact. To continue from it, name this folder "
+                "in config.train.checkpoint, choose another --workdir and lower the learning rates"
             )
-        print_on_primary(fault)
+        print_on_primary(report)

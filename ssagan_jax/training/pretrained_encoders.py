@@ -1,4 +1,4 @@
-"""Encoders that do not start from scratch: published BERT and Inception weights."""
+"""Published weights for the encoders: BERT of Hugging Face, Inception v3 of torchvision."""
 
 import contextlib
 import os
@@ -18,14 +18,14 @@ from ssagan_jax.steps.state import TrainState
 def with_pretrained_sizes(config: ConfigDict) -> ConfigDict:
     """A copy of the config with the sizes of the BERT that `text_encoder.pretrained` names.
 
-    With them a work folder describes its networks without the checkpoint they came from.
+    A work folder then describes its networks without the files that their weights came from.
 
     Raises:
-      ConfigError: a file that the config names cannot be found, or the BERT is no plain one.
+      ConfigError: a file that the config names is missing, or the BERT has an unsupported layout.
     """
     config = ConfigDict(config)
     text, image = config.text_encoder, config.image_encoder
-    # Trained encoders bring their own Inception along.
+    # Encoders of another run include its Inception.
     needed = image.name == "inception_v3" and not config.damsm.checkpoint
     if needed and not os.path.isfile(image.weights):
         raise ConfigError(f"config.image_encoder.weights={image.weights!r}: there is no such file")
@@ -46,10 +46,10 @@ def with_pretrained_sizes(config: ConfigDict) -> ConfigDict:
 
 
 def with_pretrained_weights(state: TrainState, config: ConfigDict) -> TrainState:
-    """The initial state with the weights that the config names.
+    """The state with the published weights that the config names.
 
     Raises:
-      ConfigError: a file is missing, or a tensor is missing, unknown or misshapen.
+      ConfigError: a file is missing, or a tensor is missing, unknown or of another shape.
     """
     text, image = config.text_encoder, config.image_encoder
     if text.pretrained:
@@ -57,20 +57,20 @@ def with_pretrained_weights(state: TrainState, config: ConfigDict) -> TrainState
         encoders = state.encoders | {"text": state.encoders["text"] | {"bert": bert}}
         state = state.replace(encoders=encoders)
     if image.name == "inception_v3":
-        with _blaming("image_encoder.weights", image.weights):
+        with _naming_the_key("image_encoder.weights", image.weights):
             trunk = load_inception(image.weights)["trunk"]
         state = state.replace(trunk={"inception": trunk})
     return state
 
 
 def _load_bert(text: ConfigDict) -> tuple[BertConfig, dict[str, Any]]:
-    with _blaming("text_encoder.pretrained", text.pretrained):
+    with _naming_the_key("text_encoder.pretrained", text.pretrained):
         return load_hf_bert(text.pretrained, pooler=text.pooling == "cls")
 
 
 @contextlib.contextmanager
-def _blaming(key: str, value: str) -> Iterator[None]:
-    """Lays what goes wrong with a file to the config key that named it."""
+def _naming_the_key(key: str, value: str) -> Iterator[None]:
+    """Turns errors of reading a file into a ConfigError with the key that named the file."""
     try:
         yield
     except (OSError, ValueError) as error:

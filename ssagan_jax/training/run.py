@@ -1,10 +1,9 @@
-"""A run: all that stays the same from its first step to its last, and how it is opened."""
+"""A training run: everything that stays the same from its first step to its last."""
 
 import dataclasses
 import json
 import logging
 import os
-from typing import Any
 
 import grain
 import jax
@@ -16,7 +15,7 @@ from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.config import config_from_dict, warm_start_dir
 from ssagan_jax.config_validation import validate
 from ssagan_jax.data.datasets import open_datasets
-from ssagan_jax.data.pipeline import CaptionedImages, evaluation_batches, training_batches
+from ssagan_jax.data.pipeline import CaptionedImages, training_batches
 from ssagan_jax.data.tokenizer import (
     Tokenizer,
     learn_tokenizer,
@@ -32,13 +31,15 @@ from ssagan_jax.distributed import (
 )
 from ssagan_jax.evaluation.evaluator import Evaluator
 from ssagan_jax.evaluation.scores import Score, write_scores
-from ssagan_jax.inference.sampler import Sampler, sample_noise
+from ssagan_jax.fixed_samples import FixedSamples
+from ssagan_jax.inference.sampler import Sampler
 from ssagan_jax.schedule import Schedule, make_schedule
 from ssagan_jax.steps.networks import build_networks
 from ssagan_jax.steps.optimizers import Optimizers, build_optimizers
-from ssagan_jax.steps.pmap import check_batch_size
+from ssagan_jax.steps.pmap import check_batch_size, unreplicate
 from ssagan_jax.steps.state import TrainState, abstract_state, initial_state
 from ssagan_jax.training.pretrained_encoders import with_pretrained_sizes, with_pretrained_weights
+from ssagan_jax.training.sample_grids import choose_fixed_samples
 from ssagan_jax.training.warm_start import (
     warm_start_state,
     warm_start_tokenizer,
@@ -53,34 +54,37 @@ class TrainingRun:
     """What stays the same from a run's first step to its last.
 
     Attributes:
-      damsm_steps: steps of stage 1.
-      total_steps: steps of both stages.
-      batches: this process's rows of them.
-      checkpoints: None in all processes but the first.
-      sampler: for sheets, on one device.
-      evaluator: for scores, on all devices.
-      sample: the fixed captions of the sheets: a batch, its noise and its records.
+      batches: this process's rows of the training batches.
+      sampler: generates the images of the sample grids, on one device.
+      evaluator: computes scores, on all devices.
+      checkpoints: open for writing; None in all processes but the primary one.
+      fixed_samples: captions, noise and real images of all sample grids; likewise.
     """
 
     config: ConfigDict
     workdir: Workdir
     tokenizer: Tokenizer
-    optimizers: Optimizers
     schedule: Schedule
-    damsm_steps: int
-    total_steps: int
+    optimizers: Optimizers
     batches: grain.DatasetIterator
-    checkpoints: Checkpoints | None
     sampler: Sampler
     evaluator: Evaluator
-    sample: tuple[dict[str, np.ndarray], np.ndarray, list[dict[str, Any]]]
+    checkpoints: Checkpoints | None
+    fixed_samples: FixedSamples | None
 
     def score(self, state: TrainState) -> list[Score]:
-        """Scores of a state, which are lines of eval/metrics.jsonl then."""
+        """Scores a state, and appends the scores to eval/metrics.jsonl."""
         scores = self.evaluator(state)
         if is_primary():
             write_scores(self.workdir, scores)
         return scores
+
+    def generate_samples(self, state: TrainState) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Images u8[R, S, S, 3] and fusion masks f32[R, S, S, 1] of the fixed samples."""
+        max_words = self.config.data.max_words
+        encoded = [self.tokenizer.encode(text, max_words) for text in self.fixed_samples.captions]
+        tokens, mask = (np.stack(part) for part in zip(*encoded, strict=True))
+        return self.sampler(unreplicate(state), tokens, mask, self.fixed_samples.noise)
 
     def save(self, state: TrainState) -> None:
         """Starts to write a checkpoint."""
@@ -93,52 +97,76 @@ class TrainingRun:
             self.checkpoints.wait()
 
 
-def open_run(config: ConfigDict, workdir: str) -> tuple[TrainingRun, TrainState]:
-    """Opens a run where its work folder stands, or a new one, which gets its config and tokenizer.
+def open_run(config: ConfigDict, path: str) -> tuple[TrainingRun, TrainState]:
+    """Starts a run in a new work folder, or resumes the one that the folder holds.
 
-    Only the first process of several looks into the folder; the others learn from it.
+    The primary process alone reads and writes the folder, and broadcasts what the others need.
+    Nothing is written before every check has passed.
 
     Raises:
-      InputError: config, data, devices or folder cannot serve; nothing is written then.
+      InputError: config, data, devices or folder cannot be used.
     """
     validate(config)
     check_batch_size(config.train.batch_size, config.train.grad_accumulation_steps)
-    folder = Workdir(workdir)
-    told = broadcast_text(lambda: json.dumps(_sized(config, folder).to_dict()))
-    config = config_from_dict(json.loads(told))
-    pictures = raise_together(lambda: open_datasets(config))
-    told = broadcast_text(lambda: _tokenizer(config, folder, pictures["train"]).to_json())
-    tokenizer = tokenizer_from_json(told)
-    # Nothing is written before all that could be refused was looked at.
-    state = raise_together(lambda: _state(config, folder, tokenizer))
-    run = raise_together(lambda: _prepare(config, folder, pictures, tokenizer))
+    workdir = Workdir(path)
+    config = _broadcast_config(config, workdir)
+    datasets = raise_together(lambda: open_datasets(config))
+    tokenizer = _broadcast_tokenizer(config, workdir, datasets["train"])
+    batches = raise_together(lambda: _training_batches(config, datasets["train"], tokenizer))
+    schedule = make_schedule(config, len(datasets["train"]))
+    evaluator = raise_together(lambda: Evaluator(config, datasets, tokenizer, schedule))
     if jax.process_count() > 1:
-        assert_equal_across_processes(
-            "pictures, captions or Inception weights", run.evaluator.digest()
-        )
-    state = broadcast_tree(raise_together(lambda: _restored(run) if state is None else state))
-    position = broadcast_text(lambda: json.dumps(run.batches.get_state()))
-    if not is_primary():
-        run.batches.set_state(json.loads(position))
+        name = "images, captions or Inception weights"
+        assert_equal_across_processes(name, evaluator.digest())
+    state, checkpoints, fixed_samples = raise_together(
+        lambda: _open_workdir(config, workdir, tokenizer, batches, schedule, datasets["validation"])
+    )
+    _log_to_file(workdir.log if is_primary() else os.devnull)
+    run = TrainingRun(
+        config=config,
+        workdir=workdir,
+        tokenizer=tokenizer,
+        schedule=schedule,
+        optimizers=build_optimizers(config, schedule.damsm_steps),
+        batches=batches,
+        sampler=Sampler(build_networks(config, tokenizer.vocabulary)),
+        evaluator=evaluator,
+        checkpoints=checkpoints,
+        fixed_samples=fixed_samples,
+    )
+    state = broadcast_tree(state)
+    _broadcast_position(batches)
     return run, state
 
 
-def _sized(config: ConfigDict, folder: Workdir) -> ConfigDict:
-    """The config with the sizes of the networks that it starts from, if it fits the folder."""
-    if config.train.checkpoint:
-        config = with_warm_start_sizes(config, folder if folder.checkpoint_steps() else None)
-    else:
-        config = with_pretrained_sizes(config)
-    folder.check_config(config)
-    return config
+def _broadcast_config(config: ConfigDict, workdir: Workdir) -> ConfigDict:
+    """The config with the sizes of all pretrained networks, if the work folder accepts it."""
+
+    def resolve() -> str:
+        if config.train.checkpoint:
+            resumed = workdir if workdir.checkpoint_steps() else None
+            resolved = with_warm_start_sizes(config, resumed)
+        else:
+            resolved = with_pretrained_sizes(config)
+        workdir.check_config(resolved)
+        return json.dumps(resolved.to_dict())
+
+    return config_from_dict(json.loads(broadcast_text(resolve)))
 
 
-def _tokenizer(config: ConfigDict, folder: Workdir, pictures: CaptionedImages) -> Tokenizer:
-    """The folder's tokenizer, or else the one that the config asks for."""
-    if folder.has_tokenizer():
-        return folder.tokenizer()
-    texts = map(pictures.metadata, range(len(pictures)))
-    captions = (caption for text in texts for caption in text["captions"])
+def _broadcast_tokenizer(
+    config: ConfigDict, workdir: Workdir, dataset: CaptionedImages
+) -> Tokenizer:
+    """The tokenizer of the work folder, or the one that the config asks for."""
+    text = broadcast_text(lambda: _open_tokenizer(config, workdir, dataset).to_json())
+    return tokenizer_from_json(text)
+
+
+def _open_tokenizer(config: ConfigDict, workdir: Workdir, dataset: CaptionedImages) -> Tokenizer:
+    if workdir.has_tokenizer():
+        return workdir.tokenizer()
+    records = map(dataset.metadata, range(len(dataset)))
+    captions = (caption for record in records for caption in record["captions"])
     if warm_start_dir(config):
         return warm_start_tokenizer(config, captions)
     if config.tokenizer.pretrained:
@@ -146,98 +174,82 @@ def _tokenizer(config: ConfigDict, folder: Workdir, pictures: CaptionedImages) -
     return learn_tokenizer(config.tokenizer.kind, captions, config.tokenizer.vocab_size)
 
 
-def _state(config: ConfigDict, folder: Workdir, tokenizer: Tokenizer) -> TrainState | None:
-    """The state of a new run, None where the folder has one; in other processes, its form."""
-    if not is_primary():
-        return jax.tree.map(
-            lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract_state(config, tokenizer)
-        )
-    return None if folder.checkpoint_steps() else _first_state(config, folder, tokenizer)
-
-
-def _restored(run: TrainingRun) -> TrainState:
-    return run.checkpoints.restore(abstract_state(run.config, run.tokenizer), run.batches)
-
-
-def _prepare(
-    config: ConfigDict, folder: Workdir, pictures: dict[str, CaptionedImages], tokenizer: Tokenizer
-) -> TrainingRun:
-    """Opens all that a run needs; the folder gets its config and tokenizer."""
-    data = config.data
-    batches = training_batches(
-        pictures["train"],
+def _training_batches(
+    config: ConfigDict, dataset: CaptionedImages, tokenizer: Tokenizer
+) -> grain.DatasetIterator:
+    return training_batches(
+        dataset,
         tokenizer,
-        image_size=data.image_size,
-        max_words=data.max_words,
-        random_flip=data.random_flip,
+        image_size=config.data.image_size,
+        max_words=config.data.max_words,
+        random_flip=config.data.random_flip,
         batch_size=config.train.batch_size,
         seed=config.seed,
         shard=(jax.process_index(), jax.process_count()),
     )
-    schedule = make_schedule(config, len(pictures["train"]))
-    evaluator = Evaluator(config, pictures, tokenizer, schedule)
-    sample = _sample(config, pictures["validation"], tokenizer)
-    checkpoints = None
-    if is_primary():
-        folder.write_config(config)
-        folder.write_tokenizer(tokenizer)
-        folder.write_schedule(schedule)
-        keep = config.log.keep_checkpoints
-        checkpoints = Checkpoints(folder.checkpoints, keep, tokenizer.digest)
-    _log_to(folder.log if is_primary() else os.devnull)
-    return TrainingRun(
-        config=config,
-        workdir=folder,
-        tokenizer=tokenizer,
-        optimizers=build_optimizers(config, schedule.damsm_steps),
-        schedule=schedule,
-        damsm_steps=schedule.damsm_steps,
-        total_steps=schedule.total_steps,
-        batches=batches,
-        checkpoints=checkpoints,
-        sampler=Sampler(build_networks(config, tokenizer.vocabulary)),
-        evaluator=evaluator,
-        sample=sample,
-    )
 
 
-def _sample(
-    config: ConfigDict, pictures: CaptionedImages, tokenizer: Tokenizer
-) -> tuple[dict[str, np.ndarray], np.ndarray, list[dict[str, Any]]]:
-    """Captions and noise that all sheets of a run show, spread over the validation pictures."""
-    rows = min(config.log.sample_grid_rows, len(pictures))
-    names = sorted((pictures.metadata(index)["name"], index) for index in range(len(pictures)))
-    # A step past an even spread: data in a regular order would show one kind alone.
-    chosen = [names[(len(names) // rows * row + row) % len(names)][1] for row in range(rows)]
-    ((batch, records),) = evaluation_batches(
-        [pictures[index] for index in chosen],
-        tokenizer,
-        image_size=config.data.image_size,
-        max_words=config.data.max_words,
-        batch_size=rows,
-    )
-    return batch, sample_noise(config.seed, rows, config.generator.noise_dim), records
+def _open_workdir(
+    config: ConfigDict,
+    workdir: Workdir,
+    tokenizer: Tokenizer,
+    batches: grain.DatasetIterator,
+    schedule: Schedule,
+    validation: CaptionedImages,
+) -> tuple[TrainState, Checkpoints | None, FixedSamples | None]:
+    """The state to train from, new or of the latest checkpoint, and what the folder keeps.
+
+    Moves `batches` to the checkpoint's position. In all processes but the primary one the state is
+    zeros, to receive the primary one's.
+    """
+    template = abstract_state(config, tokenizer)
+    if not is_primary():
+        return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template), None, None
+    resuming = bool(workdir.checkpoint_steps())
+    if not resuming:
+        state = _new_state(config, tokenizer)
+        _check_disk_space(config, workdir, state)
+        fixed_samples = choose_fixed_samples(config, validation, tokenizer)
+    checkpoints = Checkpoints(workdir.checkpoints, config.log.keep_checkpoints, tokenizer.digest)
+    if resuming:
+        state = checkpoints.restore(template, batches)
+        workdir.schedule()  # Refuses a folder without one.
+        fixed_samples = workdir.fixed_samples()
+    workdir.write_config(config)
+    workdir.write_tokenizer(tokenizer)
+    workdir.write_schedule(schedule)
+    if not resuming:
+        workdir.write_fixed_samples(fixed_samples)
+    return state, checkpoints, fixed_samples
 
 
-def _first_state(config: ConfigDict, folder: Workdir, tokenizer: Tokenizer) -> TrainState:
-    """The state of a new run, with what trained weights the config names."""
+def _new_state(config: ConfigDict, tokenizer: Tokenizer) -> TrainState:
+    """The state at step 0, with the trained weights that the config names."""
     if config.train.checkpoint:
-        state = warm_start_state(config)
-    else:
-        state = jax.jit(lambda: initial_state(config, tokenizer.vocabulary))()
-        add_weights = (
-            with_warm_start_encoders if warm_start_dir(config) else with_pretrained_weights
-        )
-        state = add_weights(state, config)
+        return warm_start_state(config)
+    state = jax.jit(lambda: initial_state(config, tokenizer.vocabulary))()
+    if warm_start_dir(config):
+        return with_warm_start_encoders(state, config)
+    return with_pretrained_weights(state, config)
+
+
+def _check_disk_space(config: ConfigDict, workdir: Workdir, state: TrainState) -> None:
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    folder.check_disk_space(size * (config.log.keep_checkpoints + 1))
-    return state
+    # One more: the oldest checkpoint is deleted after the newest one is written.
+    workdir.check_disk_space(size * (config.log.keep_checkpoints + 1))
 
 
-def _log_to(file: str | os.PathLike[str]) -> None:
-    """The libraries' messages go to a file; the terminal keeps the progress bar."""
-    logging.raiseExceptions = False  # A log that finds no room is no reason for tracebacks.
-    handler = logging.FileHandler(file)
+def _broadcast_position(batches: grain.DatasetIterator) -> None:
+    """Moves the iterators of all processes to the position of the primary one."""
+    position = broadcast_text(lambda: json.dumps(batches.get_state()))
+    if not is_primary():
+        batches.set_state(json.loads(position))
+
+
+def _log_to_file(path: str | os.PathLike[str]) -> None:
+    """Sends the libraries' log messages to a file; the terminal keeps the progress bar."""
+    logging.raiseExceptions = False  # A full disk must not print a traceback per message.
+    handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = absl_logging.get_absl_logger()
     logger.handlers = [handler]

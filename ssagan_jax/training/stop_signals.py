@@ -7,19 +7,22 @@ import jax
 
 
 class StopSignals:
-    """While entered, Ctrl-C and SIGTERM ask for a stop after the step under way.
+    """While entered, the first Ctrl-C or SIGTERM requests a stop after the current step.
+
+    A second one raises KeyboardInterrupt.
 
     Attributes:
-      signal: number of the signal that came, 0 before.
+      received: number of the signal that this process received, 0 for none.
     """
 
     def __init__(self) -> None:
-        self.signal = 0
-        self._previous = {}
+        self.received = 0
+        self._handlers = {}
+        self._latest: jax.Array | None = None
 
     def __enter__(self) -> "StopSignals":
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._note)
+            self._handlers[number] = signal.signal(number, self._receive)
         return self
 
     def __exit__(
@@ -28,21 +31,31 @@ class StopSignals:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for number, handler in self._previous.items():
+        for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
-    def should_stop(self, note: jax.Array | None) -> int:
-        """The signal to stop for, 0 for none.
+    def after_step(self, largest: jax.Array) -> int:
+        """Returns the signal to stop for after a step, 0 for none.
+
+        Several processes stop after the same step: the one after the step in which the largest
+        signal was above 0. It is read a step late, so that no process waits for its device.
 
         Args:
-          note: the largest signal that the processes gave the step before, None for no step. Where
-            there are several, it decides, so that all of them take the same steps.
+          largest: the largest `received` of all processes at the start of the step.
         """
-        if jax.process_count() == 1:
-            return self.signal
-        return 0 if note is None else int(note)
+        previous, self._latest = self._latest, largest
+        return self._agreed(previous)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal:  # A second one does not wait.
+    def after_stage(self) -> int:
+        """Returns the signal to stop for after the last step of a stage, 0 for none."""
+        return self._agreed(self._latest)
+
+    def _agreed(self, largest: jax.Array | None) -> int:
+        if jax.process_count() == 1:
+            return self.received
+        return 0 if largest is None else int(largest)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received:
             raise KeyboardInterrupt
-        self.signal = number
+        self.received = number

@@ -1,4 +1,4 @@
-"""How fast a stage trains and how much memory it took, counted by steps that have ended."""
+"""Images per second, seconds per epoch and peak memory of a training stage."""
 
 import contextlib
 import resource
@@ -7,56 +7,47 @@ import time
 from collections.abc import Iterator
 
 import jax
-from clu.metric_writers import MetricWriter
 
 _MIB = 2**20
 
 
 class ThroughputMeter:
-    """Pictures a second and seconds an epoch, from one writing of scalars to the next.
+    """Measures throughput from one call of `scalars` to the next.
 
-    A step counts once its metrics were read, not when it was dispatched. The first step, which
-    compiles, and what is done while `paused` are left out.
+    Counts steps whose metrics have been read, not steps that are only dispatched. Excludes the
+    first step, which compiles, and what runs in `paused`.
     """
 
     def __init__(self, first: int, batch_size: int, steps_per_epoch: int) -> None:
-        """Takes the step at which the stage begins, and how many pictures and steps there are."""
+        """Takes the step at which the stage begins, images per step and steps per epoch."""
         self._first = first
         self._batch_size = batch_size
         self._steps_per_epoch = steps_per_epoch
-        self._metrics: dict[str, jax.Array] | None = None
         self._step = 0
         self._since = 0.0
 
-    def advance(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Takes note of a step whose metrics may still be under computation."""
-        if self._metrics is None:
-            jax.block_until_ready(metrics)
-            self._step, self._since = step, time.monotonic()
-        self._metrics = metrics
+    def start(self, step: int) -> None:
+        """Starts the clock at the end of a step."""
+        self._step, self._since = step, time.monotonic()
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Leaves out what is done within, once the steps before it have ended."""
-        jax.block_until_ready(self._metrics)
+        """Stops the clock while the body runs; all dispatched steps must have ended."""
         began = time.monotonic()
         try:
             yield
         finally:
             self._since += time.monotonic() - began
 
-    def write(self, writer: MetricWriter, step: int, metrics: dict[str, jax.Array] | None) -> None:
-        """Writes a step's metrics, which ends it, with the pace; nothing where there are none."""
-        if metrics is not None:
-            values = {name: float(value) for name, value in metrics.items()}
-            writer.write_scalars(step, values | self.scalars(step))
-
     def scalars(self, step: int) -> dict[str, float]:
-        """Scalars of the steps since the last call, of which `step`, the last one, has ended.
+        """Scalars of the steps since the last call or `start`.
+
+        Args:
+          step: the last step that has ended.
 
         Returns:
-          "time/epoch": epochs of this stage done; "time/pictures_per_second" and
-          "time/seconds_per_epoch", unless no step was timed; and the peak of memory in MiB.
+          "time/epoch": epochs of this stage; "time/pictures_per_second" and
+          "time/seconds_per_epoch", unless no step was timed; and the peak memory in MiB.
         """
         steps, now = step - self._step, time.monotonic()
         scalars = {"time/epoch": (step - self._first) / self._steps_per_epoch} | peak_memory()
@@ -69,7 +60,7 @@ class ThroughputMeter:
 
 
 def peak_memory() -> dict[str, float]:
-    """Most memory in use so far, in MiB: of the fullest accelerator, or else of this process."""
+    """Peak memory in MiB of the fullest accelerator, or else of this process."""
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
     peaks = [each["peak_bytes_in_use"] for each in stats if "peak_bytes_in_use" in each]
     if peaks:

@@ -1,4 +1,4 @@
-"""Weights of another run: its encoders instead of stage 1, or all of its networks to fine-tune."""
+"""Starting from another run: with its encoders instead of stage 1, or with all its networks."""
 
 from collections.abc import Iterable
 
@@ -12,8 +12,9 @@ from ssagan_jax.steps.optimizers import build_optimizers
 from ssagan_jax.steps.state import TrainState, network_variables, state_from_variables
 from ssagan_jax.workdir import Workdir, WorkdirError
 
-# What makes a network's shape and function; how it is trained stays the run's own.
-_SIZES = {
+# The keys that fix a network's shapes and function are taken from the other run, those of its
+# training are not.
+_NETWORK_KEYS = {
     "data": ("image_size",),
     "generator": (
         "noise_dim",
@@ -26,14 +27,14 @@ _SIZES = {
     "discriminator": ("channels",),
 }
 _ENCODERS = ("tokenizer", "text_encoder", "image_encoder")
-_OWN = ("dropout", "bert_dropout")
+_TRAINING_KEYS = ("dropout", "bert_dropout")
 
 
 def warm_start_tokenizer(config: ConfigDict, captions: Iterable[str]) -> Tokenizer:
-    """The donor's tokenizer.
+    """The tokenizer of the run to start from.
 
     Raises:
-      TokenizerError: there is none, or one of the captions has no word that it knows.
+      TokenizerError: there is none, or it knows no word of one of the captions.
     """
     tokenizer = Workdir(warm_start_dir(config)).tokenizer()
     for caption in captions:
@@ -41,70 +42,70 @@ def warm_start_tokenizer(config: ConfigDict, captions: Iterable[str]) -> Tokeniz
             tokenizer.encode(caption, 1)
         except TokenizerError as error:
             raise TokenizerError(
-                f"{warm_start_dir(config)}: {error}. Its words are all that the run can read; "
-                "change such captions, or train without it"
+                f"{warm_start_dir(config)}: {error}. A run that starts from another one uses its "
+                "vocabulary; change such captions, or train from scratch"
             ) from None
     return tokenizer
 
 
-def with_warm_start_sizes(config: ConfigDict, started: Workdir | None = None) -> ConfigDict:
-    """A copy of the config with the networks of the run that `train.checkpoint` names.
+def with_warm_start_sizes(config: ConfigDict, resumed: Workdir | None = None) -> ConfigDict:
+    """A copy of the config with the network sizes of the run that `train.checkpoint` names.
 
     Args:
       config: with a `train.checkpoint`.
-      started: the run's own folder once it has a checkpoint; the donor is no longer needed then.
+      resumed: the run's own folder if it has a checkpoint, which replaces the other run's folder.
 
     Raises:
       ConfigError: there is no such run, or the rest of the config does not fit its networks.
     """
-    config, folder = ConfigDict(config), started or Workdir(config.train.checkpoint)
+    config, folder = ConfigDict(config), resumed or Workdir(config.train.checkpoint)
     try:
-        donor = folder.config()
+        source = folder.config()
         folder.check_generator()
     except WorkdirError as error:
         key = f"config.train.checkpoint={config.train.checkpoint!r}"
         raise ConfigError(f"{key}: {error}") from error
-    for section, keys in _SIZES.items():
-        config[section].update({key: donor[section][key] for key in keys})
+    for section, keys in _NETWORK_KEYS.items():
+        config[section].update({key: source[section][key] for key in keys})
     for section in _ENCODERS:
-        sizes = {key: value for key, value in donor[section].items() if key not in _OWN}
+        sizes = {key: value for key, value in source[section].items() if key not in _TRAINING_KEYS}
         config[section].update(sizes)
     validate(config)
     return config.lock()
 
 
 def warm_start_state(config: ConfigDict) -> TrainState:
-    """The state at step 0 with all weights of the run that `train.checkpoint` names.
+    """The state at step 0 with the weights of all networks of the run in `train.checkpoint`.
 
     Raises:
       InputError: there is no such run.
     """
-    donor = load_model(config.train.checkpoint).state
+    source = load_model(config.train.checkpoint).state
     state = state_from_variables(
-        config, network_variables(donor), build_optimizers(config, damsm_steps=1)
+        config, network_variables(source), build_optimizers(config, damsm_steps=1)
     )
-    if state.ema is not None and donor.ema is not None:
-        state = state.replace(ema=donor.ema)
+    if state.ema is not None and source.ema is not None:
+        state = state.replace(ema=source.ema)
     return state
 
 
 def with_warm_start_encoders(state: TrainState, config: ConfigDict) -> TrainState:
-    """The state with the encoders of the run that `damsm.checkpoint` names.
+    """The state with the encoders of the run in `damsm.checkpoint`.
 
     Raises:
       InputError: there is no such run, or it has other encoders.
     """
-    donor = load_model(config.damsm.checkpoint)
-    if faults := incompatible_keys(_encoders_of(donor.config), _encoders_of(config)):
+    source = load_model(config.damsm.checkpoint)
+    if differences := incompatible_keys(_encoder_keys(source.config), _encoder_keys(config)):
         raise ConfigError(
             f"config.damsm.checkpoint={config.damsm.checkpoint!r}: its encoders differ: "
-            + "; ".join(faults)
+            + "; ".join(differences)
         )
-    return state.replace(encoders=donor.state.encoders, trunk=donor.state.trunk)
+    return state.replace(encoders=source.state.encoders, trunk=source.state.trunk)
 
 
-def _encoders_of(config: ConfigDict) -> ConfigDict:
-    """What the encoders' variables depend on."""
+def _encoder_keys(config: ConfigDict) -> ConfigDict:
+    """The part of a config that the encoders' variables depend on."""
     parts = {section: config[section].to_dict() for section in _ENCODERS}
     if config.image_encoder.name == "cnn":
         parts["data"] = {"image_size": config.data.image_size}

@@ -138,17 +138,16 @@ def rows_of(workdir):
     return {(row["step"], row["split"], row["name"]): row for row in rows}
 
 
-def sheets_of(workdir):
+def samples_of(workdir):
     return {file.name: file.read_bytes() for file in Workdir(workdir).samples.iterdir()}
 
 
 def assert_same_end(workdir, other, steps=CHECKPOINTS):
-    """Both ended with the same bits: checkpoints, sheets, scores and tokenizer."""
+    """Both ended with the same bits: checkpoints, sample grids, scores and tokenizer."""
     for step in steps:
         assert_same_checkpoint(workdir, other, step)
     assert rows_of(workdir) == rows_of(other)
-    sheets = [
-        {f.name: f.read_bytes() for f in Workdir(w).samples.iterdir()} for w in (workdir, other)
-    ]
-    assert sheets[0] == sheets[1] and len(sheets[0]) == 3
-    assert (workdir / "tokenizer.json").read_bytes() == (other / "tokenizer.json").read_bytes()
+    # Three grids, each as PNG and .npz, and the fixed samples of them all.
+    assert samples_of(workdir) == samples_of(other) and len(samples_of(workdir)) == 7
+    for name in ("tokenizer.json", "schedule.json"):
+        assert (workdir / name).read_bytes() == (other / name).read_bytes()

@@ -55,7 +55,7 @@ def cut(runs, whole):
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_a_file_that_is_damaged_is_named_or_does_no_harm(kind, cut, whole, happened, capsys):
+def test_a_damaged_file_is_reported_or_harmless(kind, cut, whole, happened, capsys):
     name, expected = FILES[kind]
     files = (whole / "checkpoints/10").glob(kind)
     file = max(files, key=lambda file: file.stat().st_size).relative_to(whole)
@@ -71,27 +71,31 @@ def test_a_file_that_is_damaged_is_named_or_does_no_harm(kind, cut, whole, happe
     happened(name, f"{expected}, be it {', '.join(way.__name__ for way in WAYS)}")
 
 
-def test_a_run_goes_on_from_the_last_whole_one_to_the_same_bits(cut, runs, whole, happened):
+def test_a_run_resumes_from_the_latest_intact_checkpoint_to_the_same_bits(
+    cut, runs, whole, happened
+):
     workdir = cut("spoiled", STEPS)
     files = (workdir / "checkpoints/12/state/ocdbt.process_0/d").iterdir()
     flipped(max(files, key=lambda file: file.stat().st_size))
     halved(workdir / "checkpoints/10/meta/metadata")
     said = runs.finish_well(workdir)
-    assert re.search(r"checkpoint 12 is damaged \(.+\); going on from 8", said)
-    assert re.search(r"checkpoint 10 is damaged \(meta cannot be read.+\); going on from 8", said)
+    assert re.search(r"checkpoint 12 is damaged \(.+\); using checkpoint 8", said)
+    assert re.search(
+        r"checkpoint 10 is damaged \(meta cannot be read.+\); using checkpoint 8", said
+    )
     assert "now at step 8" in said
     assert {path.name for path in (workdir / "damaged").iterdir()} == {"10", "12"}
     assert_same_end(workdir, whole)
     happened("the last two are damaged", "both named and set aside, the same bits from 8 on")
 
 
-def test_where_no_checkpoint_is_whole_the_run_does_not_start_over(cut, runs, happened):
+def test_without_an_intact_checkpoint_the_run_does_not_start_over(cut, runs, happened):
     workdir = cut("hopeless", 4)
     for step in steps_in(workdir):
         emptied(workdir / f"checkpoints/{step}/state/manifest.ocdbt")
     code, said = runs.finish(workdir)
     assert (code, "Traceback" in said) == (2, False), said
-    assert re.search(r"error: .*checkpoints: damaged: 4 \(state .*; 2 \(state .*train anew", said)
+    assert re.search(r"error: .*checkpoints: damaged: 4 \(state .*; 2 \(state .*train again", said)
     assert steps_in(workdir) == [2, 4] and not (workdir / "damaged").exists()
     happened("all are damaged", "exit code 2, each is named, nothing is moved or begun")
 
@@ -102,7 +106,7 @@ def test_where_no_checkpoint_is_whole_the_run_does_not_start_over(cut, runs, hap
         ({"generator.channels": 8}, r"12: \d+ tensors differ.*\n.*: saved .*, the model has "),
         (
             {"tokenizer.kind": "wordpiece"},
-            "12: made with the tokenizer [0-9a-f]{12}, not .* [0-9a-f]{12};",
+            "12: was saved with the tokenizer [0-9a-f]{12}, but .* [0-9a-f]{12};",
         ),
     ],
 )
@@ -117,7 +121,7 @@ def test_a_checkpoint_of_another_run_is_refused(options, message, runs, whole, h
     happened(f"a checkpoint with another {name}", "exit code 2, with both sides")
 
 
-def test_another_number_of_devices_goes_on_to_nearly_the_same(cut, runs, whole, happened):
+def test_resuming_on_another_number_of_devices_ends_nearly_the_same(cut, runs, whole, happened):
     workdir = cut("devices", 4)
     process = runs.start(workdir, devices=2)
     assert wait_for(process, lambda: 8 in steps_in(workdir))

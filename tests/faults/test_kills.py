@@ -1,4 +1,4 @@
-"""A run that is killed at any moment goes on to the bits of one that was not."""
+"""A run that is killed at any moment resumes to the bits of an uninterrupted one."""
 
 import collections
 import os
@@ -95,7 +95,7 @@ class Chain:
             self.compared += 1
 
 
-def test_runs_killed_at_random_moments_go_on_to_the_same_bits(runs, whole, seconds, happened):
+def test_runs_killed_at_random_moments_resume_to_the_same_bits(runs, whole, seconds, happened):
     assert_same_end(runs.place / "again", whole)  # As two runs do that nothing happens to.
     lock = threading.Lock()
     chains = [Chain(runs, whole, seconds, number) for number in range(CHAINS)]

@@ -5,7 +5,8 @@ from runs import STEPS, assert_same_checkpoint, read_state, steps_in
 # Pictures travel as bytes, which hold no NaN; these come as floats, and from one batch on one is.
 PLANTS_NAN = """
 import numpy as np
-from ssagan_jax import main, run
+from ssagan_jax import main
+from ssagan_jax.training import run
 
 batches = run.training_batches
 
@@ -21,7 +22,7 @@ class Planted:
         return batch
 
 run.training_batches = lambda *args, **kwargs: Planted(batches(*args, **kwargs))
-main.run()
+main.run_command()
 """
 
 
@@ -29,9 +30,15 @@ def test_nan_in_a_picture_does_not_reach_the_weights(runs, happened):
     workdir = runs.place / "planted"
     code, said = runs.finish(workdir, PLANTS_NAN.replace("{bad}", "{4, 9}"))
     assert code == 0 and "Traceback" not in said, said
-    assert "step 4: damsm/sentences is nan, damsm/words is nan; no update of encoders (1" in said
+    assert (
+        "step 4: damsm/sentences is nan, damsm/words is nan; skipped the update of encoders (1"
+        in said
+    )
     (line,) = [line for line in said.splitlines() if "step 9: " in line]
-    assert "discriminator/real is nan" in line and "; no update of discriminator, encoders" in line
+    assert (
+        "discriminator/real is nan" in line
+        and "; skipped the update of discriminator, encoders" in line
+    )
     for step in steps_in(workdir):
         state, _ = read_state(workdir, step)
         assert all((leaf == leaf).all() for leaf in state.values())
@@ -54,12 +61,15 @@ def test_too_many_in_a_row_leave_the_last_good_checkpoint(runs, whole, happened)
     happened("NaN in 3 steps in a row", f"exit code 2, checkpoints {left} whole")
 
 
-def test_a_rate_that_is_too_high_is_told(runs, happened):
+def test_a_learning_rate_that_is_too_high_is_reported(runs, happened):
     workdir = runs.place / "rate"
     options = {"discriminator.learning_rate": 1e30, "train.max_nonfinite_steps": 2}
     code, said = runs.finish(workdir, **options)
     assert (code, "Traceback" in said) == (2, False), said
-    assert "in a row, config.train.max_nonfinite_steps=2" in said and "lower learning rates" in said
+    assert (
+        "in a row, config.train.max_nonfinite_steps=2" in said
+        and "lower the learning rates" in said
+    )
     for step in steps_in(workdir):
         state, _ = read_state(workdir, step)
         assert all((leaf == leaf).all() for leaf in state.values())

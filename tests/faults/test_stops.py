@@ -18,13 +18,14 @@ from runs import (
 # No CPU is lost like this: the error is made, where a step's metrics are first looked at.
 LOSES_ITS_DEVICE = """
 import jax
-from ssagan_jax import main, progress
+from ssagan_jax import main
+from ssagan_jax.training.step_monitor import StepMonitor
 
-advance, left = progress.Bar.advance, 7
+after_step, left = StepMonitor.after_step, 7
 
-def advance_or_fail(bar, metrics):
+def after_step_or_fail(monitor, step, metrics):
     global left
-    advance(bar, metrics)
+    after_step(monitor, step, metrics)
     left -= 1
     if left == 0:
         raise jax.errors.JaxRuntimeError(
@@ -32,19 +33,19 @@ def advance_or_fail(bar, metrics):
             "CUDA_ERROR_ECC_UNCORRECTABLE: uncorrectable ECC error encountered\\n more of it"
         )
 
-progress.Bar.advance = advance_or_fail
-main.run()
+StepMonitor.after_step = after_step_or_fail
+main.run_command()
 """
 
 
-def test_sigterm_saves_the_step_under_way(runs, whole, happened):
+def test_sigterm_saves_the_current_step(runs, whole, happened):
     workdir = runs.place / "terminated"
     process = runs.start(workdir)
     assert wait_for(process, lambda: 2 in steps_in(workdir))
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=120) == 143
     last, said = steps_in(workdir)[-1], runs.said(workdir)
-    assert f"stopped at step {last}, saved" in said and "Traceback" not in said
+    assert f"checkpoint saved at step {last}" in said and "Traceback" not in said
     assert 2 <= last < STEPS
     assert f"now at step {last}" in runs.finish_well(workdir)
     assert_same_end(workdir, whole)
@@ -66,7 +67,9 @@ def small_disk(runs):
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_disk_that_fills_up_is_told_and_room_is_all_it_takes(small_disk, runs, whole, happened):
+def test_a_disk_that_fills_up_is_reported_and_the_run_resumes_with_space(
+    small_disk, runs, whole, happened
+):
     workdir = small_disk / "filled"
     process = runs.start(workdir)
     assert wait_for(process, lambda: 4 in steps_in(workdir))
@@ -87,12 +90,12 @@ def test_a_disk_that_fills_up_is_told_and_room_is_all_it_takes(small_disk, runs,
     happened("a disk of 256 MiB fills up", f"exit code 2, {left} whole, went on to the same bits")
 
 
-def test_a_lost_device_is_told_and_the_same_command_goes_on(runs, whole, happened):
+def test_a_lost_device_is_reported_and_the_same_command_resumes(runs, whole, happened):
     workdir = runs.place / "lost"
     code, said = runs.finish(workdir, LOSES_ITS_DEVICE)
     assert code == os.EX_TEMPFAIL and "Traceback" not in said, said
     (line,) = [line for line in said.splitlines() if "error: a device or a machine failed" in line]
-    assert "CUDA_ERROR_ECC_UNCORRECTABLE" in line and "goes on from the last checkpoint" in line
+    assert "CUDA_ERROR_ECC_UNCORRECTABLE" in line and "run the same command to resume" in line
     left = steps_in(workdir)
     assert left and set(left) <= set(CHECKPOINTS)
     runs.finish_well(workdir)
@@ -100,7 +103,7 @@ def test_a_lost_device_is_told_and_the_same_command_goes_on(runs, whole, happene
     happened("a lost device (the error is made)", f"exit code 75 after {left}, then the same bits")
 
 
-def test_out_of_memory_is_answered_with_what_to_set(runs, whole, happened):
+def test_out_of_memory_is_reported_with_what_to_set(runs, whole, happened):
     # All pictures at once ask for 18 GB, and the process may have less: a real refusal.
     options = {"train.batch_size": 640, "damsm.steps": 0, "damsm.epochs": 0}
     sizes = {"generator.channels": 128, "discriminator.channels": 64}
