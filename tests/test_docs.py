@@ -1,4 +1,4 @@
-"""README and docs: links, config keys, commands and paths that they name exist."""
+"""README, docs and the notebook: links, config keys, commands and paths in them exist."""
 
 import argparse
 import importlib
@@ -19,10 +19,12 @@ from ssagan_jax.config_validation import validate
 
 ROOT = Path(__file__).parents[1]
 README, ARCHITECTURE = ROOT / "README.md", ROOT / "docs" / "architecture.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [README, *DOCS, ROOT / "launch" / "colab.ipynb"]
 DEFAULTS = flatten(default_config())
 SECTIONS = "|".join({key.partition(".")[0] for key in DEFAULTS if "." in key})
-KEY = rf"(?:{SECTIONS})\.(?!(?:md|py|json|log)\b)\w+"
+FILE = r"\w+\.(?:md|py|json|log)\b"
+KEY = rf"(?:(?:--)?config\.(?=[a-z])|(?=(?:{SECTIONS})\.))(?!{FILE})(\w+(?:\.\w+)?)"
 README_LINES = 150
 
 
@@ -58,7 +60,7 @@ def with_value(config, key: str, value: str):
 
 def wrong_keys(text: str, _: Path = ROOT) -> Iterator[str]:
     """Config keys that do not exist, values that they cannot have, and wrong defaults in tables."""
-    for key, value in re.findall(rf"`(?:--)?(?:config\.)?({KEY})(?:=([^`\s]+))?`", text):
+    for key, value in re.findall(rf"`(?!{FILE}){KEY}(?:=([^`\s]+))?`", text):
         try:
             validate(with_value(default_config(), key, value) if value else default_config())
             assert key in DEFAULTS
@@ -166,7 +168,7 @@ def missing_paths(text: str, _: Path = ROOT) -> Iterator[str]:
         if not (ROOT / "launch" / script).is_file():
             yield script
     names = re.findall(r"(?<![\w/])ssagan_jax(?:\.\w+)+", text)
-    for name in [*names, *map(":".join, re.findall(r"from ([\w.]+) import (\w+)", text))]:
+    for name in [*names, *map(":".join, re.findall(r"from (ssagan_jax[\w.]*) import (\w+)", text))]:
         try:
             pkgutil.resolve_name(name)
         except (ImportError, AttributeError):
@@ -194,6 +196,7 @@ def test_what_a_page_names_exists(page, check):
         (broken_links, "[a](docs/training.md#nothing)"),
         (broken_links, "# One\n[a](#two)"),
         (wrong_keys, "`train.nothing`"),
+        (wrong_keys, "`config.nothing.steps`"),
         (wrong_keys, "`--config.train.nothing=1`"),
         (wrong_keys, "`data.bad_images=nothing`"),
         (
@@ -222,7 +225,7 @@ def test_the_readme_is_short_and_links_every_page():
     text = README.read_text()
     assert len(text.splitlines()) <= README_LINES
     targets = set(re.findall(r"\]\(([^)#]+)", text))
-    assert {str(page.relative_to(ROOT)) for page in PAGES[1:]} <= targets
+    assert {str(page.relative_to(ROOT)) for page in DOCS} <= targets
 
 
 def test_flags_that_pages_name_alone_belong_to_a_command_or_script():
