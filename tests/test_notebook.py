@@ -104,7 +104,7 @@ def pages(cell):
     return [data["text/html"] for data in shown if "text/html" in data]
 
 
-def printed(cell):
+def said(cell):
     return "".join(output.text for output in cell.outputs if output.output_type == "stream")
 
 
@@ -120,14 +120,14 @@ def test_no_cell_fails(executed):
     code = [cell for cell in cells.values() if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code)
     assert not any(out.output_type == "error" for cell in code for out in cell.outputs)
-    assert "1 x cpu" in printed(cells["setup"])
+    assert "1 x cpu" in said(cells["setup"])
 
 
 def test_the_pictures_to_train_on_are_shown(executed):
     _, cells = executed
     (grid,) = images(cells["data"])
     assert len(np.unique(grid)) > 100
-    assert re.search(r"pictures to write +12$", printed(cells["data"]), re.MULTILINE)
+    assert re.search(r"pictures to write +12$", said(cells["data"]), re.MULTILINE)
 
 
 def test_training_shows_progress_and_newest_grid_and_saves_when_interrupted(executed):
@@ -138,7 +138,7 @@ def test_training_shows_progress_and_newest_grid_and_saves_when_interrupted(exec
     real, generated = (grid[28:156, 220 + column * 136 :][:, :128] for column in range(2))
     assert len(np.unique(real)) > 100 and len(np.unique(generated)) > 10
     assert any(re.search(r"gan \d+/1000000 ", bar) for bar in pages(cells["train"]))
-    (step,) = re.findall(r"stopped at step (\d+), saved", printed(cells["train"]))
+    (step,) = re.findall(r"stopped at step (\d+), saved", said(cells["train"]))
     assert (folder / f"ssagan_runs/quickstart-tiny/checkpoints/{step}").is_dir()
 
 
@@ -153,7 +153,7 @@ def test_images_are_generated_from_the_users_caption(executed):
 
 def test_scores_curves_and_report_are_shown(executed):
     folder, cells = executed
-    assert "r_precision" in printed(cells["score"])
+    assert "r_precision" in said(cells["score"])
     charts = images(cells["report"])
     assert len(charts) == 4
     for chart in charts:
