@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Sourced by the other scripts from the project's root: a virtual environment in .venv with the
-# project installed, made once and brought up to date where setup.cfg changed.
+# Sourced by the other scripts from the project's root: creates a virtual environment in .venv with
+# the project installed, and updates it when setup.cfg changes.
 #   . launch/environment.sh [EXTRA,...]
-# EXTRA is one of setup.cfg's, or auto for that of the accelerator which this machine has.
+# EXTRA is one of the extras in setup.cfg, or auto: the extra for this machine's accelerator.
 
 extras="${1:-}"
-# CUDA 13 wants a driver of 580 or newer and a GPU of compute capability 7.5 or newer.
+# CUDA 13 requires driver 580 or newer and a GPU of compute capability 7.5 or newer.
 found_extra() {
   local gpus driver capability
   if gpus="$(nvidia-smi --query-gpu=driver_version,compute_cap --format=csv,noheader 2>/dev/null)"; then
@@ -23,34 +23,34 @@ find_python() {
       return
     fi
   done
-  echo "error: Python 3.11 or newer is needed; install it, or name one: PYTHON=/path/to/python" >&2
+  echo "error: Python 3.11 or newer not found; install it, or set PYTHON=/path/to/python" >&2
   return 1
 }
 
 if [ "$extras" = auto ]; then
   extras="$(found_extra)"
-  echo "accelerator: ${extras:-none found, so the CPU}"
+  echo "accelerator: ${extras:-none found, using the CPU}"
 fi
 if [ ! -x .venv/bin/python ]; then
   python="$(find_python)"
-  echo "making a virtual environment in .venv"
-  # Some systems, such as Colab, split off the part of venv that brings pip; their own pip serves.
+  echo "creating a virtual environment in .venv"
+  # Colab and Debian package ensurepip separately; without it, the system's pip installs pip.
   if ! "$python" -m venv .venv >/dev/null 2>&1 &&
     ! { "$python" -m venv --clear --without-pip .venv &&
       "$python" -m pip --python .venv/bin/python install --quiet --disable-pip-version-check pip; }; then
     rm -rf .venv
-    echo "error: $python cannot make virtual environments; on Debian: apt install python3-venv" >&2
+    echo "error: $python cannot create virtual environments; on Debian: apt install python3-venv" >&2
     exit 1
   fi
 fi
-# A stamp for the project and one for each extra, so that a call for fewer extras installs nothing.
+# One stamp file for the project and for each extra, so that a subset of extras installs nothing.
 wanted="$(cat setup.cfg pyproject.toml)"
 stale=""
 for part in project ${extras//,/ }; do
   [ "$(cat ".venv/installed-$part" 2>/dev/null)" = "$wanted" ] || stale=yes
 done
 if [ -n "$stale" ]; then
-  echo "installing ssagan_jax${extras:+ with $extras} and what it needs (a minute or more)"
+  echo "installing ssagan_jax${extras:+ with $extras} and its dependencies (a minute or more)"
   .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${extras:+[$extras]}"
   for part in project ${extras//,/ }; do
     printf '%s' "$wanted" > ".venv/installed-$part"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # bash launch/local.sh --config=configs/bert.py [--workdir=DIR] [--config.KEY=VALUE ...]
-# Sets up for what this machine has, and trains on all of its GPUs (or its TPU, or its CPU) in one
-# process. Run again it goes on.
+# Sets up for this machine's accelerator and trains on all its GPUs (or its TPU, or its CPU) in one
+# process. Run the same command to resume.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/environment.sh auto

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # bash launch/multihost.sh HOST:PORT N I --config=configs/bert.py [--workdir=DIR] [--config.KEY=VALUE ...]
-# Trains in N processes on any network. Run it on each of N machines with I = 0, ..., N-1; HOST is the
-# machine of process 0, which keeps the work folder, and PORT a free one there.
+# Trains with N processes on any network. Run it on each of N machines with I = 0, ..., N-1. HOST is
+# the machine of process 0, which has the work folder; PORT is a free port there.
 #
 # bash launch/multihost.sh --local N --config=configs/bert.py [...]
-# Starts N processes on this machine, which divide its GPUs. If one fails the others are stopped.
+# Starts N processes on this machine, which share its GPUs. If one fails, the others are stopped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 usage() {
@@ -42,8 +42,8 @@ if [ "$gpus" -gt 0 ] && [ $((gpus % processes)) -ne 0 ]; then
   echo "error: --local $processes: must divide this machine's $gpus GPUs" >&2
   exit 2
 fi
-# Each in a process group of its own, so that Ctrl-C reaches it once, by this script: a second signal
-# would end it without a checkpoint.
+# Job control puts each process in its own group, so that it gets Ctrl-C once, from this script: a
+# second signal would end it without a checkpoint.
 set -m
 pids=()
 for ((i = 0; i < processes; i++)); do
@@ -63,7 +63,7 @@ while [ -z "$stopping" ] && [ -n "$(jobs -rp)" ]; do
   [ -z "$stopping" ] || code=0
   [ "$code" -eq 0 ] || stop TERM
 done
-# Each saves and ends; those that wait for a lost one JAX ends in two minutes.
+# Each process saves and exits; JAX ends those that wait for a lost process after two minutes.
 for pid in "${pids[@]}"; do
   while result=0; wait "$pid" || result=$?; kill -0 "$pid" 2>/dev/null; do :; done
   [ "$code" -ne 0 ] || code="$result"

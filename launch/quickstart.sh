@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # bash launch/quickstart.sh [--workdir=DIR] [--config.KEY=VALUE ...]
-# Sets up, trains a small model on the embedded toy cars (at most 15 minutes on 2 cores), and says
-# where its sample sheet lies. Run again it goes on, or shows what is there.
+# Sets up, trains a small model on the toy cars (at most 15 minutes on 2 cores), and prints the path
+# of its sample grid. Run the same command to resume.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. launch/environment.sh "" # Without an argument it would see those of this script.
+. launch/environment.sh "" # Without an argument it would get this script's.
 exec python -m ssagan_jax.main --config=configs/quickstart.py "$@"

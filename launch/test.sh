@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # bash launch/test.sh [--parity | --faults] [PYTEST ARGUMENTS]
-# Sets up and runs the tests; with --parity those that compare with PyTorch, which it installs, with
-# --faults those that kill runs, fill disks and damage checkpoints, which take minutes.
+# Sets up and runs the tests. --parity installs PyTorch and runs those that compare with it; --faults
+# runs those that kill runs, fill disks and damage checkpoints, which take minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ "${1:-}" = --parity ]; then

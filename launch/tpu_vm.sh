@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # bash launch/tpu_vm.sh TPU ZONE --config=configs/bert.py [--workdir=DIR] [--config.KEY=VALUE ...]
-# Trains on all workers of a TPU VM that exists: copies the project to each, installs it there and
-# starts one process on each, which goes on when you log out. Run again it goes on where it was.
-# The work folder lies on worker 0, below ssagan_jax/.
+# Trains on all workers of an existing TPU VM: copies the project to each, installs it, and starts
+# one process in the background. Run the same command to resume. The work folder is in ssagan_jax/
+# on worker 0.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ $# -lt 3 ]; then
@@ -17,11 +17,11 @@ bundle="$(mktemp -d)/ssagan_jax.tar.gz"
 trap 'rm -rf "$(dirname "$bundle")"' EXIT
 tar --exclude=./.git --exclude='./.venv*' --exclude=./runs --exclude=__pycache__ -czf "$bundle" .
 gcloud compute tpus tpu-vm scp "$bundle" "$tpu:ssagan_jax.tar.gz" --zone="$zone" --worker=all
-# The images bring Python 3.10, which JAX has left behind; uv brings a newer one.
+# The images have Python 3.10, which JAX no longer supports; uv installs a newer one.
 # shellcheck disable=SC2016
 on_all 'set -eu
 if [ -f ssagan_jax/train.pid ] && kill -0 "$(cat ssagan_jax/train.pid)" 2>/dev/null; then
-  echo "error: training runs here already; stop it first" >&2
+  echo "error: training is already running here; stop it first" >&2
   exit 2
 fi
 mkdir -p ssagan_jax
@@ -39,5 +39,5 @@ PATH=\"\$PWD/.venv/bin:\$PATH\"
 nohup python -m ssagan_jax.main --distributed $(printf '%q ' "$@") >> train.out 2>&1 < /dev/null &
 echo \$! > train.pid"
 on="gcloud compute tpus tpu-vm ssh $tpu --zone=$zone"
-echo "started. To watch:     $on --command='tail -f ssagan_jax/train.out'"
-echo "To stop and save:      $on --worker=all --command='kill \$(cat ssagan_jax/train.pid)'"
+echo "started. To follow the log: $on --command='tail -f ssagan_jax/train.out'"
+echo "To stop with a checkpoint:  $on --worker=all --command='kill \$(cat ssagan_jax/train.pid)'"

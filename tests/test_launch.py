@@ -1,4 +1,4 @@
-"""The scripts in launch/, with stand-ins for the programs that they call."""
+"""The scripts in launch/, with mocks of the programs that they call."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import ssagan_jax.main  # noqa: F401  Defines the flags.
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(path for path in (ROOT / "launch").iterdir() if path.suffix in (".sh", ".sbatch"))
 EXTRA_FLAGS = ("--config=configs/bert.py:my_cars", "--config.data.dir=two words")
-# Notes its arguments. As the training command it runs $TRAINING with its number as `number`.
+# Records its arguments. As the training command it runs $TRAINING with its process id as `number`.
 PYTHON = f"""#!{sys.executable}
 import json, os, re, signal, sys
 from pathlib import Path
@@ -25,7 +25,7 @@ from pathlib import Path
 arguments, notes = sys.argv[1:], Path(os.environ["NOTES"])
 command = " ".join(arguments)
 if arguments[0] == "-c":
-    exec(arguments[1] if "jax" not in arguments[1] else "print('devices: 4 x stand-in')")
+    exec(arguments[1] if "jax" not in arguments[1] else "print('devices: 4 x mock')")
 elif arguments[:2] == ["-m", "venv"]:
     Path(arguments[-1], "bin").mkdir(parents=True)
     Path(arguments[-1], "bin/python").symlink_to(__file__)
@@ -38,7 +38,7 @@ else:
     )
     exec(os.environ.get("TRAINING", ""))
 """
-# Says that it is there, then waits for a signal, notes it and ends as a stopped run does.
+# Announces itself, waits for a signal, records it and exits as a stopped run does.
 UNTIL_STOPPED = """
 def stop(number_of_signal, frame):
     notes.joinpath(f"stopped{number}").write_text(str(number_of_signal))
@@ -48,7 +48,7 @@ signal.signal(signal.SIGINT, stop)
 notes.joinpath("there").open("w").close()
 signal.pause()
 """
-# Ends with 3 once the other is there.
+# Exits with 3 once the other process has started.
 FAILS = """
 notes.joinpath("there").open().close()
 sys.exit(3)
@@ -56,7 +56,7 @@ sys.exit(3)
 
 
 class Machine:
-    """A copy of the project's scripts with stand-ins for the programs that they call."""
+    """A copy of the project's scripts with mocks of the programs that they call."""
 
     def __init__(self, folder):
         self.root, self.programs, self.notes = (folder / n for n in ("root", "programs", "notes"))
@@ -80,11 +80,11 @@ class Machine:
 
     def gpus(self, count, driver="580.65.06", capability="9.0"):
         listed = {f"GPU {number}: x" for number in range(count)}
-        told = [f"{driver}, {capability}"] * count
+        queried = [f"{driver}, {capability}"] * count
         self.program(
             "nvidia-smi",
             f"#!/bin/sh\n[ $1 = --list-gpus ] && echo '{chr(10).join(listed)}' || "
-            f"echo '{chr(10).join(told)}'\n",
+            f"echo '{chr(10).join(queried)}'\n",
         )
 
     def start(self, *command, **environment):
@@ -117,14 +117,14 @@ def machine(tmp_path):
 
 
 def usage(script):
-    """The commands in a script's comment on top."""
+    """The commands in a script's header."""
     lines = script.read_text().splitlines()
     top = [line for line in lines[: lines.index("set -euo pipefail")] if line.startswith("# ")]
     return [line for line in top if line.startswith(("# bash ", "# sbatch "))]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_a_script_is_whole_and_names_flags_and_configs_that_exist(script):
+def test_a_script_parses_and_names_flags_and_configs_that_exist(script):
     checked = subprocess.run(["bash", "-n", script], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stderr
     if script.name == "environment.sh":
@@ -140,7 +140,7 @@ def test_a_script_is_whole_and_names_flags_and_configs_that_exist(script):
 
 
 @pytest.mark.parametrize("name", ["quickstart.sh", "local.sh"])
-def test_further_flags_are_handed_on(name, machine):
+def test_further_flags_are_passed_on(name, machine):
     done = machine.run(f"launch/{name}", *EXTRA_FLAGS, TRAINING="sys.exit(75)")
     assert done.returncode == 75, done.stderr
     arguments, _, _ = machine.training()
@@ -157,21 +157,21 @@ def test_further_flags_are_handed_on(name, machine):
         (None, None, ""),
     ],
 )
-def test_the_extra_fits_driver_and_gpu(driver, capability, extra, machine):
+def test_the_extra_matches_driver_and_gpu(driver, capability, extra, machine):
     if driver:
         machine.gpus(2, driver, capability)
     done = machine.run("launch/local.sh", *EXTRA_FLAGS)
     assert done.returncode == 0, done.stderr
     assert machine.note("pip").endswith(f"-e .[{extra}]" if extra else "-e .")
-    assert "devices: 4 x stand-in" in done.stdout
-    # What is there already is not installed again.
+    assert "devices: 4 x mock" in done.stdout
+    # A second call installs nothing.
     (machine.notes / "pip").unlink()
     machine.run("launch/local.sh", *EXTRA_FLAGS)
     assert not (machine.notes / "pip").exists()
 
 
-def test_a_python_without_ensurepip_serves(machine):
-    # Colab's and Debian's: venv fails unless told to leave pip out, after it made half a folder.
+def test_a_python_without_ensurepip_works(machine):
+    # As on Colab and Debian: venv fails without --without-pip, leaving an incomplete folder.
     machine.program(
         "python3",
         PYTHON.replace(
@@ -187,7 +187,7 @@ def test_a_python_without_ensurepip_serves(machine):
     assert second.endswith("-e .")
 
 
-def test_one_process_of_many_is_told_its_place(machine):
+def test_multihost_passes_address_and_process_id(machine):
     done = machine.run("launch/multihost.sh", "node0:1234", "3", "2", *EXTRA_FLAGS)
     assert done.returncode == 0, done.stderr
     assert machine.training(2)[0] == [
@@ -203,7 +203,7 @@ def test_one_process_of_many_is_told_its_place(machine):
     "arguments",
     [(), ("node0",), ("node0:1", "2"), ("node0:1", "2", "2"), ("--local",), ("--local", "x")],
 )
-def test_multihost_refuses_what_it_does_not_understand(arguments, machine):
+def test_multihost_rejects_invalid_arguments(arguments, machine):
     done = machine.run("launch/multihost.sh", *arguments)
     assert done.returncode == 2 and not list(machine.notes.iterdir())
     assert done.stderr.startswith("bash launch/multihost.sh HOST:PORT N I")
@@ -222,7 +222,7 @@ def test_local_processes_share_an_address_and_divide_the_gpus(machine):
     assert done.returncode == 2 and "must divide this machine's 4 GPUs" in done.stderr
 
 
-def test_local_processes_are_stopped_when_one_fails_and_its_code_comes_out(machine):
+def test_local_processes_are_stopped_when_one_fails_and_its_exit_code_is_returned(machine):
     os.mkfifo(machine.notes / "there")
     training = f"exec({FAILS!r} if number == 1 else {UNTIL_STOPPED!r})"
     done = machine.run("launch/multihost.sh", "--local", "2", *EXTRA_FLAGS, TRAINING=training)
@@ -246,7 +246,7 @@ def test_a_signal_reaches_every_local_process(number, machine):
 
 @pytest.fixture
 def slurm(machine):
-    """Runs the batch script after some seconds, with tasks that end with `code`."""
+    """Runs the batch script as if `seconds` had passed, with tasks that exit with `code`."""
     machine.program(
         "srun",
         '#!/bin/sh\necho "$JAX_LOCAL_DEVICE_IDS" > "$NOTES/gpus"\n'
@@ -275,7 +275,7 @@ def slurm(machine):
     [(0, 5, False), (2, 5000, False), (130, 5000, False), (143, 5, True), (1, 5000, False)]
     + [(75, 5, False), (75, 5000, True), (134, 5000, True)],
 )
-def test_a_slurm_job_goes_back_to_the_queue_where_that_helps(code, seconds, again, machine, slurm):
+def test_a_slurm_job_is_requeued_if_a_retry_can_help(code, seconds, again, machine, slurm):
     done = slurm(code, seconds)
     assert done.returncode == code, done.stderr
     assert machine.training()[0] == ["--distributed", *EXTRA_FLAGS]
@@ -284,7 +284,7 @@ def test_a_slurm_job_goes_back_to_the_queue_where_that_helps(code, seconds, agai
     assert not again or machine.note("scontrol") == "requeue 17\n"
 
 
-def test_a_tpu_worker_gets_the_project_and_trains_on_after_the_call(machine):
+def test_a_tpu_worker_gets_the_project_and_trains_after_the_script_ends(machine):
     worker = machine.root.parent / "worker"
     worker.mkdir()
     machine.program(
@@ -301,7 +301,7 @@ for argument; do
 done
 """,
     )
-    # uv's installer, and uv that knows a Python.
+    # uv's installer, and a uv that has a Python.
     machine.program(
         "curl",
         f"""#!/bin/sh
@@ -321,10 +321,10 @@ echo 'printf "#!/bin/sh\\necho {machine.programs}/python3\\n" > uv; chmod +x uv'
         for call in machine.note("gcloud").splitlines()
     )
     assert "train.out" in done.stdout
-    # While it trains it is not started twice; the command to stop it that was told does.
+    # It is not started twice, and the printed command stops it.
     again = machine.run(*ran)
-    assert again.returncode == 2 and "runs here already" in again.stderr
-    (stop,) = re.findall(r"^To stop and save: +gcloud (.*)$", done.stdout, re.MULTILINE)
+    assert again.returncode == 2 and "already running here" in again.stderr
+    (stop,) = re.findall(r"^To stop with a checkpoint: +gcloud (.*)$", done.stdout, re.MULTILINE)
     (machine.notes / "stopped0").unlink(missing_ok=True)
     os.mkfifo(machine.notes / "stopped0")
     machine.run("-c", f"gcloud {stop}")

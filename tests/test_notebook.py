@@ -48,22 +48,22 @@ def filled_in(notebook, **fields):
 
 
 class Reader(NotebookClient):
-    """Executes a notebook, and interrupts the training once some sheets were seen."""
+    """Executes a notebook, and interrupts the training after some sample grids."""
 
-    sheets = 0
+    grids = 0
 
     def process_message(self, msg, cell, cell_index):
         output = super().process_message(msg, cell, cell_index)
         if cell.id == "train" and "image/png" in msg["content"].get("data", {}):
-            self.sheets += 1
-            if self.sheets == 3:
+            self.grids += 1
+            if self.grids == 3:
                 self.interruption = asyncio.ensure_future(self.km.interrupt_kernel())
         return output
 
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """Where it ran, and the executed notebook's cells by their names."""
+    """Where it ran, and the executed notebook's cells by id."""
     folder = tmp_path_factory.mktemp("notebook")
     picture_trees.sidecar(folder / "pictures", count=12)
     prepared = folder / "prepared"
@@ -93,7 +93,7 @@ def executed(tmp_path_factory):
     return folder, {cell.id: cell for cell in notebook.cells}
 
 
-def pictures(cell):
+def images(cell):
     shown = [output.data for output in cell.outputs if "data" in output]
     shown = [data["image/png"] for data in shown if "image/png" in data]
     return [np.asarray(Image.open(io.BytesIO(b64decode(data)))) for data in shown]
@@ -125,28 +125,28 @@ def test_no_cell_fails(executed):
 
 def test_the_pictures_to_train_on_are_shown(executed):
     _, cells = executed
-    (sheet,) = pictures(cells["data"])
-    assert len(np.unique(sheet)) > 100
+    (grid,) = images(cells["data"])
+    assert len(np.unique(grid)) > 100
     assert re.search(r"pictures to write +12$", said(cells["data"]), re.MULTILINE)
 
 
-def test_training_shows_its_progress_and_newest_sheet_and_saves_when_interrupted(executed):
+def test_training_shows_progress_and_newest_grid_and_saves_when_interrupted(executed):
     folder, cells = executed
-    (sheet,) = pictures(cells["train"])
-    # Two rows of caption, real picture, generated picture and mask.
-    assert sheet.shape == (24 + 2 * 136 + 8, 220 + 3 * 136 + 8, 3)
-    real, generated = (sheet[28:156, 220 + column * 136 :][:, :128] for column in range(2))
+    (grid,) = images(cells["train"])
+    # Two rows of caption, real image, generated image and mask.
+    assert grid.shape == (24 + 2 * 136 + 8, 220 + 3 * 136 + 8, 3)
+    real, generated = (grid[28:156, 220 + column * 136 :][:, :128] for column in range(2))
     assert len(np.unique(real)) > 100 and len(np.unique(generated)) > 10
     assert any(re.search(r"gan \d+/1000000 ", bar) for bar in pages(cells["train"]))
     (step,) = re.findall(r"checkpoint saved at step (\d+)", said(cells["train"]))
     assert (folder / f"ssagan_runs/quickstart-tiny/checkpoints/{step}").is_dir()
 
 
-def test_the_users_caption_is_painted(executed):
+def test_images_are_generated_from_the_users_caption(executed):
     _, cells = executed
-    (sheet,) = pictures(cells["paint"])
-    assert sheet.shape == (136 + 8, 220 + 2 * 136 + 8, 3)
-    first, second = (sheet[4:132, 220 + column * 136 :][:, :128] for column in range(2))
+    (grid,) = images(cells["generate"])
+    assert grid.shape == (136 + 8, 220 + 2 * 136 + 8, 3)
+    first, second = (grid[4:132, 220 + column * 136 :][:, :128] for column in range(2))
     assert min(len(np.unique(first)), len(np.unique(second))) > 10
     assert not np.array_equal(first, second)
 
@@ -154,7 +154,7 @@ def test_the_users_caption_is_painted(executed):
 def test_scores_curves_and_report_are_shown(executed):
     folder, cells = executed
     assert "r_precision" in said(cells["score"])
-    charts = pictures(cells["report"])
+    charts = images(cells["report"])
     assert len(charts) == 4
     for chart in charts:
         _, columns = np.nonzero((chart[..., :3] == CURVE).all(-1))
@@ -164,7 +164,7 @@ def test_scores_curves_and_report_are_shown(executed):
     assert page == (folder / "ssagan_runs/report/index.html").read_bytes()
 
 
-def test_the_run_can_be_taken_home(executed):
+def test_the_run_can_be_downloaded(executed):
     folder, _ = executed
     with zipfile.ZipFile(folder / "ssagan_runs/quickstart-tiny.zip") as archive:
         names = set(archive.namelist())
