@@ -4,6 +4,7 @@
 # runs those that kill runs, fill disks and damage checkpoints, which take minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+workers=(-n 2 --dist loadfile)
 if [ "${1:-}" = --parity ]; then
   shift
   . launch/environment.sh test,parity
@@ -14,7 +15,8 @@ else
   . launch/environment.sh test
   if [ "${1:-}" = --faults ]; then
     shift
+    workers=() # Its tests time each other.
     set -- tests/faults "$@"
   fi
 fi
-python -m pytest "$@"
+python -m pytest "${workers[@]}" "$@"

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+from pathlib import Path
 
 # XLA reads these when jax starts its backend. Tests compile far more than they compute, hence the
 # second and the third. XLA aborts at an unknown flag, and the third one is not in all versions.
@@ -15,6 +16,13 @@ os.environ["XLA_FLAGS"] = " ".join(
         else "",
     ]
 ).strip()
+
+# What several tests or processes compile is compiled once.
+os.environ |= {
+    "JAX_COMPILATION_CACHE_DIR": str(Path(__file__).parents[1] / ".pytest_cache" / "jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+} | os.environ
 
 # No weights or statistics from the cache of this machine: a file cannot contain any.
 os.environ["SSAGAN_CACHE"] = os.devnull
@@ -83,6 +91,24 @@ def measured(request):
         assert value <= bound, f"{part}, against {against}: {value} > {bound}"
 
     return record
+
+
+def pytest_sessionfinish(session):
+    """Sends the table of a worker (pytest-xdist) to the process that prints it."""
+    if hasattr(session.config, "workeroutput"):
+        rows = session.config.stash.get(ROWS, {})
+        session.config.workeroutput["measured"] = [
+            (*part, *map(float, values)) for part, values in rows.items()
+        ]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Merges the table of a worker; see `pytest_sessionfinish`."""
+    table = node.config.stash.setdefault(ROWS, {})
+    for part, against, value, bound in getattr(node, "workeroutput", {}).get("measured", []):
+        before, _ = table.get((part, against), (value, bound))
+        table[part, against] = (np.maximum(before, value), bound)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -82,8 +82,6 @@ def executed(tmp_path_factory):
         "PYTHONPATH": str(ROOT),
         # One device, as on most of Colab's machines, compiles sooner.
         "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=4", "device_count=1"),
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     reader = Reader(notebook, timeout=300, kernel_name="python3")
     reader.resources = {"metadata": {"path": str(folder)}}
