@@ -45,7 +45,7 @@ from ssagan_jax.data.pipeline import CaptionedImages, training_batches
 from ssagan_jax.data.prepared.set_writer import ensure_prepared
 from ssagan_jax.data.safe_pickle import load_pickle
 from ssagan_jax.data.tokenizer import Tokenizer, learn_tokenizer
-from ssagan_jax.exit_codes import exit_on_user_error
+from ssagan_jax.errors import exit_on_user_error
 
 WORDS = 18
 _PAUSE = 0.3  # Seconds, in which the last reader's prefetching ends.

@@ -14,8 +14,7 @@ from absl import logging
 from ssagan_jax.atomic_files import atomic_folder
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.data.tokenizer import fixed_vocab_tokenizer
-from ssagan_jax.errors import InputError
-from ssagan_jax.exit_codes import exit_on_user_error
+from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.inference.model import TrainedModel, load_model
 from ssagan_jax.models.generator import num_blocks
 from ssagan_jax.pytorch.captions_pickle import load_words, save_words

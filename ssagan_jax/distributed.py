@@ -16,8 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from ssagan_jax.errors import InputError
-from ssagan_jax.exit_codes import exit_immediately
+from ssagan_jax.errors import InputError, exit_immediately
 
 T = TypeVar("T")
 PyTree = Any

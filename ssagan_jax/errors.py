@@ -1,4 +1,44 @@
-"""Errors that a user can fix: reported as a message and an exit code, without a traceback."""
+"""Errors that a user can fix or retry: a message and an exit code instead of a traceback."""
+
+import contextlib
+import errno
+import os
+import re
+import sys
+from collections.abc import Iterator
+
+# A folder cannot be written: no space, no permission, or a file in its place.
+_DISK_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+)
+_JAX_ERRORS = {"JaxRuntimeError", "XlaRuntimeError"}  # By name: importing jax takes seconds.
+
+_OUT_OF_MEMORY = re.compile("RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY")
+_OUT_OF_MEMORY_ADVICE = (
+    "try in this order: a smaller config.train.batch_size (images per step over all devices) or "
+    "more devices, a larger config.train.grad_accumulation_steps, config.train.remat=True, "
+    "config.train.compute_dtype='bfloat16'. On a GPU, JAX reserves 75% of the memory at its start: "
+    "if no other process uses the GPU, set XLA_CLIENT_MEM_FRACTION=0.95, otherwise "
+    "XLA_PYTHON_CLIENT_PREALLOCATE=false"
+)
+
+# Messages of a device, link or machine that fails, but not of a driver that is incompatible.
+_LOST_STATUS = re.compile("INTERNAL|UNAVAILABLE|ABORTED|DATA_LOSS|DEADLINE_EXCEEDED|UNKNOWN")
+_LOST = re.compile(
+    r"CUDA_ERROR_(ILLEGAL_ADDRESS|ILLEGAL_INSTRUCTION|MISALIGNED_ADDRESS|HARDWARE_STACK_ERROR"
+    r"|LAUNCH_FAILED|LAUNCH_TIMEOUT|ECC_UNCORRECTABLE|NVLINK_UNCORRECTABLE|DEVICE_UNAVAILABLE"
+    r"|CONTAINED|EXTERNAL_DEVICE|UNKNOWN)|\bnccl|\bgloo\b|heartbeat|halted|preempted"
+    r"|coordination ?service|socket closed|connection (reset|closed)|device (was )?lost",
+    re.IGNORECASE,
+)
 
 
 class InputError(ValueError):
@@ -11,3 +51,81 @@ class TrainingError(InputError):
 
 class DataError(InputError):
     """A data set is missing, damaged or laid out differently than expected."""
+
+
+@contextlib.contextmanager
+def exit_on_user_error() -> Iterator[None]:
+    """Turns user-fixable errors into a message and an exit code; other errors pass.
+
+    Exit codes: 2 if the user has to change something, 75 (EX_TEMPFAIL) if a device or machine
+    failed and the same command resumes the run, 130 after Ctrl-C.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        # Not sys.exit: a thread that is still compiling would crash the interpreter's shutdown.
+        exit_immediately(130)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        if is_disk_error(error):
+            print(
+                f"error: {_first_line(error)}; free some space or choose another folder. Complete "
+                "checkpoints are kept; run the same command to resume",
+                file=sys.stderr,
+            )
+            sys.exit(2)
+        if is_out_of_memory(error):
+            print(
+                f"error: out of memory ({_first_line(error)}): {_OUT_OF_MEMORY_ADVICE}",
+                file=sys.stderr,
+            )
+            sys.exit(2)
+        if is_lost_device(error):
+            print(
+                f"error: a device or a machine failed ({_first_line(error)}); run the same command "
+                "to resume from the last checkpoint",
+                file=sys.stderr,
+                flush=True,
+            )
+            # Not sys.exit, which would wait for the device and for other machines.
+            exit_immediately(75)
+        raise
+
+
+def is_disk_error(error: BaseException) -> bool:
+    """Whether writing failed for lack of space, permission or a folder."""
+    if isinstance(error, OSError):
+        return error.errno in _DISK_ERRORS
+    # Orbax and TensorFlow raise other types for a full disk, with the same text.
+    return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the host or a device ran out of memory."""
+    return isinstance(error, MemoryError) or (
+        _is_jax_error(error) and _OUT_OF_MEMORY.search(str(error)) is not None
+    )
+
+
+def is_lost_device(error: BaseException) -> bool:
+    """Whether a device, a link between devices or another machine of the run failed."""
+    text = str(error)
+    return bool(_is_jax_error(error) and _LOST_STATUS.match(text) and _LOST.search(text))
+
+
+def _is_jax_error(error: BaseException) -> bool:
+    return not _JAX_ERRORS.isdisjoint(kind.__name__ for kind in type(error).__mro__)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0][:300] or type(error).__name__
+
+
+def exit_immediately(code: int) -> None:
+    """Ends the process without waiting for threads, devices or other processes."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

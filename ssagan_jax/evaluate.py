@@ -16,11 +16,10 @@ from ml_collections import ConfigDict
 from ssagan_jax.config_validation import check_seed, check_value
 from ssagan_jax.data.datasets import open_datasets
 from ssagan_jax.data.tensorflow_import import import_tensorflow
-from ssagan_jax.errors import InputError
+from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.evaluation.eval_context import EvalRequest
 from ssagan_jax.evaluation.evaluator import Evaluator
 from ssagan_jax.evaluation.scores import Score, format_scores, write_scores
-from ssagan_jax.exit_codes import exit_on_user_error
 from ssagan_jax.inference.model import load_model
 from ssagan_jax.metrics.inception_weights import how_to_fetch
 from ssagan_jax.workdir import Workdir

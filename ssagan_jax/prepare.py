@@ -34,8 +34,7 @@ from ssagan_jax.data.ingest.train_validation_split import assign_splits, check_s
 from ssagan_jax.data.prepared.prepared_sets import set_names, sets_folder
 from ssagan_jax.data.prepared.set_writer import Files, write_files
 from ssagan_jax.data.stanford_cars.paper_layout import write_paper_layout
-from ssagan_jax.errors import InputError
-from ssagan_jax.exit_codes import exit_on_user_error
+from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.inference.image_grid import draw_image_grid
 
 _THUMBNAIL = 128

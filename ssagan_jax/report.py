@@ -18,8 +18,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 from absl import logging
 
 from ssagan_jax.config_validation import check_seed
-from ssagan_jax.errors import InputError
-from ssagan_jax.exit_codes import exit_on_user_error
+from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.reporting import page
 from ssagan_jax.reporting.charts import CHARTS, draw_chart
 from ssagan_jax.reporting.epoch_selection import read_epochs, select_image_steps, select_table_steps

@@ -15,8 +15,7 @@ from absl import logging
 from PIL import Image
 
 from ssagan_jax.config_validation import check_seed
-from ssagan_jax.errors import InputError
-from ssagan_jax.exit_codes import exit_on_user_error
+from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.inference.image_grid import draw_image_grid
 from ssagan_jax.inference.model import load_model
 

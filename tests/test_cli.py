@@ -19,8 +19,7 @@ from test_stage_profile import traced_steps
 
 from ssagan_jax import evaluate, sample
 from ssagan_jax.config import flatten
-from ssagan_jax.errors import InputError
-from ssagan_jax.exit_codes import exit_on_user_error
+from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.inference.model import load_model
 from ssagan_jax.main import default_workdir
 from ssagan_jax.workdir import Workdir
@@ -626,7 +625,7 @@ def test_the_default_work_folder_is_named_after_config_and_variant():
 
 def test_ctrl_c_before_training_is_told_without_a_traceback():
     program = (
-        "from ssagan_jax.exit_codes import exit_on_user_error\n"
+        "from ssagan_jax.errors import exit_on_user_error\n"
         "with exit_on_user_error():\n    raise KeyboardInterrupt"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)

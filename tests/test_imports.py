@@ -27,13 +27,12 @@ LAYERS = (
 GROUND = {
     "": set(),
     "errors": set(),
-    "exit_codes": {"errors"},
     "atomic_files": set(),
     "fixed_samples": {"atomic_files"},
     "config": {"errors"},
     "config_validation": {"config", "errors"},
     "schedule": {"config"},
-    "distributed": {"errors", "exit_codes"},
+    "distributed": {"errors"},
 }
 
 

@@ -10,8 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from ssagan_jax.errors import TrainingError
-from ssagan_jax.exit_codes import exit_on_user_error, is_lost_device
+from ssagan_jax.errors import TrainingError, exit_on_user_error, is_lost_device
 
 ROOT = Path(__file__).parents[1]
 # As they stand in reports of users.
@@ -77,7 +76,7 @@ def test_an_array_that_numpy_has_no_room_for_is_out_of_memory(capsys):
 @pytest.mark.parametrize("text", LOST)
 def test_a_lost_device_is_reported_with_how_to_resume(text):
     program = (
-        "import jax, sys\nfrom ssagan_jax.exit_codes import exit_on_user_error\n"
+        "import jax, sys\nfrom ssagan_jax.errors import exit_on_user_error\n"
         "with exit_on_user_error():\n    raise jax.errors.JaxRuntimeError(sys.argv[1] + '\\nmore')"
     )
     assert is_lost_device(jax.errors.JaxRuntimeError(text))
