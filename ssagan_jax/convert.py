@@ -15,7 +15,7 @@ from ssagan_jax.atomic_files import atomic_folder
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.data.tokenizer import fixed_vocab_tokenizer
 from ssagan_jax.errors import InputError, exit_on_user_error
-from ssagan_jax.inference.model import TrainedModel, load_model
+from ssagan_jax.inference.trained_model import TrainedModel, load_model
 from ssagan_jax.models.generator import num_blocks
 from ssagan_jax.pytorch.captions_pickle import load_words, save_words
 from ssagan_jax.pytorch.name_mapping import PYTORCH_NETWORKS, to_pytorch

@@ -20,7 +20,7 @@ from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.evaluation.eval_context import EvalRequest
 from ssagan_jax.evaluation.evaluator import Evaluator
 from ssagan_jax.evaluation.scores import Score, format_scores, write_scores
-from ssagan_jax.inference.model import load_model
+from ssagan_jax.inference.trained_model import load_model
 from ssagan_jax.metrics.inception_weights import how_to_fetch
 from ssagan_jax.workdir import Workdir
 

@@ -17,7 +17,7 @@ from PIL import Image
 from ssagan_jax.config_validation import check_seed
 from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.inference.image_grid import draw_image_grid
-from ssagan_jax.inference.model import load_model
+from ssagan_jax.inference.trained_model import load_model
 
 
 def read_captions(captions: list[str], file: str | None) -> list[str]:

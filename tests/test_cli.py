@@ -20,7 +20,7 @@ from test_stage_profile import traced_steps
 from ssagan_jax import evaluate, sample
 from ssagan_jax.config import flatten
 from ssagan_jax.errors import InputError, exit_on_user_error
-from ssagan_jax.inference.model import load_model
+from ssagan_jax.inference.trained_model import load_model
 from ssagan_jax.main import default_workdir
 from ssagan_jax.workdir import Workdir
 

@@ -16,7 +16,7 @@ import pytest
 from ssagan_jax import convert, sample
 from ssagan_jax.config import ConfigError, default_config
 from ssagan_jax.errors import DataError
-from ssagan_jax.inference.model import load_model
+from ssagan_jax.inference.trained_model import load_model
 from ssagan_jax.models.discriminator import Discriminator
 from ssagan_jax.models.generator import Generator
 from ssagan_jax.models.inception import InceptionImageEncoder

@@ -25,8 +25,8 @@ from ssagan_jax.data.tokenizer import learn_tokenizer
 from ssagan_jax.errors import InputError
 from ssagan_jax.evaluation.scores import Score, write_scores
 from ssagan_jax.fixed_samples import FixedSamples, GeneratedSamples
-from ssagan_jax.inference.model import load_model
 from ssagan_jax.inference.sampler import sample_noise
+from ssagan_jax.inference.trained_model import load_model
 from ssagan_jax.reporting.charts import CHARTS, smooth
 from ssagan_jax.reporting.output_folder import check_output, write_output
 from ssagan_jax.reporting.run_stats import count_parameters, differing_keys, training_stats

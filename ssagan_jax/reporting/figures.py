@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image
 
 from ssagan_jax.inference.image_grid import draw_image_grid, mask_to_rgb
-from ssagan_jax.inference.model import TrainedModel, load_model
 from ssagan_jax.inference.sampler import sample_noise
+from ssagan_jax.inference.trained_model import TrainedModel, load_model
 from ssagan_jax.reporting.runs import ReportedRun
 
 

@@ -19,7 +19,7 @@ from ssagan_jax.steps.networks import build_networks
 from ssagan_jax.steps.pmap import BATCH_AXIS, PmapStep, replicate, unreplicate
 from ssagan_jax.steps.state import StepContext, TrainState, begin_gan_stage
 from ssagan_jax.training.run import TrainingRun, open_run
-from ssagan_jax.training.sample_grids import write_sample_grid
+from ssagan_jax.training.save_samples import write_sample_grid
 from ssagan_jax.training.stage_profile import StageProfile
 from ssagan_jax.training.step_monitor import StepMonitor
 from ssagan_jax.training.stop_signals import StopSignals

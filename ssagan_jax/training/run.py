@@ -39,7 +39,7 @@ from ssagan_jax.steps.optimizers import Optimizers, build_optimizers
 from ssagan_jax.steps.pmap import check_batch_size, unreplicate
 from ssagan_jax.steps.state import TrainState, abstract_state, initial_state
 from ssagan_jax.training.pretrained_encoders import with_pretrained_sizes, with_pretrained_weights
-from ssagan_jax.training.sample_grids import choose_fixed_samples
+from ssagan_jax.training.save_samples import choose_fixed_samples
 from ssagan_jax.training.warm_start import (
     warm_start_state,
     warm_start_tokenizer,
