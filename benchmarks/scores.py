@@ -30,7 +30,15 @@ import numpy as np
 from PIL import Image, ImageOps
 
 BATCH = 32
-ROWS = ("inception_score", "fid", "kid", "kid_std", "precision", "recall")
+# Our names of the scores and torch-fidelity's.
+SCORES = {
+    "inception_score": "inception_score_mean",
+    "fid": "frechet_inception_distance",
+    "kid": "kernel_inception_distance_mean",
+    "kid_std": "kernel_inception_distance_std",
+    "precision": "precision",
+    "recall": "recall",
+}
 
 
 def batches(pixels: np.ndarray) -> Iterator[np.ndarray]:
@@ -60,16 +68,9 @@ def ours(generated: np.ndarray, real: np.ndarray, weights: Path) -> dict[str, fl
     for images in batches(real):
         real_stats.add(apply(variables, {"image": images})["pooled"])
     features = fake_stats.features, real_stats.features
-    kid, kid_std = kernel_inception_distance(*features)
-    precision, recall = precision_recall(*features)
-    return {
-        "inception_score": inception_score.result()[0],
-        "fid": frechet_distance(fake_stats.moments, real_stats.moments),
-        "kid": kid,
-        "kid_std": kid_std,
-        "precision": precision,
-        "recall": recall,
-    }
+    fid = frechet_distance(fake_stats.moments, real_stats.moments)
+    scores = inception_score.result()[0], fid, *kernel_inception_distance(*features)
+    return dict(zip(SCORES, (*scores, *precision_recall(*features)), strict=True))
 
 
 def fidelity(name: str) -> Any:
@@ -106,23 +107,14 @@ def theirs(generated: np.ndarray, real: np.ndarray, weights: Path) -> dict[str, 
     kernel, quiet = fidelity("metric_kid"), {"verbose": False}
     scores |= kernel.kid_features_to_metric(pooled, real_pooled, kid_subset_size=size, **quiet)
     scores |= fidelity("metric_prc").prc_features_to_metric(pooled, real_pooled, **quiet)
-    return {
-        "inception_score": scores["inception_score_mean"],
-        "fid": scores["frechet_inception_distance"],
-        "kid": scores["kernel_inception_distance_mean"],
-        "kid_std": scores["kernel_inception_distance_std"],
-        "precision": scores["precision"],
-        "recall": scores["recall"],
-    }
+    return {ours: scores[theirs] for ours, theirs in SCORES.items()}
 
 
 def run(tool: str, folder: Path, weights: Path) -> dict[str, float]:
     """Scores, seconds and peak memory of one tool, in a separate process."""
     command = [sys.executable, __file__, f"--tool={tool}", f"--pixels={folder}"]
-    done = subprocess.run(
-        [*command, f"--inception_weights={weights}"], stdout=subprocess.PIPE, text=True, check=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    command.append(f"--inception_weights={weights}")
+    return json.loads(subprocess.check_output(command, text=True).splitlines()[-1])
 
 
 def tool_process(tool: str, folder: Path, weights: Path) -> None:
@@ -177,7 +169,7 @@ def table(ours: dict[str, float], theirs: dict[str, float] | None) -> str:
         if theirs is None:
             lines.append(f"| {name} | {value:.7g} | not installed | |")
             continue
-        difference = f"{abs(value / theirs[name] - 1):.1e}" if name in ROWS else ""
+        difference = f"{abs(value / theirs[name] - 1):.1e}" if name in SCORES else ""
         lines.append(f"| {name} | {value:.7g} | {theirs[name]:.7g} | {difference} |")
     return "\n".join(lines)
 
@@ -208,8 +200,8 @@ def main() -> None:
         ]
         if weights is None:
             weights = folder / "random.pth"
-            command = [sys.executable, __file__, "--tool=weights"]
-            subprocess.run([*command, f"--inception_weights={weights}"], check=True)
+            command = [sys.executable, __file__, "--tool=weights", f"--inception_weights={weights}"]
+            subprocess.run(command, check=True)
         what = "random weights" if flags.inception_weights is None else weights.name
         print(f"{counts[0]} and {counts[1]} images, {flags.size} px, {what}\n")
         results = [

@@ -41,7 +41,7 @@ def evaluate(
     """
     datasets, tokenizer, schedule = open_datasets(config), workdir.tokenizer(), workdir.schedule()
     evaluator = Evaluator(config, datasets, tokenizer, schedule)
-    if not evaluator.has_inception:
+    if not evaluator.inception:
         print(
             "no Inception v3 weights: IS, FID, KID, precision and recall are skipped. "
             f"To get them, {how_to_fetch()}"

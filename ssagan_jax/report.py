@@ -19,6 +19,7 @@ from absl import logging
 
 from ssagan_jax.config_validation import check_seed
 from ssagan_jax.errors import InputError, exit_on_user_error
+from ssagan_jax.inference.image_grid import draw_image_grid
 from ssagan_jax.reporting import page
 from ssagan_jax.reporting.charts import CHARTS, draw_chart
 from ssagan_jax.reporting.epoch_selection import read_epochs, select_image_steps, select_table_steps
@@ -88,9 +89,10 @@ class Report:
         return page.score_table(scores)
 
     def _charts(self) -> str:
-        drawn = [(chart.title, draw_chart(chart, self._runs)) for chart in CHARTS]
-        for chart, (_, data) in zip(CHARTS, drawn, strict=True):
-            self.files[f"{chart.name}.png"] = data
+        drawn = []
+        for chart in CHARTS:
+            drawn.append((chart.title, draw_chart(chart, self._runs)))
+            self.files[f"{chart.name}.png"] = drawn[-1][1]
         return page.charts(drawn) + page.note("Pale: as logged. Strong: smoothed.")
 
     def _real_and_generated(self) -> list[tuple[str, str]]:
@@ -161,16 +163,13 @@ class Report:
         columns, lines = differing_keys(self._runs)
         if not lines:
             return page.note("The configs are the same.")
-        legend = (
-            "Keys that differ between the runs."
-            if len(self._runs) > 1
-            else "Keys that differ from the defaults."
-        )
+        others = "between the runs" if len(self._runs) > 1 else "from the defaults"
         rows = ([key, *values] for key, values in lines)
-        return page.note(legend) + page.table(["Key", *columns], rows)
+        return page.note(f"Keys that differ {others}.") + page.table(["Key", *columns], rows)
 
     def _add_file(self, name: str, panel: Panel) -> None:
-        self.files[f"{name}_{panel.run.file_name}.png"] = page.png(panel.draw())
+        grid = draw_image_grid(panel.rows, panel.column_titles)
+        self.files[f"{name}_{panel.run.file_name}.png"] = page.png(grid)
 
 
 def main() -> None:

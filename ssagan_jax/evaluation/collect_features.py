@@ -10,7 +10,7 @@ from ssagan_jax.evaluation.eval_context import CheckpointFunctions, EvalContext,
 from ssagan_jax.evaluation.generated_images import save_images
 from ssagan_jax.evaluation.real_statistics_cache import cached_stats
 from ssagan_jax.evaluation.toy_car_attributes import attribute_hits
-from ssagan_jax.metrics.features import MAX_FEATURES, FeatureStats, FeatureSubset
+from ssagan_jax.metrics.features import FeatureStats, FeatureSubset
 from ssagan_jax.metrics.inception_score import InceptionScore
 from ssagan_jax.metrics.nearest import Nearest
 
@@ -19,18 +19,12 @@ _DIVERSITY_CAPTIONS, _DIVERSITY_IMAGES = 8, 8
 
 
 class PairFeatures:
-    """Images and their captions in the run's own encoders.
-
-    Attributes:
-      codes: of the images.
-      sentences: embeddings of the captions.
-      class_ids: of the images.
-    """
+    """Images, by their codes and class ids, and embeddings of their captions."""
 
     def __init__(self, num: int) -> None:
         self.codes = FeatureStats(num)
-        self.sentences = FeatureSubset(num, MAX_FEATURES)
-        self.class_ids = FeatureSubset(num, MAX_FEATURES)
+        self.sentences = FeatureSubset(num)
+        self.class_ids = FeatureSubset(num)
 
     def add(self, encoded: Batch, class_ids: np.ndarray) -> None:
         """Adds pairs: code f32[B, E], sentence f32[B, E] and class ids i32[B]."""
@@ -44,18 +38,15 @@ class GeneratedFeatures:
 
     Attributes:
       pairs: the images and the captions that they were generated from.
-      inception: their Inception features.
-      inception_score: the running sums of their predicted classes.
       captions: of those images whose features are kept.
-      attribute_hits: for each attribute of toy cars, whether the images show what their captions
-        name.
+      attribute_hits: of toy cars; see `toy_car_attributes.attribute_hits`.
     """
 
     def __init__(self, num: int, splits: int) -> None:
         self.pairs = PairFeatures(num)
         self.inception = FeatureStats(num)
         self.inception_score = InceptionScore(num, min(splits, num))
-        self.captions = FeatureSubset(num, MAX_FEATURES)
+        self.captions = FeatureSubset(num)
         self.attribute_hits: dict[str, list[bool]] = {}
 
 

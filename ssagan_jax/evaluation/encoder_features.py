@@ -39,10 +39,9 @@ def encoder_variables(state: TrainState) -> dict[str, Any]:
 
 def encoder_recipe(config: ConfigDict, state: TrainState) -> dict[str, Any]:
     """How the image codes are computed, for the recipe of a score."""
+    resize = {"filter": "none", "size": config.data.image_size}
     if config.image_encoder.name == "inception_v3":
         resize = {"filter": "half_pixel_bilinear", "size": 299}
-    else:
-        resize = {"filter": "none", "size": config.data.image_size}
     return {
         "features": f"{config.image_encoder.name}/code of the run",
         "weights_sha256": tree_sha256(encoder_variables(state)["image"]),

@@ -57,7 +57,6 @@ class CheckpointFunctions:
         return self.inception(batch)["pooled"] if self.inception else self.encode(batch)["code"]
 
 
-@dataclasses.dataclass(frozen=True)
 class EvalContext:
     """Data and compiled functions.
 
@@ -66,29 +65,44 @@ class EvalContext:
       inception: the network of IS, FID, KID, precision and recall; None without its weights.
     """
 
-    config: ConfigDict
-    datasets: dict[str, CaptionedImages]
-    tokenizer: Tokenizer
-    schedule: Schedule
-    inception: FeatureNetwork | None
-    _generate: BatchFn
-    _encode: BatchFn
-    _apply_inception: BatchFn | None
+    def __init__(
+        self,
+        config: ConfigDict,
+        datasets: dict[str, CaptionedImages],
+        tokenizer: Tokenizer,
+        schedule: Schedule,
+    ) -> None:
+        """Takes a run's config, its "train" and "validation" data, its tokenizer and schedule.
+
+        Raises:
+          InputError: the Inception weights named by `config.eval.inception_weights` are not
+            available.
+        """
+        self.config, self.datasets, self.schedule = config, datasets, schedule
+        self._tokenizer = tokenizer
+        networks, batch_size = build_networks(config, tokenizer.vocabulary), config.eval.batch_size
+        self._generate = build_generate_fn(networks, config.generator.noise_dim, batch_size)
+        self._encode = build_encode_fn(networks, batch_size)
+        self.inception: FeatureNetwork | None = None
+        if weights := find_weights(config.eval.inception_weights):
+            self.inception = inception_features(weights, config.eval.inception_variant)
+            self._apply_inception = pmap_batched(self.inception.rows, batch_size)
 
     def functions(self, state: TrainState, seed: int) -> CheckpointFunctions:
         """The functions for a replicated state; `seed` is that of the noise."""
         generation = generation_variables(state) | {"seed": np.uint32(seed)}
-        encoders = encoder_variables(state)
-        inception = replicate(self.inception.variables) if self.inception else None
 
         def call(function: BatchFn, variables: object, *names: str) -> Callable[[Batch], Batch]:
             # Always the same rows, since every other set of them would be compiled again.
             return lambda batch: function(variables, {name: batch[name] for name in names})
 
+        inception = None
+        if self.inception:
+            inception = call(self._apply_inception, replicate(self.inception.variables), "image")
         return CheckpointFunctions(
-            generate=call(self._generate, generation, "number", "tokens", "mask"),
-            encode=call(self._encode, encoders, "image", "tokens", "mask"),
-            inception=call(self._apply_inception, inception, "image") if self.inception else None,
+            call(self._generate, generation, "number", "tokens", "mask"),
+            call(self._encode, encoder_variables(state), "image", "tokens", "mask"),
+            inception,
         )
 
     def real_batches(self, split: str) -> Iterator[tuple[Batch, list[Record]]]:
@@ -96,7 +110,7 @@ class EvalContext:
         data = self.config.data
         return evaluation_batches(
             self.datasets[split],
-            self.tokenizer,
+            self._tokenizer,
             image_size=data.image_size,
             max_words=data.max_words,
             batch_size=self.config.eval.batch_size,
@@ -105,30 +119,4 @@ class EvalContext:
     def caption_batches(self, split: str, num: int) -> Iterator[tuple[Batch, list[Record]]]:
         """`num` captions of a split; see `generated_images.caption_batches`."""
         max_words, batch_size = self.config.data.max_words, self.config.eval.batch_size
-        return caption_batches(self.datasets[split], self.tokenizer, num, max_words, batch_size)
-
-
-def build_eval_context(
-    config: ConfigDict,
-    datasets: dict[str, CaptionedImages],
-    tokenizer: Tokenizer,
-    schedule: Schedule,
-) -> EvalContext:
-    """Builds the context of a run.
-
-    Raises:
-      InputError: the Inception weights named by `config.eval.inception_weights` are not available.
-    """
-    networks, batch_size = build_networks(config, tokenizer.vocabulary), config.eval.batch_size
-    weights = find_weights(config.eval.inception_weights)
-    inception = inception_features(weights, config.eval.inception_variant) if weights else None
-    return EvalContext(
-        config,
-        datasets,
-        tokenizer,
-        schedule,
-        inception,
-        build_generate_fn(networks, config.generator.noise_dim, batch_size),
-        build_encode_fn(networks, batch_size),
-        pmap_batched(inception.rows, batch_size) if inception else None,
-    )
+        return caption_batches(self.datasets[split], self._tokenizer, num, max_words, batch_size)

@@ -28,23 +28,20 @@ def caption_batches(
       each row the record of its image, without the pixels, and with the chosen "caption".
     """
     order = sorted(range(len(dataset)), key=lambda index: dataset.metadata(index)["name"])
+
+    def captioned_record(number: int) -> Record:
+        position = number * len(order) // num if num < len(order) else number
+        visit, place = divmod(position, len(order))
+        record = dataset.metadata(order[place])
+        return record | {"caption": record["captions"][visit % len(record["captions"])]}
+
     for start in range(0, num, batch_size):
-        numbers = range(start, min(start + batch_size, num))
-        records = [_captioned_record(dataset, order, number, num) for number in numbers]
+        number = np.arange(start, min(start + batch_size, num), dtype=np.int32)
+        records = list(map(captioned_record, number.tolist()))
         encoded = [tokenizer.encode(record["caption"], max_words) for record in records]
         tokens, mask = (np.stack(part) for part in zip(*encoded, strict=True))
         class_ids = np.asarray([record["class_id"] for record in records], np.int32)
-        number = np.asarray(numbers, np.int32)
         yield {"number": number, "tokens": tokens, "mask": mask, "class_id": class_ids}, records
-
-
-def _captioned_record(dataset: CaptionedImages, order: list[int], number: int, num: int) -> Record:
-    if num < len(order):
-        visit, place = 0, number * len(order) // num
-    else:
-        visit, place = divmod(number, len(order))
-    record = dataset.metadata(order[place])
-    return record | {"caption": record["captions"][visit % len(record["captions"])]}
 
 
 def build_generate_fn(networks: Networks, noise_dim: int, batch_size: int) -> BatchFn:

@@ -39,11 +39,6 @@ def score_checkpoint(context: EvalContext, state: TrainState, request: EvalReque
     """Computes all scores that data and weights allow.
 
     A checkpoint of the encoders' stage is scored only by how well its encoders retrieve.
-
-    Args:
-      context: of the run.
-      state: of the checkpoint.
-      request: what to score.
     """
     step, config = int(state.step), context.config
     default_num = config.eval.num or len(context.datasets[request.split])
@@ -52,14 +47,14 @@ def score_checkpoint(context: EvalContext, state: TrainState, request: EvalReque
     functions = context.functions(state, request.seed)
     encoder = encoder_recipe(config, state)
     real, pixels_sha256 = real_features(context, functions, request.split)
-    has_generator = context.schedule.has_generator(step)
     results: list[_Result] = []
-    if has_generator:
+    stage, epoch = "encoders", context.schedule.gan_epoch(step)
+    if context.schedule.has_generator(step):
+        stage = "gan"
         results += _generator_scores(context, functions, request, real, pixels_sha256, encoder)
     for name, value in retrieval.retrieval(real.codes.features, real.sentences.rows()).items():
         results.append((name, value, None, encoder | {"num_generated": 0}))
-    common = _common_recipe(context, state, request, real.codes.num, pixels_sha256)
-    stage, epoch = "gan" if has_generator else "encoders", context.schedule.gan_epoch(step)
+    common = _common_recipe(context, state, request, real.codes.moments.count, pixels_sha256)
     return [
         Score(step, epoch, stage, request.split, name, float(value), std, common | recipe)
         for name, value, std, recipe in results
@@ -76,16 +71,21 @@ def _generator_scores(
 ) -> Iterator[_Result]:
     generated = generated_features(context, functions, request)
     network, config = context.inception, context.config.eval
-    if min(request.num, real.codes.num) >= _MIN_IMAGES:
+    if min(request.num, real.codes.moments.count) >= _MIN_IMAGES:
         if network:
             stats = real_inception_stats(context, functions, request.split, pixels_sha256)
             yield from _inception_scores(network, config.inception_variant, generated, stats)
         distance = frechet_distance(generated.pairs.codes.moments, real.codes.moments)
         yield "encoder_frechet", distance, None, encoder
     yield from _r_precision(generated.pairs, real, encoder)
-    yield from _attributes(generated)
+    for name, hits in generated.attribute_hits.items():
+        if hits:
+            recipe = {"features": "rules, nothing learned", "num_captions": len(hits)}
+            yield f"attributes/{name}", np.mean(hits), None, recipe
     features = diversity_features(context, functions, request)
-    yield _diversity(features, network.recipe_of("pooled") if network else encoder)
+    recipe = network.recipe_of("pooled") if network else encoder
+    counts = {"num_generated": features.shape[0] * features.shape[1], "captions": len(features)}
+    yield "diversity", mean_pairwise_distance(features), None, recipe | counts
     codes = generated.pairs.codes.features
     if config.nearest and np.isfinite(codes).all():
         nearest = nearest_training_images(context, functions, codes, real.codes.features)
@@ -150,36 +150,21 @@ def _r_precision(
             real.sentences.rows(),
             pool_class_ids,
         )
-        fewest = len(pool_class_ids) - counts.max()
-        mismatched = int(min(retrieval.MISMATCHED, fewest))
-        yield "r_precision", value, None, recipe | {"mismatched": mismatched}
-
-
-def _attributes(generated: GeneratedFeatures) -> Iterator[_Result]:
-    for name, hits in generated.attribute_hits.items():
-        if hits:
-            recipe = {"features": "rules, nothing learned", "num_captions": len(hits)}
-            yield f"attributes/{name}", np.mean(hits), None, recipe
-
-
-def _diversity(features: np.ndarray, recipe: dict[str, Any]) -> _Result:
-    captions, images, _ = features.shape
-    counts = {"num_generated": captions * images, "captions": captions}
-    return "diversity", mean_pairwise_distance(features), None, recipe | counts
+        mismatched = min(retrieval.MISMATCHED, len(pool_class_ids) - counts.max())
+        yield "r_precision", value, None, recipe | {"mismatched": int(mismatched)}
 
 
 def _nearest(
     generated: Nearest, real: Nearest, captions: np.ndarray, recipe: dict[str, Any]
 ) -> _Result:
     row = int(generated.distances.argmin())
-    closest = {
-        "caption": captions[row],
-        "training_picture": generated.names[row],
-        "distance": float(generated.distances[row]),
-    }
     details = {
         "distance": "1 - cosine",
         "of_real_pictures": float(real.distances.mean()),
-        "closest": closest,
+        "closest": {
+            "caption": captions[row],
+            "training_picture": generated.names[row],
+            "distance": float(generated.distances[row]),
+        },
     }
     return "nearest_training_picture", generated.distances.mean(), None, recipe | details

@@ -20,16 +20,15 @@ def attribute_hits(images: np.ndarray, records: Sequence[Record]) -> dict[str, l
       records: of toy cars, with the "caption" that was used; an attribute that it does not name is
         not counted.
     """
-    hits: dict[str, list[bool]] = {}
-    for name, read_attribute in _READERS.items():
-        if name == "body" and images.shape[1] < SIZE:
-            continue
-        hits[name] = [
+    return {
+        name: [
             value == record["attributes"][name]
             for record, value in zip(records, read_attribute(images), strict=True)
             if _is_counted(name, record)
         ]
-    return hits
+        for name, read_attribute in _READERS.items()
+        if name != "body" or images.shape[1] >= SIZE
+    }
 
 
 def _is_counted(name: str, record: Record) -> bool:

@@ -12,11 +12,6 @@ from ssagan_jax.steps.networks import Networks
 from ssagan_jax.steps.state import TrainState, sampling_variables
 
 
-def to_uint8(images: jax.Array) -> jax.Array:
-    """Images f32 in [-1, 1] as u8 in 0..255."""
-    return jnp.round((images + 1) * 127.5).astype(jnp.uint8)
-
-
 def generation_variables(state: TrainState) -> dict[str, Any]:
     """The variables of `generate_images`, with averaged generator weights if there are any."""
     return {"text": state.encoders["text"], "generator": sampling_variables(state)}
@@ -48,7 +43,7 @@ def generate_images(
     resized = [
         jnp.repeat(jnp.repeat(m, height // m.shape[1], 1), width // m.shape[2], 2) for m in masks
     ]
-    return to_uint8(images), resized
+    return jnp.round((images + 1) * 127.5).astype(jnp.uint8), resized
 
 
 def sample_noise(seed: int, rows: int, noise_dim: int) -> np.ndarray:
@@ -60,7 +55,6 @@ class Sampler:
     """`generate_images` on one device, compiled once for each batch size."""
 
     def __init__(self, networks: Networks) -> None:
-        """Takes networks built without an axis name."""
         self._generate = jax.jit(functools.partial(generate_images, networks))
 
     def __call__(
@@ -71,19 +65,15 @@ class Sampler:
         return np.asarray(images), [np.asarray(m) for m in masks]
 
     def batches(
-        self,
-        state: TrainState,
-        tokens: np.ndarray,
-        mask: np.ndarray,
-        noise: np.ndarray,
-        batch_size: int,
+        self, state: TrainState, *arrays: np.ndarray, batch_size: int
     ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-        """Yields images and masks of any number of rows, at most `batch_size` at a time.
+        """Yields images and masks of any number of rows of tokens, mask and noise, in batches.
 
         The last batch is padded with its last row, so that a single size is compiled.
         """
-        for start in range(0, len(tokens), batch_size):
-            rows = np.minimum(np.arange(start, start + batch_size), len(tokens) - 1)
-            images, masks = self(state, tokens[rows], mask[rows], noise[rows])
-            count = min(batch_size, len(tokens) - start)
+        total = len(arrays[0])
+        for start in range(0, total, batch_size):
+            indices = np.minimum(np.arange(start, start + batch_size), total - 1)
+            images, masks = self(state, *(array[indices] for array in arrays))
+            count = min(batch_size, total - start)
             yield images[:count], [m[:count] for m in masks]

@@ -28,14 +28,7 @@ class TrainedModel:
     sampler: Sampler
 
     def generate(self, captions: Sequence[str], noise: np.ndarray) -> np.ndarray:
-        """Generates one image for each caption.
-
-        Args:
-          captions: B sentences.
-          noise: f32[B, N], standard normal.
-
-        Returns:
-          Images u8[B, S, S, 3].
+        """Images u8[B, S, S, 3] of B captions and noise f32[B, N], standard normal.
 
         Raises:
           TokenizerError: a caption has no word.
@@ -50,11 +43,7 @@ class TrainedModel:
         return np.concatenate(images), [np.concatenate(m) for m in zip(*masks, strict=True)]
 
     def sample(self, captions: Sequence[str], num: int, seed: int) -> np.ndarray:
-        """Generates `num` images of each caption, with the same noise for every caption.
-
-        Returns:
-          Images u8[len(captions), num, S, S, 3].
-        """
+        """Images u8[len(captions), num, S, S, 3], with the same noise for every caption."""
         noise = sample_noise(seed, num, self.config.generator.noise_dim)
         repeated = [caption for caption in captions for _ in range(num)]
         images = self.generate(repeated, np.tile(noise, (len(captions), 1)))
@@ -65,7 +54,7 @@ class TrainedModel:
     ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
         encoded = [self.tokenizer.encode(text, self.config.data.max_words) for text in captions]
         tokens, mask = (np.stack(part) for part in zip(*encoded, strict=True))
-        return self.sampler.batches(self.state, tokens, mask, noise, _BATCH_SIZE)
+        return self.sampler.batches(self.state, tokens, mask, noise, batch_size=_BATCH_SIZE)
 
 
 def load_model(path: str, checkpoint: int | None = None) -> TrainedModel:

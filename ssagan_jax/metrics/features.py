@@ -45,9 +45,10 @@ class FeatureNetwork:
 class FeatureSubset:
     """At most `limit` of `num` rows that arrive in batches, spread evenly over them."""
 
-    def __init__(self, num: int, limit: int) -> None:
+    def __init__(self, num: int, limit: int = MAX_FEATURES) -> None:
         """Keeps every row if `num` is not above `limit`."""
-        self._indices = np.arange(min(num, limit)) * num // max(min(num, limit), 1)
+        kept = min(num, limit)
+        self._indices = np.arange(kept) * num // max(kept, 1)
         self._count = 0
         self._batches: list[np.ndarray] = []
 
@@ -63,17 +64,11 @@ class FeatureSubset:
 
 
 class FeatureStats:
-    """Moments of the features of `num` images, and at most MAX_FEATURES of the features.
-
-    Attributes:
-      num: images.
-      moments: of all features added so far.
-    """
+    """Moments of the features of `num` images, and at most MAX_FEATURES of the features."""
 
     def __init__(self, num: int) -> None:
-        self.num = num
         self.moments = Moments.empty()
-        self._subset = FeatureSubset(num, MAX_FEATURES)
+        self._subset = FeatureSubset(num)
 
     def add(self, features: np.ndarray) -> None:
         """Adds the features f32[B, D] of the next images."""
@@ -94,12 +89,10 @@ class FeatureStats:
     @classmethod
     def load(cls, path: Path, num: int) -> "FeatureStats":
         """Reads what `save` wrote for `num` images."""
-        stats = cls(num)
         with np.load(path) as saved:
+            stats = cls(len(saved["features"]))
             stats.moments = Moments(num, saved["mean"], saved["scatter"])
-            features = saved["features"]
-        stats._subset = FeatureSubset(len(features), MAX_FEATURES)
-        stats._subset.add(features)
+            stats._subset.add(saved["features"])
         return stats
 
 

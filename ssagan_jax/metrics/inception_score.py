@@ -2,7 +2,7 @@
 
 import numpy as np
 
-SHUFFLE_SEED = 2020  # as in torch-fidelity, for the same splits
+_SHUFFLE_SEED = 2020  # as in torch-fidelity, for the same splits
 
 
 class InceptionScore:
@@ -12,7 +12,7 @@ class InceptionScore:
     of q log q) with q the mean of p. So sums are enough, and no prediction is kept.
     """
 
-    def __init__(self, num: int, splits: int = 10, seed: int = SHUFFLE_SEED) -> None:
+    def __init__(self, num: int, splits: int = 10) -> None:
         """Prepares `num` predictions in `splits` parts of nearly equal size.
 
         Images are assigned to splits at random, since images of a class often follow each other.
@@ -24,10 +24,10 @@ class InceptionScore:
             raise ValueError(f"splits={splits}: must be 1 to {num}, the number of images")
         self.splits = splits
         bounds = np.arange(splits + 1) * num // splits
-        self._split = np.empty(num, np.int64)
-        order = np.random.RandomState(seed).permutation(num)
-        self._split[order] = np.repeat(np.arange(splits), np.diff(bounds))
         self._split_sizes = np.diff(bounds)
+        self._split = np.empty(num, np.int64)
+        order = np.random.RandomState(_SHUFFLE_SEED).permutation(num)
+        self._split[order] = np.repeat(np.arange(splits), self._split_sizes)
         self._count = 0
         self._sums: np.ndarray | None = None
         self._negative_entropy = np.zeros(splits)
@@ -41,7 +41,7 @@ class InceptionScore:
         logs = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
         probabilities = np.exp(logs)
         if self._sums is None:
-            self._sums = np.zeros((len(self._split_sizes), logits.shape[1]))
+            self._sums = np.zeros((self.splits, logits.shape[1]))
         np.add.at(self._sums, split, probabilities)
         # p log p is 0 where p underflows to 0.
         terms = np.where(probabilities > 0, probabilities * logs, 0)

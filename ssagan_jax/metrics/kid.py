@@ -3,10 +3,10 @@
 import numpy as np
 
 SUBSETS, SUBSET_SIZE = 100, 1000
-SUBSET_SEED = 2020  # as in torch-fidelity, to draw the same subsets
+_SEED = 2020  # as in torch-fidelity, to draw the same subsets
 
 
-def polynomial_kernel(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _polynomial_kernel(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(x.y / D + 1)^3 of rows [N, D] and [M, D]: f64[N, M]."""
     first, second = (np.asarray(rows, np.float64) for rows in (first, second))
     return (first @ second.T / first.shape[1] + 1) ** 3
@@ -17,9 +17,9 @@ def mmd2(first: np.ndarray, second: np.ndarray) -> float:
     size = len(first)
     within = 0.0
     for rows in (first, second):
-        kernel = polynomial_kernel(rows, rows)
+        kernel = _polynomial_kernel(rows, rows)
         within += (kernel.sum() - np.trace(kernel)) / (size * (size - 1))
-    return float(within - 2 * polynomial_kernel(first, second).mean())
+    return float(within - 2 * _polynomial_kernel(first, second).mean())
 
 
 def subset_size(*counts: int) -> int:
@@ -32,11 +32,7 @@ def subset_size(*counts: int) -> int:
 
 
 def kernel_inception_distance(
-    generated: np.ndarray,
-    real: np.ndarray,
-    subsets: int = SUBSETS,
-    size: int = 0,
-    seed: int = SUBSET_SEED,
+    generated: np.ndarray, real: np.ndarray, subsets: int = SUBSETS, size: int = 0
 ) -> tuple[float, float]:
     """KID: mean and standard deviation of MMD^2 over random subsets of both arrays.
 
@@ -45,7 +41,6 @@ def kernel_inception_distance(
       real: features [M, D].
       subsets: number of subsets.
       size: rows of a subset; 0 for `subset_size` of both counts.
-      seed: of the random subsets.
 
     Raises:
       ValueError: an array has too few rows.
@@ -54,7 +49,7 @@ def kernel_inception_distance(
     rows = min(len(generated), len(real))
     if not 2 <= size <= rows:
         raise ValueError(f"size={size}: must be 2 to {rows} rows, the smaller count")
-    random = np.random.RandomState(seed)
+    random = np.random.RandomState(_SEED)
     values = [
         mmd2(*(x[random.choice(len(x), size, replace=False)] for x in (generated, real)))
         for _ in range(subsets)

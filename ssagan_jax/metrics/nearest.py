@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ssagan_jax.metrics.retrieval import unit_rows
+
 
 class Nearest:
     """For each query code, the nearest of many images that arrive in batches, by cosine.
@@ -14,7 +16,7 @@ class Nearest:
 
     def __init__(self, codes: np.ndarray) -> None:
         """Takes the query codes [N, E]."""
-        self._queries = self._unit(codes)
+        self._queries = unit_rows(codes)
         self.distances = np.full(len(codes), np.inf)
         self._names = np.full(len(codes), "", object)
 
@@ -23,14 +25,9 @@ class Nearest:
         """Names of the nearest images; "" before the first batch."""
         return list(self._names)
 
-    @staticmethod
-    def _unit(codes: np.ndarray) -> np.ndarray:
-        codes = np.asarray(codes, np.float64)
-        return codes / np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), 1e-8)
-
     def add(self, codes: np.ndarray, names: Sequence[str]) -> None:
         """Adds images by their codes [M, E] and names."""
-        distances = 1 - self._queries @ self._unit(codes).T
+        distances = 1 - self._queries @ unit_rows(codes).T
         best = distances.argmin(1)
         distances = distances[np.arange(len(best)), best]
         nearer = distances < self.distances

@@ -10,7 +10,8 @@ MISMATCHED = 99
 _BLOCK = 1000
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
+def unit_rows(rows: np.ndarray) -> np.ndarray:
+    """Rows [N, E] scaled to length 1, in float64."""
     rows = np.asarray(rows, np.float64)
     return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-8)
 
@@ -30,14 +31,12 @@ def r_precision(
     class_ids: np.ndarray,
     pool: np.ndarray,
     pool_class_ids: np.ndarray,
-    mismatched: int = MISMATCHED,
-    seed: int = 0,
 ) -> float:
     """Share of images closer to their own caption than to each of 99 mismatched ones.
 
     The protocol of AttnGAN (Xu et al. 2018, arXiv:1711.10485, section 4), with cosines. The
     mismatched captions are drawn for every image from other classes, since a caption of the same
-    class may well fit.
+    class may well fit; there are fewer if the other classes have fewer.
 
     Args:
       codes: of images, [N, E].
@@ -45,24 +44,22 @@ def r_precision(
       class_ids: i[N].
       pool: sentence embeddings to draw from, [M, E].
       pool_class_ids: i[M].
-      mismatched: captions per image; fewer if the other classes have fewer.
-      seed: of the random draw.
 
     Raises:
       ValueError: there is only one class.
     """
     if not _finite(codes, sentences, pool):
         return float("nan")
-    codes, sentences, pool = map(_unit, (codes, sentences, pool))
+    codes, sentences, pool = map(unit_rows, (codes, sentences, pool))
     hits = []
-    for index, (code, sentence, class_id) in enumerate(
-        zip(codes, sentences, class_ids, strict=True)
-    ):
-        candidates = np.flatnonzero(pool_class_ids != class_id)
+    for index, (code, sentence) in enumerate(zip(codes, sentences, strict=True)):
+        candidates = np.flatnonzero(pool_class_ids != class_ids[index])
         if not len(candidates):
-            raise ValueError(f"class {class_id} is the only one; mismatched captions need another")
-        random = np.random.default_rng((seed, index))
-        chosen = random.choice(candidates, min(mismatched, len(candidates)), replace=False)
+            raise ValueError(
+                f"class {class_ids[index]} is the only one; mismatched captions need another"
+            )
+        random = np.random.default_rng((0, index))
+        chosen = random.choice(candidates, min(MISMATCHED, len(candidates)), replace=False)
         matched, others = code @ sentence, pool[chosen] @ code
         hits.append(_hits((others > matched).sum(), (others == matched).sum(), 1))
     return float(np.mean(hits))
@@ -81,14 +78,14 @@ def retrieval(codes: np.ndarray, sentences: np.ndarray) -> dict[str, float]:
     """
     if not _finite(codes, sentences):
         return dict.fromkeys(("retrieval/r1", "retrieval/r5", "retrieval/mean_rank"), float("nan"))
-    codes, sentences = _unit(codes), _unit(sentences)
+    codes, sentences = unit_rows(codes), unit_rows(sentences)
     above, ties = [], []
     for start in range(0, len(sentences), _BLOCK):
         block = slice(start, start + _BLOCK)
         similarity = sentences[block] @ codes.T
-        matched = similarity[np.arange(len(similarity)), start + np.arange(len(similarity))]
-        above.append((similarity > matched[:, None]).sum(1))
-        ties.append((similarity == matched[:, None]).sum(1) - 1)
+        matched = similarity.diagonal(start)[:, None]
+        above.append((similarity > matched).sum(1))
+        ties.append((similarity == matched).sum(1) - 1)
     above, ties = np.concatenate(above), np.concatenate(ties)
     return {
         "retrieval/r1": float(_hits(above, ties, 1).mean()),

@@ -25,8 +25,11 @@ def select_table_steps(runs: Sequence[ReportedRun], epochs: Sequence[float]) -> 
     Raises:
       InputError: no run has anything at one of the epochs; the message lists the epochs there are.
     """
-    for epoch in epochs:
-        if all(run.step_at_epoch(epoch) is None for run in runs):
+    if not epochs:
+        return [sorted(run.scores) or run.available_steps[-1:] for run in runs]
+    found = [[run.step_at_epoch(epoch) for epoch in epochs] for run in runs]
+    for epoch, *steps in zip(epochs, *found, strict=True):
+        if set(steps) == {None}:
             available = "; ".join(
                 f"{run.workdir.path}: "
                 + ", ".join(f"{run.epoch(step):.1f}" for step in run.available_steps)
@@ -35,10 +38,7 @@ def select_table_steps(runs: Sequence[ReportedRun], epochs: Sequence[float]) -> 
             raise InputError(
                 f"--epochs={epoch:g}: no checkpoint, sample grid or score; available: {available}"
             )
-    if epochs:
-        found = [[run.step_at_epoch(epoch) for epoch in epochs] for run in runs]
-        return [sorted({step for step in steps if step is not None}) for steps in found]
-    return [sorted(run.scores) or run.available_steps[-1:] for run in runs]
+    return [sorted({step for step in steps if step is not None}) for steps in found]
 
 
 def select_image_steps(

@@ -4,9 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
-from ssagan_jax.inference.image_grid import draw_image_grid, mask_to_rgb
+from ssagan_jax.inference.image_grid import mask_to_rgb
 from ssagan_jax.inference.sampler import sample_noise
 from ssagan_jax.inference.trained_model import TrainedModel, load_model
 from ssagan_jax.reporting.runs import ReportedRun
@@ -27,10 +26,6 @@ class Panel:
     column_titles: list[str]
     rows: list[tuple[str, list[np.ndarray]]]
     source: str
-
-    def draw(self) -> Image.Image:
-        """The whole panel as one picture."""
-        return draw_image_grid(self.rows, self.column_titles)
 
 
 class RunFigures:

@@ -92,12 +92,11 @@ def score_table(scores: ScoreTable) -> str:
         rows.append(cells)
     titles = ["Method", "Epoch", *(scores.column(name).label for name in scores.names)]
     items = "\n".join(
-        f"<li>{escape(labels)}: {escape(recipe)}</li>" for labels, recipe in scores.recipes.values()
+        f"<li>{escape(labels)}: {escape(recipe)}</li>" for labels, recipe in scores.recipes
     )
-    recipes = (
-        f"<details><summary>How each number was computed</summary>\n<ol>\n{items}\n</ol></details>"
-    )
-    return _table(titles, rows) + "".join(map(note, scores.notes)) + (recipes if items else "")
+    html = _table(titles, rows) + "".join(map(note, scores.notes))
+    summary = "<summary>How each number was computed</summary>"
+    return html + (f"<details>{summary}\n<ol>\n{items}\n</ol></details>" if items else "")
 
 
 def charts(images: Iterable[tuple[str, bytes]]) -> str:
@@ -117,7 +116,10 @@ def samples(panels: Sequence[Panel], wide: bool = False) -> str:
         for panel in panels:
             for title, image in zip(panel.column_titles, panel.rows[index][1], strict=True):
                 text = title if title == "real" else f"{panel.run.method}, {title}"
-                figures[text, image.tobytes()] = _figure(image, text, caption)
+                figures[text, image.tobytes()] = (
+                    f"<figure>{_image(png(image), f'{text}: {caption}')}"
+                    f"<figcaption>{escape(text)}</figcaption></figure>"
+                )
         parts.append(
             f'<div><p>{escape(caption)}</p>\n<div class="pictures">\n'
             + "\n".join(figures.values())
@@ -127,15 +129,8 @@ def samples(panels: Sequence[Panel], wide: bool = False) -> str:
         f"{panel.run.method}: {panel.source}, epoch {panel.run.epoch(panel.step):.1f}."
         for panel in panels
     )
-    kind = "samples wide" if wide else "samples"
-    return f'<div class="{kind}">\n' + "\n".join(parts) + "\n</div>" + "".join(map(note, sources))
-
-
-def _figure(image: np.ndarray, text: str, caption: str) -> str:
-    return (
-        f"<figure>{_image(png(image), f'{text}: {caption}')}"
-        f"<figcaption>{escape(text)}</figcaption></figure>"
-    )
+    start = f'<div class="{"samples wide" if wide else "samples"}">\n'
+    return start + "\n".join(parts) + "\n</div>" + "".join(map(note, sources))
 
 
 def _image(data: bytes, text: str) -> str:

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
+import numpy as np
 
 from ssagan_jax.config import default_config, flatten
 from ssagan_jax.reporting.runs import ReportedRun
@@ -32,25 +32,24 @@ def count_parameters(run: ReportedRun) -> dict[str, int]:
 def seconds_per_epoch(run: ReportedRun) -> float:
     """Mean over the measured windows of stage 2, each weighted by its steps."""
     values = run.scalar("time/seconds_per_epoch")
-    starts = [run.schedule.damsm_steps, *values][:-1]
-    weights = [step - start for step, start in zip(values, starts, strict=True)]
-    return sum(map(math.prod, zip(values.values(), weights, strict=True))) / sum(weights)
+    weights = np.diff([run.schedule.damsm_steps, *values])
+    return float(np.average(list(values.values()), weights=weights))
 
 
 def training_stats(runs: Sequence[ReportedRun]) -> Lines:
     """Time, memory and sizes of runs."""
     seconds = [seconds_per_epoch(run) for run in runs]
-    images = [run.schedule.steps_per_epoch * run.config.train.batch_size for run in runs]
+    images_per_second = [
+        run.schedule.steps_per_epoch * run.config.train.batch_size / each
+        for run, each in zip(runs, seconds, strict=True)
+    ]
     lines = [
-        ("devices", [run.text("devices") or "unknown" for run in runs]),
+        ("devices", [run.latest_text("devices") or "unknown" for run in runs]),
         ("image size", [f"{run.config.data.image_size} px" for run in runs]),
         ("batch size", [f"{run.config.train.batch_size}" for run in runs]),
         ("GAN epochs trained", [f"{max(run.scalar('time/epoch').values()):.1f}" for run in runs]),
         ("seconds per epoch", [f"{each:.1f}" for each in seconds]),
-        (
-            "images per second",
-            [f"{count / each:.1f}" for count, each in zip(images, seconds, strict=True)],
-        ),
+        ("images per second", [f"{each:.1f}" for each in images_per_second]),
         ("peak memory", [_peak_memory(run) for run in runs]),
     ]
     sizes = [count_parameters(run) for run in runs]
@@ -60,9 +59,9 @@ def training_stats(runs: Sequence[ReportedRun]) -> Lines:
 
 
 def _peak_memory(run: ReportedRun) -> str:
-    for name, of in (("device", "one device"), ("process", "the process")):
+    for name, label in (("device", "one device"), ("process", "the process")):
         if peaks := run.scalar(f"memory/{name}_peak_mib"):
-            return f"{max(peaks.values()):,.0f} MiB of {of}"
+            return f"{max(peaks.values()):,.0f} MiB of {label}"
     return "unknown"
 
 
@@ -75,11 +74,7 @@ def differing_keys(runs: Sequence[ReportedRun]) -> tuple[list[str], Lines]:
     if len(runs) == 1:
         columns.insert(0, ("default", flatten(default_config())))
     names, values = zip(*columns, strict=True)
-    lines: list[tuple[str, list[Any]]] = [
-        (key, [each[key] for each in values]) for key in values[0]
-    ]
+    rows = [(key, [each[key] for each in values]) for key in values[0]]
     return list(names), [
-        (key, [repr(value) for value in row])
-        for key, row in lines
-        if any(value != row[0] for value in row)
+        (key, list(map(repr, row))) for key, row in rows if any(value != row[0] for value in row)
     ]

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from ssagan_jax.errors import InputError
 from ssagan_jax.evaluation.scores import Score, read_scores
 from ssagan_jax.fixed_samples import FixedSamples
-from ssagan_jax.reporting.tensorboard_events import Events, read_events
+from ssagan_jax.reporting.tensorboard_events import read_events
 from ssagan_jax.schedule import Schedule
 from ssagan_jax.workdir import Workdir
 
@@ -27,10 +27,10 @@ class ReportedRun:
     Attributes:
       method: name of the run in tables, unique in a report.
       file_name: name of the run in files, unique in a report.
+      scalars, texts: TensorBoard's, by name and step, of both stages.
       scores: by step and name.
       checkpoints: steps that have a checkpoint.
-      sample_grids: steps that have a sample grid.
-      fixed_samples: captions, noise and real images of the sample grids.
+      steps_with_images: steps that have a checkpoint or a sample grid.
     """
 
     method: str
@@ -38,10 +38,11 @@ class ReportedRun:
     workdir: Workdir
     config: ConfigDict
     schedule: Schedule
-    events: Events
+    scalars: dict[str, dict[int, float]]
+    texts: dict[str, dict[int, str]]
     scores: dict[int, dict[str, Score]]
     checkpoints: list[int]
-    sample_grids: list[int]
+    steps_with_images: list[int]
     fixed_samples: FixedSamples
 
     def epoch(self, step: int) -> float:
@@ -50,17 +51,12 @@ class ReportedRun:
 
     def scalar(self, name: str) -> dict[int, float]:
         """Values of a scalar by step, in stage 2; {} if it was never written."""
-        values = self.events.scalars.get(name, {})
+        values = self.scalars.get(name, {})
         return {step: value for step, value in values.items() if step > self.schedule.damsm_steps}
 
-    def text(self, name: str) -> str:
+    def latest_text(self, name: str) -> str:
         """The latest text of a name; "" if there is none."""
-        return next(reversed(self.events.texts.get(name, {"": ""}).values()))
-
-    @property
-    def steps_with_images(self) -> list[int]:
-        """Steps of which the report can show images."""
-        return sorted({*self.checkpoints, *self.sample_grids})
+        return next(reversed(self.texts.get(name, {"": ""}).values()))
 
     @property
     def available_steps(self) -> list[int]:
@@ -83,20 +79,17 @@ def open_reported_runs(folders: Sequence[str], split: str) -> list[ReportedRun]:
     for workdir, count in collections.Counter(each.path for each in workdirs).items():
         if count > 1:
             raise InputError(f"--workdir={workdir}: given {count} times; give it once")
-    configs = [workdir.config() for workdir in workdirs]
-    methods = _unique_methods(workdirs, configs)
+    methods = _unique_methods(workdirs)
     return [
-        _open_run(workdir, config, method, f"{index}-{_slug(workdir.path)}", split)
-        for index, (workdir, config, method) in enumerate(
-            zip(workdirs, configs, methods, strict=True), 1
-        )
+        _open_run(workdir, method, f"{index}-{_slug(workdir.path)}", split)
+        for index, (workdir, method) in enumerate(zip(workdirs, methods, strict=True), 1)
     ]
 
 
-def _unique_methods(workdirs: Sequence[Workdir], configs: Sequence[ConfigDict]) -> list[str]:
-    """Names of the methods; equal ones are told apart by folder name, and then by path."""
-    encoders = [config.text_encoder.name for config in configs]
-    methods = [f"SSA-GAN with {_ENCODERS.get(name, name)}" for name in encoders]
+def _unique_methods(workdirs: Sequence[Workdir]) -> list[str]:
+    """Names of the methods; equal ones are distinguished by folder name, and then by path."""
+    encoders = [workdir.config().text_encoder.name for workdir in workdirs]
+    methods = [f"SSA-GAN with {_ENCODERS[name]}" for name in encoders]
     for names in ([each.path.name for each in workdirs], [str(each.path) for each in workdirs]):
         counts = collections.Counter(methods)
         methods = [
@@ -110,12 +103,10 @@ def _slug(path: Path) -> str:
     return "-".join(re.findall(r"[a-z0-9]+", path.name.lower()))[:40]
 
 
-def _open_run(
-    workdir: Workdir, config: ConfigDict, method: str, file_name: str, split: str
-) -> ReportedRun:
+def _open_run(workdir: Workdir, method: str, file_name: str, split: str) -> ReportedRun:
     if not workdir.checkpoint_steps():
         raise InputError(f"{workdir.checkpoints}: no checkpoint here; train first")
-    schedule, events = workdir.schedule(), read_events(workdir.path)
+    schedule, (scalars, texts) = workdir.schedule(), read_events(workdir.path)
     first = schedule.damsm_steps
     checkpoints = [step for step in workdir.checkpoint_steps() if step > first]
     sample_grids = [step for step in workdir.sample_grid_steps() if step > first]
@@ -129,12 +120,13 @@ def _open_run(
         method=method,
         file_name=file_name,
         workdir=workdir,
-        config=config,
+        config=workdir.config(),
         schedule=schedule,
-        events=events,
+        scalars=scalars,
+        texts=texts,
         scores=scores,
         checkpoints=checkpoints,
-        sample_grids=sample_grids,
+        steps_with_images=sorted({*checkpoints, *sample_grids}),
         fixed_samples=workdir.fixed_samples(),
     )
     if not run.scalar("time/seconds_per_epoch"):

@@ -62,7 +62,7 @@ class ScoreTable:
     Attributes:
       rows: as given.
       names: scores that have a column, those in COLUMNS first.
-      recipes: by footnote number, from 1: labels of the scores, and the recipe they share.
+      recipes: in the order of their footnotes: labels of the scores, and the recipe they share.
       notes: what a reader must know about the numbers.
     """
 
@@ -71,9 +71,11 @@ class ScoreTable:
         seen = {name for row in rows for name in row.scores}
         self.names = [name for name in COLUMNS if name in seen or name in _ALWAYS]
         self.names += sorted(seen - COLUMNS.keys())
-        keys = [_comparison_key(score.recipe) for _, score in self._cells()]
-        self._numbers = {key: number for number, key in enumerate(dict.fromkeys(keys), 1)}
-        self.recipes = {number: self._merged(number) for number in self._numbers.values()}
+        groups: dict[str, list[tuple[str, Score]]] = {}
+        for name, score in self._cells():
+            groups.setdefault(_comparison_key(score.recipe), []).append((name, score))
+        self._numbers = {key: number for number, key in enumerate(groups, 1)}
+        self.recipes = [self._merged(cells) for cells in groups.values()]
         self.notes = self._notes()
 
     def column(self, name: str) -> Column:
@@ -86,9 +88,8 @@ class ScoreTable:
 
     def recipe(self, row: Row, name: str) -> int | None:
         """The footnote number of a cell's recipe; None if the score is missing."""
-        return (
-            self._numbers[_comparison_key(row.scores[name].recipe)] if name in row.scores else None
-        )
+        score = row.scores.get(name)
+        return self._numbers[_comparison_key(score.recipe)] if score else None
 
     def best(self, row: Row, name: str) -> bool:
         """Whether no other row is better; False if the recipes in the column are not comparable."""
@@ -119,17 +120,15 @@ class ScoreTable:
                 cells.append(f"{mark}{self.text(row, name)}{mark}{footnote}")
             lines.append(_line(cells))
         lines += ["", *(f"- {note}" for note in self.notes), ""] if self.notes else [""]
-        for number, (labels, recipe) in self.recipes.items():
+        for number, (labels, recipe) in enumerate(self.recipes, 1):
             lines.append(f"[{number}] {labels}: {recipe}\n")
         return "\n".join(lines)
 
     def csv(self) -> str:
         """The table as CSV at full precision, with standard deviations in separate columns."""
-        fields = ["method", "epoch", "step"]
-        for name in self.names:
-            fields += [name, f"{name}_std"]
+        scores = [field for name in self.names for field in (name, f"{name}_std")]
         out = io.StringIO()
-        writer = csv.DictWriter(out, fields, lineterminator="\n")
+        writer = csv.DictWriter(out, ["method", "epoch", "step", *scores], lineterminator="\n")
         writer.writeheader()
         for row in self.rows:
             cells = {"method": row.method, "epoch": row.epoch, "step": row.step}
@@ -146,13 +145,8 @@ class ScoreTable:
             if name in row.scores
         ]
 
-    def _merged(self, number: int) -> tuple[str, str]:
+    def _merged(self, cells: list[tuple[str, Score]]) -> tuple[str, str]:
         """Labels and recipe of a footnote; keys that may differ list all their values."""
-        cells = [
-            (name, score)
-            for name, score in self._cells()
-            if self._numbers[_comparison_key(score.recipe)] == number
-        ]
         values: dict[str, dict[str, None]] = {}
         for _, score in cells:
             for key, value in score.recipe.items():
@@ -168,9 +162,8 @@ class ScoreTable:
 
     def _notes(self) -> list[str]:
         notes = []
-        if differing := [
-            self.column(name).label for name in self.names if self._recipes_differ(name)
-        ]:
+        differing = [self.column(name).label for name in self.names if self._recipes_differ(name)]
+        if differing:
             notes.append(
                 f"No best value is marked for {', '.join(differing)}: these numbers come from "
                 "different recipes and are not comparable."

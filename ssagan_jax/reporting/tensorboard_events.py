@@ -1,6 +1,5 @@
 """Reads scalars and texts from TensorBoard event files."""
 
-import dataclasses
 from pathlib import Path
 
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
@@ -9,23 +8,13 @@ from tensorboard.util import tensor_util
 from ssagan_jax.errors import InputError
 
 
-@dataclasses.dataclass(frozen=True)
-class Events:
-    """Values by name and step.
-
-    Attributes:
-      scalars: {name: {step: value}}, steps in order.
-      texts: {name: {step: text}}, steps in order.
-    """
-
-    scalars: dict[str, dict[int, float]]
-    texts: dict[str, dict[int, str]]
-
-
-def read_events(folder: Path) -> Events:
+def read_events(folder: Path) -> tuple[dict[str, dict[int, float]], dict[str, dict[int, str]]]:
     """Reads all event files of a folder; if a step was written twice, the later value counts.
 
     Images and histograms are skipped, so memory does not grow with them.
+
+    Returns:
+      Scalars and texts by name and step, steps in order.
 
     Raises:
       InputError: there is no event file.
@@ -37,7 +26,7 @@ def read_events(folder: Path) -> Events:
             f"--workdir={folder}: no TensorBoard events here (events.out.tfevents.*); copy them "
             "along with the work folder, or train first"
         )
-    found: dict[str, dict[str, dict[int, float | str]]] = {"scalars": {}, "text": {}}
+    found = {"scalars": {}, "text": {}}
     kinds: dict[str, str] = {}
     for file in files:
         for event in EventFileLoader(str(file)).Load():
@@ -49,7 +38,7 @@ def read_events(folder: Path) -> Events:
                     plain = content.decode() if kind == "text" else float(content)
                     found[kind].setdefault(value.tag, {})[event.step] = plain
     scalars, texts = (
-        {name: dict(sorted(values.items())) for name, values in found[kind].items()}
-        for kind in ("scalars", "text")
+        {name: dict(sorted(values.items())) for name, values in each.items()}
+        for each in found.values()
     )
-    return Events(scalars, texts)
+    return scalars, texts
