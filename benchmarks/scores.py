@@ -15,14 +15,14 @@ import argparse
 import importlib
 import importlib.util
 import io
-import json
+import multiprocessing
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 import types
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def batches(pixels: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def ours(generated: np.ndarray, real: np.ndarray, weights: Path) -> dict[str, float]:
-    """The project's scores."""
+    """This project's scores."""
     from ssagan_jax.metrics.features import FeatureStats
     from ssagan_jax.metrics.fid import frechet_distance
     from ssagan_jax.metrics.inception_features import inception_features
@@ -107,25 +107,18 @@ def theirs(generated: np.ndarray, real: np.ndarray, weights: Path) -> dict[str, 
     kernel, quiet = fidelity("metric_kid"), {"verbose": False}
     scores |= kernel.kid_features_to_metric(pooled, real_pooled, kid_subset_size=size, **quiet)
     scores |= fidelity("metric_prc").prc_features_to_metric(pooled, real_pooled, **quiet)
-    return {ours: scores[theirs] for ours, theirs in SCORES.items()}
+    return {name: scores[key] for name, key in SCORES.items()}
 
 
-def run(tool: str, folder: Path, weights: Path) -> dict[str, float]:
-    """Scores, seconds and peak memory of one tool, in a separate process."""
-    command = [sys.executable, __file__, f"--tool={tool}", f"--pixels={folder}"]
-    command.append(f"--inception_weights={weights}")
-    return json.loads(subprocess.check_output(command, text=True).splitlines()[-1])
-
-
-def tool_process(tool: str, folder: Path, weights: Path) -> None:
-    """The process that `run` starts; prints one line of JSON."""
+def measure(tool: str, folder: Path, weights: Path) -> dict[str, float]:
+    """Scores, seconds and peak memory of one tool, as the only task of its process."""
     pixels = [np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("generated", "real")]
     begin = time.perf_counter()
     scores = {"ours": ours, "torch-fidelity": theirs}[tool](*pixels, weights)
     seconds = time.perf_counter() - begin
     used = resource.getrusage(resource.RUSAGE_SELF)
     figures = {"seconds": seconds, "seconds of all cores": used.ru_utime + used.ru_stime}
-    print(json.dumps(scores | figures | {"peak memory, MiB": used.ru_maxrss / 1024}))
+    return scores | figures | {"peak memory, MiB": used.ru_maxrss / 1024}
 
 
 def write_pixels(folder: Path, num: int, size: int, file: Path) -> int:
@@ -175,38 +168,33 @@ def table(ours: dict[str, float], theirs: dict[str, float] | None) -> str:
 
 
 def main() -> None:
-    """The command, and the processes that it starts."""
+    """The command."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--generated", type=Path)
-    parser.add_argument("--real", type=Path)
+    parser.add_argument("--generated", type=Path, required=True, help="folder of images")
+    parser.add_argument("--real", type=Path, required=True, help="folder of images")
     parser.add_argument("--num", type=int, default=5000, help="images per folder, at most")
     parser.add_argument("--size", type=int, default=64, help="edge in pixels")
-    parser.add_argument("--inception_weights", type=Path)
-    parser.add_argument("--tool", help=argparse.SUPPRESS)
-    parser.add_argument("--pixels", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--inception_weights", type=Path, help="weight file; default: random")
     flags = parser.parse_args()
-    if flags.tool == "weights":
-        return random_weights(flags.inception_weights)
-    if flags.tool:
-        return tool_process(flags.tool, flags.pixels, flags.inception_weights)
     installed = all(map(importlib.util.find_spec, ("torch", "torch_fidelity")))
-    if not (flags.generated and flags.real and (installed or flags.inception_weights)):
-        parser.error("--generated, --real and, without torch-fidelity, --inception_weights needed")
-    with tempfile.TemporaryDirectory() as place:
-        folder, weights = Path(place), flags.inception_weights
-        counts = [
+    if not (installed or flags.inception_weights):
+        parser.error("without torch and torch-fidelity, --inception_weights is required")
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        ProcessPoolExecutor(1, spawn, max_tasks_per_child=1) as processes,
+    ):
+        folder, weights = Path(temporary), flags.inception_weights
+        num_generated, num_real = (
             write_pixels(getattr(flags, name), flags.num, flags.size, folder / f"{name}.npy")
             for name in ("generated", "real")
-        ]
+        )
         if weights is None:
             weights = folder / "random.pth"
-            command = [sys.executable, __file__, "--tool=weights", f"--inception_weights={weights}"]
-            subprocess.run(command, check=True)
-        what = "random weights" if flags.inception_weights is None else weights.name
-        print(f"{counts[0]} and {counts[1]} images, {flags.size} px, {what}\n")
-        results = [
-            run(tool, folder, weights) for tool in ("ours", "torch-fidelity")[: 1 + installed]
-        ]
+            processes.submit(random_weights, weights).result()
+        print(f"{num_generated} and {num_real} images, {flags.size} px, {weights.name}\n")
+        tools = ("ours", "torch-fidelity") if installed else ("ours",)
+        results = [processes.submit(measure, tool, folder, weights).result() for tool in tools]
         print(table(results[0], results[1] if installed else None))
 
 

@@ -6,7 +6,8 @@ import pkgutil
 import re
 import runpy
 import shlex
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -92,22 +93,22 @@ def commands(text: str) -> Iterator[list[str]]:
             yield shlex.split(command, comments=True)
 
 
-class Parser(Exception):
-    """The parser of a command, taken out of it before it parses."""
-
-
 @cache
 def parser_of(module: str) -> argparse.ArgumentParser:
-    def stop(parser: argparse.ArgumentParser, *_: object) -> None:
-        raise Parser(parser)
+    """The parser of a command, which is ended before it parses."""
+    parsers = []
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Parser) as raised:
+    def stop(parser: argparse.ArgumentParser, *_: object) -> None:
+        parsers.append(parser)
+        sys.exit()
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(argparse.ArgumentParser, "parse_args", stop)
         importlib.import_module(module).main()
-    return raised.value.args[0]
+    return parsers[0]
 
 
-def reason_to_refuse(words: list[str]) -> str:
+def reason_to_reject(words: list[str]) -> str:
     """Why a command of a page would not start, or ""."""
     program, *arguments = words
     if program == "python" and arguments[0] == "-m" and arguments[1] == "ssagan_jax.main":
@@ -152,9 +153,9 @@ def reason_of_training(arguments: list[str]) -> str:
     return ""
 
 
-def refused_commands(text: str, _: Path = ROOT) -> Iterator[str]:
+def invalid_commands(text: str, _: Path = ROOT) -> Iterator[str]:
     for words in commands(text):
-        if reason := reason_to_refuse(words):
+        if reason := reason_to_reject(words):
             yield f"{shlex.join(words)}: {reason}"
 
 
@@ -175,12 +176,7 @@ def missing_paths(text: str, _: Path = ROOT) -> Iterator[str]:
             yield name
 
 
-CHECKS: list[Callable[..., Iterator[str]]] = [
-    broken_links,
-    wrong_keys,
-    refused_commands,
-    missing_paths,
-]
+CHECKS = [broken_links, wrong_keys, invalid_commands, missing_paths]
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -199,25 +195,22 @@ def test_what_a_page_names_exists(page, check):
         (wrong_keys, "`config.nothing.steps`"),
         (wrong_keys, "`--config.train.nothing=1`"),
         (wrong_keys, "`data.bad_images=nothing`"),
-        (
-            wrong_keys,
-            "| key | default |\n| --- | --- |\n| `seed`, `train.steps` | 0, 1 |",
-        ),
-        (refused_commands, "    python -m ssagan_jax.sample --workdir=a --nothing=b"),
-        (refused_commands, "`python -m ssagan_jax.sample --num=1`"),
-        (refused_commands, "    python -m ssagan_jax.nothing --workdir=a"),
-        (refused_commands, "    python -m ssagan_jax.main --nothing"),
-        (refused_commands, "    python -m ssagan_jax.main --config=configs/nothing.py"),
-        (refused_commands, "    python -m ssagan_jax.main \\\n        --config.train.nothing=1"),
-        (refused_commands, "    bash launch/nothing.sh"),
-        (refused_commands, "    bash launch/local.sh --nothing=1"),
-        (refused_commands, "`python benchmarks/memory.py --nothing`"),
+        (wrong_keys, "| key | default |\n| --- | --- |\n| `seed`, `train.steps` | 0, 1 |"),
+        (invalid_commands, "    python -m ssagan_jax.sample --workdir=a --nothing=b"),
+        (invalid_commands, "`python -m ssagan_jax.sample --num=1`"),
+        (invalid_commands, "    python -m ssagan_jax.nothing --workdir=a"),
+        (invalid_commands, "    python -m ssagan_jax.main --nothing"),
+        (invalid_commands, "    python -m ssagan_jax.main --config=configs/nothing.py"),
+        (invalid_commands, "    python -m ssagan_jax.main \\\n        --config.train.nothing=1"),
+        (invalid_commands, "    bash launch/nothing.sh"),
+        (invalid_commands, "    bash launch/local.sh --nothing=1"),
+        (invalid_commands, "`python benchmarks/memory.py --nothing`"),
         (missing_paths, "`ssagan_jax/nothing.py`"),
         (missing_paths, "`nothing.sh`"),
         (missing_paths, "    from ssagan_jax.config import nothing"),
     ],
 )
-def test_faults_are_found(check, text):
+def test_errors_in_pages_are_found(check, text):
     assert len(list(check(text))) == 1
 
 

@@ -1,4 +1,4 @@
-"""The evaluator on a tiny untrained model and made pictures."""
+"""The evaluator on a tiny untrained model and images of noise."""
 
 import copy
 import dataclasses
@@ -31,8 +31,8 @@ ENCODERS = ["encoder_frechet", "r_precision", "diversity", "nearest_training_pic
 RETRIEVAL = ["retrieval/r1", "retrieval/r5", "retrieval/mean_rank"]
 
 
-class Made:
-    """Pictures of noise with two captions each."""
+class NoiseImages:
+    """Images of noise with two captions each."""
 
     def __init__(self, count, seed):
         rng = np.random.default_rng(seed)
@@ -57,13 +57,13 @@ class Made:
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    return {"train": Made(40, 0), "validation": Made(13, 1)}
+def datasets():
+    return {"train": NoiseImages(40, 0), "validation": NoiseImages(13, 1)}
 
 
 @pytest.fixture(scope="module")
-def tokenizer(pictures):
-    captions = [text for record in pictures["train"] for text in record["captions"]]
+def tokenizer(datasets):
+    captions = [text for record in datasets["train"] for text in record["captions"]]
     return learn_tokenizer("words", captions, 100)
 
 
@@ -84,7 +84,7 @@ def state(config, tokenizer):
 
 @pytest.fixture
 def colors(monkeypatch, tmp_path):
-    """In place of Inception: a network that knows mean colours, from a file of any kind."""
+    """In place of Inception: a network of mean colors, with a weight file of any content."""
     mixing = np.random.default_rng(0).normal(size=(12, 6)).astype(np.float32)
 
     def apply(variables, images):
@@ -95,8 +95,8 @@ def colors(monkeypatch, tmp_path):
     def build(path, variant):
         recipe = {"features": f"colors_{variant}", "weights_sha256": "abc"}
         recipe |= {"resize": {"filter": "none", "size": 32}, "value_range": "0..255"}
-        taps = {"pooled": "pooled", "logits": "logits"}
-        return FeatureNetwork(apply, {"mixing": mixing}, recipe, taps)
+        outputs = {"pooled": "pooled", "logits": "logits"}
+        return FeatureNetwork(apply, {"mixing": mixing}, recipe, outputs)
 
     file = tmp_path / "weights"
     file.touch()
@@ -105,29 +105,29 @@ def colors(monkeypatch, tmp_path):
     return str(file)
 
 
-def with_eval(config, **values):
-    config = copy.deepcopy(config)
-    config.eval.update(values)
-    return config
+@pytest.fixture
+def make_evaluator(config, datasets, tokenizer):
+    """(values of `config.eval`) to an evaluator."""
 
+    def make(**values):
+        chosen = copy.deepcopy(config)
+        chosen.eval.update(values)
+        schedule = make_schedule(chosen, len(datasets["train"]))
+        return Evaluator(chosen, datasets, tokenizer, schedule)
 
-def make_evaluator(config, pictures, tokenizer):
-    return Evaluator(config, pictures, tokenizer, make_schedule(config, len(pictures["train"])))
+    return make
 
 
 def by_name(scores):
     return {score.name: score for score in scores}
 
 
-def test_scores_do_not_depend_on_batch_size_or_devices(
-    config, pictures, tokenizer, state, colors, monkeypatch
-):
+def test_scores_do_not_depend_on_batch_size_or_devices(make_evaluator, state, colors, monkeypatch):
     devices = jax.local_devices()
     found = []
     for count, size in ((4, 8), (1, 5)):
         monkeypatch.setattr(jax, "devices", lambda count=count: devices[:count])
-        chosen = with_eval(config, inception_weights=colors, batch_size=size)
-        found.append(by_name(make_evaluator(chosen, pictures, tokenizer)(state)))
+        found.append(by_name(make_evaluator(inception_weights=colors, batch_size=size)(state)))
     first, second = found
     assert list(first) == list(second) == INCEPTION + ENCODERS + RETRIEVAL
     for name in first:
@@ -135,14 +135,14 @@ def test_scores_do_not_depend_on_batch_size_or_devices(
         assert np.isfinite(first[name].value)
     assert first["inception_score"].recipe["splits"] == 3 and first["inception_score"].std > 0
     assert first["kid"].recipe["subset_size"] == 6 and first["kid"].std > 0
-    # Noise on one side, nearly grey pictures on the other.
+    # The real images are noise, the generated ones nearly gray.
     assert first["fid"].value > 0 and first["precision"].value < 0.5
     assert first["fid"].recipe["features"] == "colors_fid/pooled"
     assert first["fid"].recipe["weights_sha256"] == "abc"
 
 
-def test_the_seed_and_the_count_decide(config, pictures, tokenizer, state):
-    evaluator = make_evaluator(config, pictures, tokenizer)
+def test_scores_depend_on_seed_split_and_number_alone(make_evaluator, state):
+    evaluator = make_evaluator()
     one, again, other = (
         by_name(evaluator(state, EvalRequest(seed=seed, num=20))) for seed in (1, 1, 2)
     )
@@ -152,7 +152,7 @@ def test_the_seed_and_the_count_decide(config, pictures, tokenizer, state):
     recipe = one["encoder_frechet"].recipe
     assert (recipe["num_real"], recipe["num_generated"], recipe["seed"]) == (13, 20, 1)
     assert recipe["checkpoint"] == 9 and recipe["weights"] == "raw"
-    # 40 pictures in batches of 8 are 5 steps an epoch, of which stage 1 took 4 steps.
+    # 40 images in batches of 8 are 5 steps per epoch, and stage 1 took 4 steps.
     assert (one["diversity"].step, one["diversity"].epoch) == (9, 1.0)
     on_train = by_name(evaluator(state, EvalRequest(split="train", num=5)))
     assert on_train["encoder_frechet"].recipe["num_real"] == 40
@@ -160,42 +160,41 @@ def test_the_seed_and_the_count_decide(config, pictures, tokenizer, state):
     assert len(data) == 2
 
 
-def test_encoders_alone_are_scored_before_the_gan(config, pictures, tokenizer, state):
-    scores = make_evaluator(config, pictures, tokenizer)(state.replace(step=jnp.int32(4)))
+def test_encoders_alone_are_scored_before_the_gan(make_evaluator, state):
+    scores = make_evaluator()(state.replace(step=jnp.int32(4)))
     assert [score.name for score in scores] == RETRIEVAL
     assert {(score.stage, score.epoch) for score in scores} == {("encoders", 0.0)}
 
 
-def test_scores_are_due_after_whole_epochs_of_the_gan(config, pictures, tokenizer):
+def test_scores_are_due_after_full_epochs_of_the_gan(make_evaluator):
     def due(every):
-        evaluator = make_evaluator(with_eval(config, every_epochs=every), pictures, tokenizer)
+        evaluator = make_evaluator(every_epochs=every)
         return [step for step in range(30) if evaluator.is_due(step)]
 
     # Stage 1 takes 4 steps, an epoch 5, and the last step, 24, is scored in any case.
     assert (due(0), due(1), due(2)) == ([], [9, 14, 19], [14])
 
 
-def test_pictures_are_written_where_asked(config, pictures, tokenizer, state, tmp_path):
-    evaluator = make_evaluator(with_eval(config, nearest=False), pictures, tokenizer)
-    scores = evaluator(state, EvalRequest(num=3, folder=tmp_path / "pictures"))
+def test_generated_images_are_written_to_a_folder(make_evaluator, datasets, state, tmp_path):
+    folder = tmp_path / "images"
+    scores = make_evaluator(nearest=False)(state, EvalRequest(num=3, folder=folder))
     assert "nearest_training_picture" not in by_name(scores)
-    files = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    files = sorted(path.name for path in folder.iterdir())
     assert files == [f"00000{n}.{end}" for n in range(3) for end in ("png", "txt")]
-    with Image.open(tmp_path / "pictures/000001.png") as image:
+    with Image.open(folder / "000001.png") as image:
         assert image.size == (32, 32) and len(image.getcolors(2000)) > 10
-    # The second of three captions that lie spread over 13 pictures in the order of their names.
-    names = {record["name"]: record for record in pictures["validation"]}
-    wanted = names["004"]["captions"][0] + "\n"
-    assert (tmp_path / "pictures/000001.txt").read_text() == wanted
+    # The second of three captions, spread evenly over 13 images in the order of their names.
+    names = {record["name"]: record for record in datasets["validation"]}
+    assert (folder / "000001.txt").read_text() == names["004"]["captions"][0] + "\n"
 
 
-def test_captions_go_round_when_more_pictures_are_asked_for(pictures, tokenizer):
-    batches = list(caption_batches(pictures["validation"], tokenizer, 30, 6, 8))
+def test_more_generated_images_than_real_ones_use_every_caption_in_turn(datasets, tokenizer):
+    batches = list(caption_batches(datasets["validation"], tokenizer, 30, 6, 8))
     assert [len(records) for _, records in batches] == [8, 8, 8, 6]
     records = [record for _, part in batches for record in part]
     assert [int(record["name"]) for record in records] == [n % 13 for n in range(30)]
-    turns = [record["captions"].index(record["caption"]) for record in records]
-    assert turns == [0] * 13 + [1] * 13 + [0] * 4
+    chosen = [record["captions"].index(record["caption"]) for record in records]
+    assert chosen == [0] * 13 + [1] * 13 + [0] * 4
     numbers = np.concatenate([batch["number"] for batch, _ in batches])
     np.testing.assert_array_equal(numbers, np.arange(30))
 
@@ -205,7 +204,7 @@ def score(name, value=1.0, std=None, count=4000, step=8, split="validation"):
     return Score(step, 0.5, "gan", split, name, value, std, recipe)
 
 
-def test_rows_are_read_back_the_last_of_each_name(tmp_path):
+def test_the_last_score_of_each_step_and_name_is_read(tmp_path):
     workdir = Workdir(tmp_path)
     assert read_scores(workdir, "validation") == {}
     older, newer = score("fid", 3.0), score("fid", 2.0)
@@ -220,6 +219,11 @@ def test_rows_are_read_back_the_last_of_each_name(tmp_path):
     rows = list(map(json.loads, workdir.metrics.read_text().splitlines()))
     assert rows[1] == dataclasses.asdict(newer) and len(rows) == 5
     assert list(rows[0]) == ["step", "epoch", "stage", "split", "name", "value", "std", "recipe"]
+    # An equal score moves to the end.
+    write_scores(workdir, [older])
+    assert read_scores(workdir, "validation")[8]["fid"] == older
+    assert list(map(json.loads, workdir.metrics.read_text().splitlines())) == [*rows[1:], rows[0]]
+    assert [file.name for file in workdir.metrics.parent.iterdir()] == ["metrics.jsonl"]
 
 
 @pytest.mark.parametrize(
@@ -241,18 +245,7 @@ def test_a_line_that_is_not_a_score_is_refused(line, tmp_path):
         read_scores(workdir, "validation")
 
 
-def test_a_score_that_is_taken_again_is_one_line_and_the_last(tmp_path):
-    workdir = Workdir(tmp_path)
-    first, other = score("fid", 3.0), score("fid", 2.0)
-    for scores in ([first, score("kid")], [other], [first]):
-        write_scores(workdir, scores)
-    assert read_scores(workdir, "validation")[8] == {"kid": score("kid"), "fid": first}
-    rows = map(json.loads, workdir.metrics.read_text().splitlines())
-    assert [(row["name"], row["value"]) for row in rows] == [("kid", 1), ("fid", 2), ("fid", 3)]
-    assert [file.name for file in workdir.metrics.parent.iterdir()] == ["metrics.jsonl"]
-
-
-def test_few_pictures_lead_with_kid_and_a_warning():
+def test_scores_of_few_images_start_with_a_warning_and_kid():
     scores = [score("inception_score", 5, 0.1), score("fid", 40), score("kid", 0.01, 0.002)]
     lines = format_scores(scores).splitlines()
     assert [line.split()[0] for line in lines] == ["inception_score", "fid", "kid"]
@@ -266,7 +259,7 @@ def test_few_pictures_lead_with_kid_and_a_warning():
     assert format_scores([unknown]).startswith("the Inception weights are not the published file")
 
 
-def test_attributes_count_where_captions_name_them_and_rules_can_read_them():
+def test_attributes_are_counted_if_captions_name_them_and_rules_can_read_them():
     cars = builder.cars("validation")[:32]
     images = np.stack([np.asarray(draw_car(car, 76))[6:70, 6:70] for car in cars])
     records = [
@@ -281,8 +274,6 @@ def test_attributes_count_where_captions_name_them_and_rules_can_read_them():
     assert attribute_hits(images[:, ::2, ::2], records).keys() == {"color", "facing"}
 
 
-@pytest.mark.parametrize(
-    ("damsm", "step", "has"), [(10, 0, False), (10, 10, False), (10, 11, True), (0, 0, True)]
-)
-def test_a_generator_that_came_trained_is_there_from_step_0_on(damsm, step, has):
-    assert Schedule(5, damsm, damsm + 20).has_generator(step) is has
+def test_a_converted_generator_exists_from_step_0_on():
+    assert [Schedule(5, 10, 30).has_generator(step) for step in (0, 10, 11)] == [False, False, True]
+    assert Schedule(5, 0, 20).has_generator(0)

@@ -1,4 +1,4 @@
-"""The Colab notebook, run from its first cell to its last on tiny pictures."""
+"""The Colab notebook, run from its first cell to its last on tiny images."""
 
 import asyncio
 import io
@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-CURVE = (31, 119, 180)  # Matplotlib's first colour.
+CURVE = (31, 119, 180)  # Matplotlib's first color.
 NOTEBOOK = ROOT / "launch" / "colab.ipynb"
 OPTIONS = tiny.SIZES | {
     "generator.ssacn_blocks": 1,
@@ -38,12 +38,10 @@ def read():
 def filled_in(notebook, **fields):
     """The notebook with other values in its form's fields: lines `NAME = VALUE  # @param ...`."""
     for name, value in fields.items():
-        field = re.compile(rf"^{name} = .*(?=  # @param)", re.MULTILINE)
-        line = f"{name} = {value!r}"
-        filled = [field.subn(lambda match, line=line: line, cell.source) for cell in notebook.cells]
-        assert sum(count for _, count in filled) == 1, name
-        for cell, (source, _) in zip(notebook.cells, filled, strict=True):
-            cell.source = source
+        pattern, line = rf"(?m)^{name} = .*(?=  # @param)", f"{name} = {value!r}"
+        (cell,) = (cell for cell in notebook.cells if re.search(pattern, cell.source))
+        cell.source, count = re.subn(pattern, lambda _, line=line: line, cell.source)
+        assert count == 1, name
     return notebook
 
 
@@ -91,18 +89,15 @@ def executed(tmp_path_factory):
     return folder, {cell.id: cell for cell in notebook.cells}
 
 
+def shown(cell, kind):
+    return [output.data[kind] for output in cell.outputs if kind in output.get("data", {})]
+
+
 def images(cell):
-    shown = [output.data for output in cell.outputs if "data" in output]
-    shown = [data["image/png"] for data in shown if "image/png" in data]
-    return [np.asarray(Image.open(io.BytesIO(b64decode(data)))) for data in shown]
+    return [np.asarray(Image.open(io.BytesIO(b64decode(d)))) for d in shown(cell, "image/png")]
 
 
-def pages(cell):
-    shown = [output.data for output in cell.outputs if "data" in output]
-    return [data["text/html"] for data in shown if "text/html" in data]
-
-
-def said(cell):
+def printed(cell):
     return "".join(output.text for output in cell.outputs if output.output_type == "stream")
 
 
@@ -118,14 +113,14 @@ def test_no_cell_fails(executed):
     code = [cell for cell in cells.values() if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code)
     assert not any(out.output_type == "error" for cell in code for out in cell.outputs)
-    assert "1 x cpu" in said(cells["setup"])
+    assert "1 x cpu" in printed(cells["setup"])
 
 
-def test_the_pictures_to_train_on_are_shown(executed):
+def test_the_training_images_are_shown(executed):
     _, cells = executed
     (grid,) = images(cells["data"])
     assert len(np.unique(grid)) > 100
-    assert re.search(r"pictures to write +12$", said(cells["data"]), re.MULTILINE)
+    assert re.search(r"pictures to write +12$", printed(cells["data"]), re.MULTILINE)
 
 
 def test_training_shows_progress_and_newest_grid_and_saves_when_interrupted(executed):
@@ -135,8 +130,8 @@ def test_training_shows_progress_and_newest_grid_and_saves_when_interrupted(exec
     assert grid.shape == (24 + 2 * 136 + 8, 220 + 3 * 136 + 8, 3)
     real, generated = (grid[28:156, 220 + column * 136 :][:, :128] for column in range(2))
     assert len(np.unique(real)) > 100 and len(np.unique(generated)) > 10
-    assert any(re.search(r"gan \d+/1000000 ", bar) for bar in pages(cells["train"]))
-    (step,) = re.findall(r"checkpoint saved at step (\d+)", said(cells["train"]))
+    assert any(re.search(r"gan \d+/1000000 ", bar) for bar in shown(cells["train"], "text/html"))
+    (step,) = re.findall(r"checkpoint saved at step (\d+)", printed(cells["train"]))
     assert (folder / f"ssagan_runs/quickstart-tiny/checkpoints/{step}").is_dir()
 
 
@@ -151,13 +146,13 @@ def test_images_are_generated_from_the_users_caption(executed):
 
 def test_scores_curves_and_report_are_shown(executed):
     folder, cells = executed
-    assert "r_precision" in said(cells["score"])
+    assert "r_precision" in printed(cells["score"])
     charts = images(cells["report"])
     assert len(charts) == 4
     for chart in charts:
         _, columns = np.nonzero((chart[..., :3] == CURVE).all(-1))
         assert np.ptp(columns) > chart.shape[1] / 2
-    (link,) = pages(cells["report"])
+    (link,) = shown(cells["report"], "text/html")
     page = b64decode(re.search(r'base64,([^"]+)"', link)[1])
     assert page == (folder / "ssagan_runs/report/index.html").read_bytes()
 

@@ -79,6 +79,11 @@ class TorchvisionNetwork(RandomNetwork):
         return pooled, classifier(pooled)
 
 
+def relative_to_rms(found, wanted):
+    """The largest difference of two arrays, divided by the RMS of the second."""
+    return np.abs(np.asarray(found) - wanted).max() / np.sqrt(np.square(wanted).mean())
+
+
 def taps_of(network, inputs):
     taps = []
     network.Mixed_6e.register_forward_hook(lambda block, inputs, outputs: taps.append(outputs))
@@ -94,33 +99,31 @@ def test_taps(tmp_path, measured, variant, network, size):
     network = network()
     torch.save(network.state_dict(), tmp_path / "inception.pth")
     variables = load_inception(tmp_path / "inception.pth", variant, logits=True)
-    pictures = torch.randint(256, (2, 3, size, size), dtype=torch.uint8)
-    scaled = (pictures.float() - 128) / 128
-    wanted = taps_of(network, pictures if variant == "fid" else scaled)
-    images = scaled.permute(0, 2, 3, 1).numpy()
-    found = jax.jit(InceptionV3Features(variant, logits=True).apply)(variables, images)
+    images = torch.randint(256, (2, 3, size, size), dtype=torch.uint8)
+    scaled = (images.float() - 128) / 128
+    wanted = taps_of(network, images if variant == "fid" else scaled)
+    apply = jax.jit(InceptionV3Features(variant, logits=True).apply)
+    found = apply(variables, scaled.permute(0, 2, 3, 1).numpy())
     for name, ours, theirs in zip(TAPS, found, wanted, strict=True):
-        relative = np.abs(np.asarray(ours) - theirs).max() / np.sqrt(np.square(theirs).mean())
         part = f"Inception v3, {variant}, {name}: difference / RMS"
-        measured(part, AGAINST[variant], relative, 1e-4)
+        measured(part, AGAINST[variant], relative_to_rms(ours, theirs), 1e-4)
 
 
 def test_statistics_of_each_batch(tmp_path, measured):
     # In float64, since dividing by a batch's own small variances lets rounding grow.
     network = TorchvisionNetwork().double().train()
     torch.save(network.state_dict(), tmp_path / "before.pth")
-    pictures = torch.rand(3, 3, 256, 256, dtype=torch.float64) * 2 - 1
-    wanted = taps_of(network, pictures)[:2]
+    images = torch.rand(3, 3, 256, 256, dtype=torch.float64) * 2 - 1
+    wanted = taps_of(network, images)[:2]
     torch.save(network.state_dict(), tmp_path / "after.pth")
     before, after = (load_inception(tmp_path / f"{name}.pth") for name in ("before", "after"))
     with jax.enable_x64(True):
         before = jax.tree.map(np.float64, before)
         apply = jax.jit(functools.partial(InceptionV3Features().apply, mutable=["trunk"]))
-        found, moved = jax.device_get(apply(before, pictures.permute(0, 2, 3, 1).numpy()))
+        found, moved = jax.device_get(apply(before, images.permute(0, 2, 3, 1).numpy()))
     for name, ours, theirs in zip(TAPS, found, wanted, strict=False):
-        relative = np.abs(ours - theirs).max() / np.sqrt(np.square(theirs).mean())
         part = f"Inception v3, statistics of the batch, {name}: difference / RMS"
-        measured(part, AGAINST["torchvision"], relative, 1e-4)
+        measured(part, AGAINST["torchvision"], relative_to_rms(ours, theirs), 1e-4)
     # The stand-in for torchvision runs the branch that pools twice, and so moves its norm twice.
     for (path, theirs), ours in zip(
         jax.tree_util.tree_leaves_with_path(after), jax.tree.leaves(moved), strict=True

@@ -1,4 +1,4 @@
-"""Scores against torch-fidelity's functions, on one weights file and the same uint8 pictures."""
+"""Scores against torch-fidelity's functions, on one weights file and the same uint8 images."""
 
 import importlib
 import sys
@@ -9,7 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
-from test_inception_live import AGAINST, RandomNetwork, TorchvisionNetwork, reference, torch
+from test_inception_live import (
+    AGAINST,
+    RandomNetwork,
+    TorchvisionNetwork,
+    reference,
+    relative_to_rms,
+    torch,
+)
 
 from ssagan_jax.metrics import kid
 from ssagan_jax.metrics.fid import Moments, frechet_distance
@@ -22,7 +29,7 @@ NUM, SIZE, SPLITS, SUBSETS, SUBSET_SIZE = 24, 64, 5, 10, 16
 
 
 def metric(name):
-    """torch-fidelity's module, without `utils`, which would need torchvision and stays unused."""
+    """torch-fidelity's module, without its unused `utils`, which would need torchvision."""
     stub = types.ModuleType("torch_fidelity.utils")
     stub.__getattr__ = lambda name: None
     sys.modules.setdefault("torch_fidelity.utils", stub)
@@ -30,20 +37,18 @@ def metric(name):
 
 
 def blobs(num, size, seed, shade):
-    """u8[num, size, size, 3]: smooth fields of colour, the darker the smaller `shade`."""
+    """u8[num, size, size, 3]: smooth fields of color, the darker the smaller `shade`."""
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:size, 0:size] / size
+    y, x = np.mgrid[0:size, 0:size][..., None] / size
     waves = rng.uniform(1, 9, (num, 1, 1, 3, 2))
     phase = rng.uniform(0, 6, (num, 1, 1, 3))
-    field = np.sin(
-        waves[..., 0] * x[None, :, :, None] + waves[..., 1] * y[None, :, :, None] + phase
-    )
+    field = np.sin(waves[..., 0] * x + waves[..., 1] * y + phase)
     return np.round((field + 1) * 127.5 * shade).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
 def features(tmp_path_factory):
-    """(ours, theirs): each pooled and logits of the generated and of the real pictures."""
+    """(ours, theirs): each pooled and logits of the generated and of the real images."""
     file = tmp_path_factory.mktemp("weights") / "inception.pth"
     theirs = RandomNetwork()
     torch.nn.init.normal_(theirs.fc.weight)  # its initial weights are not seeded
@@ -52,10 +57,10 @@ def features(tmp_path_factory):
     ours = inception_features(file)
     apply = jax.jit(ours.apply)
     found, wanted = [], []
-    for pictures in (blobs(NUM, SIZE, 0, 0.9), blobs(NUM, SIZE, 1, 1.0)):
-        outputs = apply(ours.variables, pictures)
+    for images in (blobs(NUM, SIZE, 0, 0.9), blobs(NUM, SIZE, 1, 1.0)):
+        outputs = apply(ours.variables, images)
         found.append((np.asarray(outputs["pooled"]), np.asarray(outputs["logits"])))
-        wanted.append(theirs(torch.from_numpy(pictures).permute(0, 3, 1, 2)))
+        wanted.append(theirs(torch.from_numpy(images).permute(0, 3, 1, 2)))
     return found, wanted
 
 
@@ -65,10 +70,10 @@ def relative(ours, theirs):
 
 @pytest.mark.parametrize("size", [32, 64, 256, 299, 320])
 def test_resizing_is_the_same_on_the_same_pixels(size, measured):
-    pictures = np.random.default_rng(size).integers(0, 256, (2, size, size, 3), np.uint8)
-    pixels = jnp.asarray(pictures, jnp.float32)
+    images = np.random.default_rng(size).integers(0, 256, (2, size, size, 3), np.uint8)
+    pixels = jnp.asarray(images, jnp.float32)
     theirs = reference.interpolate_bilinear_2d_like_tensorflow1x(
-        torch.from_numpy(pictures).permute(0, 3, 1, 2).float(), (299, 299), align_corners=False
+        torch.from_numpy(images).permute(0, 3, 1, 2).float(), (299, 299), align_corners=False
     )
     theirs = theirs.permute(0, 2, 3, 1).numpy()
     for how, resize, bound in (
@@ -76,30 +81,28 @@ def test_resizing_is_the_same_on_the_same_pixels(size, measured):
         # Multiplying and adding may be one instruction then, which rounds once.
         ("compiled", jax.jit(tensorflow1_bilinear), 1e-4),
     ):
-        apart = np.abs(np.asarray(resize(pixels)) - theirs).max()
-        measured(f"resizing to 299 {how}, steps of 0..255", FIDELITY, apart, bound)
+        difference = np.abs(np.asarray(resize(pixels)) - theirs).max()
+        measured(f"resizing to 299 {how}, steps of 0..255", FIDELITY, difference, bound)
 
 
 def test_features(features, measured):
     for ours, theirs in zip(*features, strict=True):
         for name, found, wanted in zip(("pooled", "logits"), ours, theirs, strict=True):
-            wanted = wanted.numpy()
-            apart = np.abs(found - wanted).max() / np.sqrt(np.square(wanted).mean())
-            measured(f"features of uint8 pictures, {name}: difference / RMS", FIDELITY, apart, 1e-4)
+            part = f"features of uint8 images, {name}: difference / RMS"
+            measured(part, FIDELITY, relative_to_rms(found, wanted.numpy()), 1e-4)
 
 
 def test_features_by_torchvisions_layout(tmp_path, measured):
     network = TorchvisionNetwork()
     torch.save(network.state_dict(), tmp_path / "inception.pth")
-    pictures = blobs(2, SIZE, 0, 1.0)
-    wanted = network(torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1)
+    images = blobs(2, SIZE, 0, 1.0)
+    wanted = network(torch.from_numpy(images).permute(0, 3, 1, 2) / 127.5 - 1)
     ours = inception_features(tmp_path / "inception.pth", "torchvision")
-    found = jax.jit(ours.apply)(ours.variables, pictures)
+    found = jax.jit(ours.apply)(ours.variables, images)
     for name, theirs in zip(("pooled", "logits"), wanted, strict=True):
-        theirs = theirs.numpy()
-        apart = np.abs(np.asarray(found[name]) - theirs).max() / np.sqrt(np.square(theirs).mean())
         part = f"features by torchvision's layout, {name}: difference / RMS"
-        measured(part, AGAINST["torchvision"], apart, 1e-4)
+        difference = relative_to_rms(found[name], theirs.numpy())
+        measured(part, AGAINST["torchvision"], difference, 1e-4)
 
 
 def test_inception_score(features, measured):
@@ -111,12 +114,10 @@ def test_inception_score(features, measured):
     score = InceptionScore(NUM, SPLITS)
     for start in range(0, NUM, 7):
         score.add(logits[start : start + 7])
-    mean, std = score.result()
-    assert mean > 1.2
-    apart = relative(mean, wanted["inception_score_mean"])
-    measured("Inception Score, relative", FIDELITY, apart, 1e-3)
-    apart = relative(std, wanted["inception_score_std"])
-    measured("Inception Score, standard deviation, relative", FIDELITY, apart, 1e-3)
+    assert score.result()[0] > 1.2
+    for part, value in zip(("mean", "std"), score.result(), strict=True):
+        difference = relative(value, wanted[f"inception_score_{part}"])
+        measured(f"Inception Score, {part}, relative", FIDELITY, difference, 1e-3)
 
 
 def test_frechet_distance(features, measured):
@@ -125,8 +126,8 @@ def test_frechet_distance(features, measured):
     theirs = metric("fid")
     statistics = [theirs.fid_features_to_statistics(pooled) for pooled, _ in features[1]]
     wanted = theirs.fid_statistics_to_metric(*statistics, verbose=False)
-    apart = relative(found, wanted["frechet_inception_distance"])
-    measured("FID, relative", FIDELITY, apart, 1e-3)
+    difference = relative(found, wanted["frechet_inception_distance"])
+    measured("FID, relative", FIDELITY, difference, 1e-3)
 
 
 def test_frechet_distance_by_pytorch_fids_formula(measured):
@@ -154,8 +155,8 @@ def test_kernel_distance(features, measured):
         verbose=False,
     )
     for part, value in zip(("mean", "std"), found, strict=True):
-        apart = relative(value, wanted[f"kernel_inception_distance_{part}"])
-        measured(f"KID, {part}, relative", FIDELITY, apart, 1e-3)
+        difference = relative(value, wanted[f"kernel_inception_distance_{part}"])
+        measured(f"KID, {part}, relative", FIDELITY, difference, 1e-3)
 
 
 def test_precision_and_recall(features, measured):

@@ -15,15 +15,7 @@ import optax
 import pytest
 from flax import traverse_util
 from formula import sketch, weight
-from reference_inputs import (
-    BATCH,
-    CHANNELS,
-    EMBEDDING,
-    IMAGE_ENCODER,
-    VOCABULARY,
-    WORDS,
-    inputs,
-)
+from reference_inputs import BATCH, CHANNELS, EMBEDDING, IMAGE_ENCODER, VOCABULARY, WORDS, inputs
 
 from ssagan_jax.config import default_config
 from ssagan_jax.models.vocabulary import Vocabulary
@@ -164,8 +156,8 @@ def test_generator(networks, variables, given, goldens, measured, mode):
 
 
 def test_discriminator(networks, variables, given, goldens, measured):
-    judge = jax.jit(networks.discriminator.apply)
-    logits, features = judge(
+    discriminate = jax.jit(networks.discriminator.apply)
+    logits, features = discriminate(
         variables["netD"], images(given["pixels"]), np.float32(given["sentence"])
     )
     for name, found in (("logits", logits), ("features", features)):
@@ -178,9 +170,8 @@ def test_damsm(given, goldens, measured):
         jnp.float32(given[name]) for name in ("regions", "words", "codes", "sentence")
     )
     mask = np.arange(WORDS) < given["lengths"][:, None]
-    terms = losses.damsm_losses(
-        (regions, codes), (words, sentence), mask, given["class_ids"], GAMMAS
-    )
+    captions = words, sentence
+    terms = losses.damsm_losses((regions, codes), captions, mask, given["class_ids"], GAMMAS)
     for name, found in terms.items():
         measured(f"DAMSM, {name}", AGAINST, distance(found, goldens[f"damsm/{name}"]), 1e-5)
     _, attention = losses.word_attention(regions, words, mask, GAMMAS[0])
@@ -242,15 +233,8 @@ def trees_of(encoders, generator, discriminator, batch_stats=None):
 
 def moments(state, name):
     """A moment of Adam of all networks, by the reference's names."""
-    parts = []
-    for network in ("encoders", "generator", "discriminator"):
-        leaves = jax.tree.leaves(
-            getattr(state, f"{network}_opt"),
-            is_leaf=lambda x: isinstance(x, optax.ScaleByAdamState),
-        )
-        (adam,) = (leaf for leaf in leaves if isinstance(leaf, optax.ScaleByAdamState))
-        parts.append(getattr(adam, name))
-    return by_reference_name(trees_of(*parts))
+    states = state.encoders_opt, state.generator_opt, state.discriminator_opt
+    return by_reference_name(trees_of(*(optax.tree.get(opt, name) for opt in states)))
 
 
 @pytest.fixture(scope="module")
