@@ -30,11 +30,8 @@ def evaluate(
 ) -> None:
     """Scores checkpoints, writes the scores into the work folder and prints them.
 
-    Args:
-      workdir: of the run.
-      config: the run's, with the `eval` section to use now.
-      steps: of the checkpoints.
-      request: what to score; `folder` gets a subfolder for each checkpoint.
+    `config` is the run's with the `eval` section to use now; `request.folder` gets a subfolder for
+    each checkpoint.
 
     Raises:
       InputError: weights, data, schedule or a checkpoint are missing.

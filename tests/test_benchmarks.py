@@ -2,36 +2,30 @@
 
 import importlib.util
 import os
-import pickle
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
+from picture_trees import draw, write
 
 ROOT = Path(__file__).parents[1]
 COUNT = 6
 
 
 def write_photos(root):
-    """Six photos of noise with boxes, four for training and two for validation."""
+    """Six photos with boxes in AttnGAN's layout, four for training and two for validation."""
     names = [f"00{number % 2}.Kind/photo_{number}" for number in range(COUNT)]
-    images, text = root / "CUB_200_2011/images", root / "text"
+    images, boxes = "", ""
     for number, name in enumerate(names):
-        for folder in (images, text):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        noise = np.random.default_rng(number).integers(0, 256, (50, 60 + number, 3), np.uint8)
-        Image.fromarray(noise).save(images / f"{name}.jpg")
-        (text / f"{name}.txt").write_text(f"a bird {number}\n\none of {COUNT} birds\n")
-    lines = [f"{number + 1} {name}.jpg" for number, name in enumerate(names)]
-    (images.parent / "images.txt").write_text("\n".join(lines))
-    boxes = [f"{number + 1} 5.0 6.0 40.0 {30 + number}.0" for number in range(COUNT)]
-    (images.parent / "bounding_boxes.txt").write_text("\n".join(boxes))
-    for folder, part in (("train", names[:4]), ("test", names[4:])):
-        (root / folder).mkdir()
-        (root / folder / "filenames.pickle").write_bytes(pickle.dumps(part))
+        draw(root / f"CUB_200_2011/images/{name}.jpg", number, (60 + number, 50))
+        write(root / f"text/{name}.txt", f"a bird {number}\n\none of {COUNT} birds\n")
+        images += f"{number + 1} {name}.jpg\n"
+        boxes += f"{number + 1} 5.0 6.0 40.0 {30 + number}.0\n"
+    write(root / "CUB_200_2011/images.txt", images)
+    write(root / "CUB_200_2011/bounding_boxes.txt", boxes)
+    write(root / "train/filenames.pickle", names[:4])
+    write(root / "test/filenames.pickle", names[4:])
     return root
 
 

@@ -224,7 +224,7 @@ def test_the_nearest_image_does_not_depend_on_batch_size():
         nearest = Nearest(np.array([[2.0, 0], [3, 4.1], [-1, 1]]))
         for codes, names in zip(batches(training, size), batches(list("abcd"), size), strict=True):
             nearest.add(codes, names)
-        assert nearest.names == ["a", "d", "b"]
+        assert nearest.names.tolist() == ["a", "d", "b"]
         assert abs(nearest.distances[0]) < 1e-12 and 0 < nearest.distances[1] < 1e-3
         assert nearest.distances[2] == pytest.approx(1 - np.sqrt(0.5))
 

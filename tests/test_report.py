@@ -1,6 +1,7 @@
 """The report of two tiny work folders: what it shows equals what the folders hold."""
 
 import base64
+import contextlib
 import copy
 import csv
 import html.parser
@@ -29,6 +30,7 @@ from ssagan_jax.fixed_samples import FixedSamples, GeneratedSamples
 from ssagan_jax.inference.sampler import sample_noise
 from ssagan_jax.inference.trained_model import load_model
 from ssagan_jax.reporting.charts import CHARTS, smooth
+from ssagan_jax.reporting.epoch_selection import select_image_steps, select_table_steps
 from ssagan_jax.reporting.output_folder import check_output, write_output
 from ssagan_jax.reporting.run_stats import count_parameters, differing_keys, training_stats
 from ssagan_jax.reporting.runs import open_reported_runs
@@ -42,6 +44,7 @@ CAPTIONS = ["a red <car> & a road", "a blue truck"]
 USER_CAPTIONS = ["a blue car", "a plaid car"]
 # The encoders' stage ends at step 4, and an epoch has 5 steps: step 9 is epoch 1, 14 is epoch 2.
 FIRST, PER_EPOCH, SIZE = 4, 5, 32
+EPOCHS = (1.0, 1.6, 2.0)
 RECIPE = {"features": "inception", "num_real": 10, "num_generated": 10, "seed": 0, "split": "v"}
 LSTM, BERT = "SSA-GAN with bidirectional LSTM", "SSA-GAN with BERT"
 
@@ -154,16 +157,19 @@ def run_command(monkeypatch, *arguments):
 @pytest.fixture(scope="module")
 def written(folders):
     """The report of both runs with user captions."""
-    with pytest.MonkeyPatch.context() as patch:
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
         run_command(
             patch,
             f"--workdir={folders / 'lstm'}",
             f"--workdir={folders / 'bert'}",
             f"--output={folders / 'out'}",
+            "--epochs=1,1.6,2",
             *(f"--caption={caption}" for caption in USER_CAPTIONS),
             "--num=2",
             "--seed=5",
         )
+    assert printed.getvalue().endswith(f"\nreport of 2 run(s): {folders}/out/index.html\n")
     return folders / "out"
 
 
@@ -211,9 +217,9 @@ def test_the_page_is_self_contained(page, written):
     assert not [pair for pair in page.attributes if pair[0] in ("href", "srcset", "onload")]
     assert not re.search(r"https?:|url\(|@import", (written / "index.html").read_text())
     assert ("name", "viewport") in page.attributes
-    # 4 charts; 2 captions with a real and 2 generated images at 2 epochs; 2 user captions with 2
+    # 4 charts; 2 captions with a real and 2 generated images at 3 epochs; 2 user captions with 2
     # images of each run; and 2 captions of each run with an image and 4 masks.
-    assert len(page.images) == 4 + 2 * 3 * 2 + 2 * 2 * 2 + 2 * 2 * 5
+    assert len(page.images) == 4 + 2 * 3 * 3 + 2 * 2 * 2 + 2 * 2 * 5
     for attributes in page.images:
         head, _, data = attributes["src"].partition(",")
         assert head == "data:image/png;base64" and attributes["alt"]
@@ -232,7 +238,7 @@ def test_the_files_beside_the_page(written):
         f"{chart.name}.png" for chart in CHARTS
     } | {
         f"{kind}_{run}.png"
-        for kind in ("fig5_epoch_1.0", "fig5_epoch_2.0", "fig9_captions", "masks")
+        for kind in (*(f"fig5_epoch_{epoch}" for epoch in EPOCHS), "fig9_captions", "masks")
         for run in ("1-lstm", "2-bert")
     }
 
@@ -247,11 +253,14 @@ def test_the_table_in_markdown(written):
     heads = ["Method", "Epoch", "IS", "FID", "KID", "R-precision", "Frechet distance (own encoder)"]
     assert [cell.strip() for cell in lines[0].split("|")[1:-1]] == [*heads, "mystery"]
     assert set(lines[1]) == set("|- ")
-    assert lines[2:5] == [
+    assert lines[2:8] == [
         f"| {LSTM} | 1.0 | **2.56 ± 0.12** [1] | 310.00 [1] | — | — | — | — |",
+        f"| {LSTM} | 1.6 | — | — | — | — | — | — |",
         f"| {LSTM} | 2.0 | — | 312.60 [1] | 0.5000 ± 0.0100 [2] | 0.250 [4] | — | — |",
         f"| {BERT} | 1.0 | 2.38 [1] | **295.96** [1] | 0.2500 ± 0.0100 [3] | **0.500** [4] "
         "| 7.00 [4] | 0.1250 [5] |",
+        f"| {BERT} | 1.6 | — | — | — | — | — | — |",
+        f"| {BERT} | 2.0 | — | — | — | — | — | — |",
     ]
     text = "\n".join(lines)
     assert "No best value is marked for KID" in text and "FID from only 10 images" in text
@@ -267,8 +276,11 @@ def test_the_table_as_csv_has_every_digit(written):
     fields = ("method", "epoch", "step", "fid", "inception_score", "inception_score_std", "kid")
     assert [[row[field] for field in fields] for row in rows] == [
         [LSTM, "1.0", "9", "310.0", "2.56", "0.125", ""],
+        [LSTM, "1.6", "12", "", "", "", ""],
         [LSTM, "2.0", "14", "312.6", "", "", "0.5"],
         [BERT, "1.0", "9", "295.96", "2.38", "", "0.25"],
+        [BERT, "1.6", "12", "", "", "", ""],
+        [BERT, "2.0", "14", "", "", "", ""],
     ]
 
 
@@ -324,19 +336,18 @@ def test_user_captions_and_masks_are_generated_with_the_seed(written, folders):
         np.testing.assert_array_equal(mask[index], wanted)
 
 
-def test_images_without_a_checkpoint_are_those_of_the_sample_grid(
-    folders, monkeypatch, tmp_path, capsys
-):
-    run_command(
-        monkeypatch, f"--workdir={folders / 'lstm'}", f"--output={tmp_path}/r", "--epochs=1.6"
-    )
-    reals, generated = columns(tmp_path / "r/fig5_epoch_1.6_1-lstm.png", 2)
+def test_images_without_a_checkpoint_are_those_of_the_sample_grid(written, page):
+    reals, generated = columns(written / "fig5_epoch_1.6_1-lstm.png", 2)
     np.testing.assert_array_equal(reals, REALS)
     np.testing.assert_array_equal(generated, [picture(12), picture(13)])
-    text = Page((tmp_path / "r/index.html").read_text(encoding="utf-8")).text
-    assert "read from the sample grid of step 12" in text
-    assert re.search(rf"{LSTM}\s*1\.6\s*—\s*—", text)
-    assert capsys.readouterr().out.endswith(f"\nreport of 1 run(s): {tmp_path}/r/index.html\n")
+    assert "read from the sample grid of step 12" in page.text
+
+
+def test_without_epochs_the_scored_ones_are_selected(folders):
+    runs = open_reported_runs([str(folders / "lstm"), str(folders / "bert")], "validation")
+    table_steps = select_table_steps(runs, [])
+    assert table_steps == [[9, 14], [9]]
+    assert select_image_steps(runs, table_steps, epochs_given=False) == [[9, 14], [9, 14]]
 
 
 def test_time_memory_and_sizes_are_what_was_measured(folders, page):
@@ -356,6 +367,7 @@ def test_time_memory_and_sizes_are_what_was_measured(folders, page):
     assert heads == [LSTM, BERT]
     assert dict(lines)["text_encoder.name"] == ["'lstm'", "'bert'"]
     assert not any(key.startswith(("train.", "data.", "generator.")) for key, _ in lines)
+    assert differing_keys(runs[:1])[0] == ["default", LSTM]
     assert "12.0" in page.text and "tokenizer.kind" in page.text
 
 

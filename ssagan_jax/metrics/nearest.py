@@ -12,18 +12,14 @@ class Nearest:
 
     Attributes:
       distances: f64[N], 1 - cosine of each query and the nearest image so far; infinite at first.
+      names: of the nearest images; "" before the first batch.
     """
 
     def __init__(self, codes: np.ndarray) -> None:
         """Takes the query codes [N, E]."""
         self._queries = unit_rows(codes)
         self.distances = np.full(len(codes), np.inf)
-        self._names = np.full(len(codes), "", object)
-
-    @property
-    def names(self) -> list[str]:
-        """Names of the nearest images; "" before the first batch."""
-        return list(self._names)
+        self.names = np.full(len(codes), "", object)
 
     def add(self, codes: np.ndarray, names: Sequence[str]) -> None:
         """Adds images by their codes [M, E] and names."""
@@ -32,4 +28,4 @@ class Nearest:
         distances = distances[np.arange(len(best)), best]
         nearer = distances < self.distances
         self.distances = np.where(nearer, distances, self.distances)
-        self._names = np.where(nearer, np.asarray(names, object)[best], self._names)
+        self.names = np.where(nearer, np.asarray(names, object)[best], self.names)
