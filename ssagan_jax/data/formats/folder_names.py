@@ -1,4 +1,4 @@
-"""What the names of files and folders tell: splits, classes, and which files are pictures."""
+"""Splits, classes and names of pictures from the names of files and folders."""
 
 import re
 from pathlib import PurePosixPath
@@ -38,4 +38,15 @@ def is_picture(name: str) -> bool:
 
 def strip_extension(name: str) -> str:
     """ "a/b.c" for "a/b.c.jpg"."""
-    return name[: -len(PurePosixPath(name).suffix)] if PurePosixPath(name).suffix else name
+    return name.removesuffix(PurePosixPath(name).suffix)
+
+
+def unique_name(file: str, stems: set[str]) -> str:
+    """A picture's path without extension, or with it if that is among `stems` already.
+
+    The path without extension is added to `stems`.
+    """
+    stem = strip_extension(file)
+    name = file if stem in stems else stem
+    stems.add(stem)
+    return name

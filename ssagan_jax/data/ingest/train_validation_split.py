@@ -1,7 +1,7 @@
 """Chooses the validation pictures: seeded, stratified by class, duplicates in one split."""
 
 import collections
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 
 from ssagan_jax.data.ingest.scan import ScanEntry
@@ -43,20 +43,14 @@ def check_splits(entries: Sequence[ScanEntry], splits: Sequence[str]) -> None:
 def _draw_held_out(entries: Sequence[ScanEntry], fraction: float, seed: int) -> set[bytes]:
     """Digests of the pictures to hold out."""
     groups: dict[str, list[ScanEntry]] = collections.defaultdict(list)
-    for entry in _first_copies(entries):
+    # Of the copies of a picture, the first one.
+    for entry in {entry.digest: entry for entry in reversed(entries)}.values():
         groups[entry.label].append(entry)
     held_out = set()
     for label, quota in _quotas({k: len(v) for k, v in groups.items()}, fraction, seed).items():
         ranked = sorted(groups[label], key=lambda entry: _hash(entry.name, seed))
         held_out |= {entry.digest for entry in ranked[:quota]}
     return held_out
-
-
-def _first_copies(entries: Iterable[ScanEntry]) -> Iterable[ScanEntry]:
-    first: dict[bytes, ScanEntry] = {}
-    for entry in entries:
-        first.setdefault(entry.digest, entry)
-    return first.values()
 
 
 def _quotas(sizes: dict[str, int], fraction: float, seed: int) -> dict[str, int]:

@@ -70,7 +70,7 @@ class CarClass:
     """A class of cars.
 
     Attributes:
-      name: the whole name in Cars196: "Ram C/V Cargo Van Minivan 2012".
+      name: in Cars196, "Ram C/V Cargo Van Minivan 2012".
       make: "Ram".
       model: "C/V Cargo Van".
       body: one of 14 kinds, "Minivan"; "" if the name has none.
