@@ -5,6 +5,7 @@ Reads all of them once, reports what it finds, and writes the data set that
 """
 
 import argparse
+import itertools
 import json
 import os
 import shlex
@@ -106,9 +107,8 @@ def contact_sheet(items: Sequence[Item]) -> Image.Image:
         text = " / ".join(captions.usable(item.captions)[:2])
         rows.append((f"{Path(item.name).name}: {text}", [np.asarray(thumbnail)]))
     height = -(-len(rows) // _COLUMNS)
-    columns = [
-        draw_image_grid(rows[start : start + height], ()) for start in range(0, len(rows), height)
-    ]
+    starts = range(0, len(rows), height)
+    columns = [draw_image_grid(rows[start : start + height], ()) for start in starts]
     canvas = Image.new("RGB", (sum(c.width for c in columns), columns[0].height), "white")
     for index, column in enumerate(columns):
         canvas.paste(column, (index * columns[0].width, 0))
@@ -138,8 +138,8 @@ def _check_flags(flags: argparse.Namespace) -> None:
 
 
 def _check_not_prepared(flags: argparse.Namespace, folder: Path) -> None:
-    exists = flags.name in set_names(flags.prepared_dir)
-    if exists and not flags.overwrite and not flags.dry_run:
+    replaceable = flags.overwrite or flags.dry_run
+    if not replaceable and flags.name in set_names(flags.prepared_dir):
         raise InputError(
             f"--name={flags.name}: is prepared already, in {folder}; choose another name, "
             "or replace it with --overwrite"
@@ -148,8 +148,8 @@ def _check_not_prepared(flags: argparse.Namespace, folder: Path) -> None:
 
 def _make_request(flags: argparse.Namespace, source: str, layout: str) -> PrepareRequest:
     """The request that the flags ask for, with the command that repeats it."""
-    prepared_dir = os.path.abspath(os.path.expanduser(flags.prepared_dir))
-    prepared_dir = prepared_dir if flags.prepared_dir else ""
+    folder = flags.prepared_dir
+    prepared_dir = os.path.abspath(os.path.expanduser(folder)) if folder else ""
     words = ["python", "-m", "ssagan_jax.prepare", f"--source={source}", f"--name={flags.name}"]
     words += [f"--format={layout}", f"--val={flags.val}", f"--image_size={flags.image_size}"]
     words += [f"--seed={flags.seed}", *(["--skip_bad"] if flags.skip_bad else [])]
@@ -178,7 +178,7 @@ def _choose_stanford_cars(source: str, flags: argparse.Namespace) -> str:
         )
     target = Path(flags.cars_dir or flags.name).absolute()
     train, validation = map(int, counts)
-    cars = write_paper_layout(
+    cars, unreadable = write_paper_layout(
         Path(source),
         target,
         makes=makes,
@@ -187,13 +187,13 @@ def _choose_stanford_cars(source: str, flags: argparse.Namespace) -> str:
         validation=validation,
         seed=flags.seed,
     )
-    for message in cars.unreadable:
+    for message in unreadable:
         print(f"skipped {message}")
-    for make, models in cars.classes.items():
-        print(f"{make}: {', '.join(models)}")
+    for make, models in itertools.groupby(cars, lambda car: car.make):
+        print(f"{make}: {', '.join(car.name for car in models)}")
     print(
-        f"wrote {cars.train} + {cars.validation} pictures and their sentences to {target}; to "
-        f"change sentences, edit {target}/*/captions/*.txt, then prepare again with "
+        f"wrote {train * len(cars)} + {validation * len(cars)} pictures and their sentences to "
+        f"{target}; to change sentences, edit {target}/*/captions/*.txt, then prepare again with "
         f"--source={target} --overwrite"
     )
     return str(target)

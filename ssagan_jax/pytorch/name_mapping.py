@@ -96,10 +96,8 @@ def infer_sizes(network: str, tensors: Tensors) -> dict[str, int]:
             raise ValueError(f"{name} has shape {tensors[name].shape}, not {dimensions} dimensions")
         return tensors[name].shape[axis]
 
-    numbers = [
-        int(found[1]) for found in map(re.compile(r"block(\d{1,2})\.").match, tensors) if found
-    ]
-    blocks = max(numbers, default=0) + 1
+    numbers = re.findall(r"^block(\d{1,2})\.", "\n".join(tensors), re.MULTILINE)
+    blocks = max(map(int, numbers), default=0) + 1
     if network == "generator":
         found = {
             "embedding_dim": size("block0.affine0.fc_gamma.linear1.weight", 1, 2),
@@ -111,11 +109,8 @@ def infer_sizes(network: str, tensors: Tensors) -> dict[str, int]:
     elif network == "discriminator":
         channels = size("conv_img.weight", 0, 4)
         joined = size("COND_DNET.joint_conv.0.weight", 1, 4)
-        found = {
-            "embedding_dim": joined - channels * min(16, 2**blocks),
-            "channels": channels,
-            "image_size": 4 * 2**blocks,
-        }
+        embedding_dim = joined - channels * min(16, 2**blocks)
+        found = dict(embedding_dim=embedding_dim, channels=channels, image_size=4 * 2**blocks)
     elif network == "text_encoder":
         found = {
             "embedding_dim": 2 * size("rnn.weight_hh_l0", 1, 2),

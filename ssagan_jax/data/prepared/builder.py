@@ -108,7 +108,7 @@ class CaptionedImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=T
         raise NotImplementedError
 
     def _encoded_examples(self, split: str) -> Iterator[dict[str, Any]]:
-        """Yields the checked examples of a split, images encoded as PNG, for TFDS to write."""
+        """Yields the checked examples of a split with images as PNG."""
         return (encode_example(example, self.load_size) for example in self._examples(split))
 
     def bad_image(self, name: str, error: Exception) -> None:
@@ -120,13 +120,11 @@ class CaptionedImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=T
         self.skipped.append(name)
 
     def _fingerprint(self) -> str:
-        """10 hex digits that depend on the source's path, files (size and time) and the policy.
-
-        For a source that is not on disk they depend on its name and the policy.
-        """
-        root = os.path.abspath(self.source) if os.path.exists(self.source) else self.source
+        """10 hex digits of the source's path, its files (size and time) if any, and the policy."""
+        exists = os.path.exists(self.source)
+        root = os.path.abspath(self.source) if exists else self.source
         digest = hashlib.sha256(f"{root}\0{self.bad_images}".encode())
-        for part in self.PARTS if os.path.exists(self.source) else ():
+        for part in self.PARTS if exists else ():
             for path, stat in _files(os.path.join(root, part)):
                 digest.update(f"\0{path}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
         return digest.hexdigest()[:10]

@@ -115,7 +115,7 @@ def _exists(folder: Path) -> bool:
 
 
 def _run_tfds(builder: CaptionedImageBuilder, folder: Path) -> None:
-    """Has TFDS write the set; raises DataError where the disk is full."""
+    """Writes the set by TFDS; raises DataError if the disk is full."""
     try:
         # TFDS makes a folder for downloads even if there is nothing to download.
         with quiet_tfds(), tempfile.TemporaryDirectory() as downloads:

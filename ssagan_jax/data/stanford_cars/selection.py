@@ -30,8 +30,8 @@ def class_folders(source: Path) -> list[Path]:
       source: their folder, or that of "train" and "test", or one or two levels "car_data" above.
     """
     folders = []
-    for root in _halves(source):
-        below = sorted(root.iterdir()) if root.is_dir() else []
+    for root in filter(Path.is_dir, _halves(source)):
+        below = sorted(root.iterdir())
         folders += [each for each in below if each.name[-4:].isdecimal() and each.is_dir()]
     return folders
 

@@ -102,10 +102,6 @@ def _hills(pen: ImageDraw.ImageDraw, rng: np.random.Generator, edge: int) -> Non
             )
 
 
-def _empty(pen: ImageDraw.ImageDraw, rng: np.random.Generator, edge: int) -> None:
-    """A studio has nothing but its two gradients."""
-
-
 # Colours of the sky's top and bottom and of the ground's top and bottom, and what stands there.
 _SCENES: dict[str, tuple[Rgb, Rgb, Rgb, Rgb, Scene]] = {
     "city": ((168, 194, 216), (214, 222, 228), (150, 151, 154), (126, 127, 132), _skyline),
@@ -119,7 +115,7 @@ _SCENES: dict[str, tuple[Rgb, Rgb, Rgb, Rgb, Scene]] = {
     "forest": ((190, 208, 214), (220, 228, 222), (172, 176, 152), (146, 150, 128), _trees),
     "beach": ((160, 198, 220), (216, 228, 230), (222, 208, 178), (204, 186, 152), _sea),
     "garage": ((190, 190, 188), (204, 204, 202), (164, 162, 160), (138, 136, 136), _wall),
-    "studio": ((186, 188, 194), (214, 214, 216), (196, 196, 198), (164, 164, 168), _empty),
+    "studio": ((186, 188, 194), (214, 214, 216), (196, 196, 198), (164, 164, 168), lambda *_: None),
     "mountains": (
         (164, 192, 218),
         (220, 226, 230),

@@ -23,15 +23,8 @@ _PAINT_WIDTH = 30.0  # Units of L*a*b*.
 
 def _drawn(body: str, side: str, color: str) -> np.ndarray:
     """A car of medium length in the middle, before the crop."""
-    car = dataclasses.replace(
-        cars("validation")[0],
-        body=body,
-        facing=side,
-        color=color,
-        length=0.66,
-        shift=(0, 0),
-        wheel_scale=1,
-    )
+    shape = dict(body=body, facing=side, length=0.66, shift=(0, 0), wheel_scale=1)
+    car = dataclasses.replace(cars("validation")[0], color=color, **shape)
     return np.asarray(draw_car(car, SIZE + _MARGIN), np.float32)
 
 
