@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-from picture_trees import SENTENCES, draw, picture, sidecar, write
+from picture_trees import SENTENCES, draw, picture, sidecar, stored_records, write
 from PIL import Image
 
 from ssagan_jax import prepare
@@ -26,8 +26,7 @@ from ssagan_jax.data.ingest import scanned_set
 from ssagan_jax.data.ingest.scan import ScanEntry
 from ssagan_jax.data.ingest.train_validation_split import assign_splits, check_splits
 from ssagan_jax.data.pipeline import training_batches
-from ssagan_jax.data.prepared.builder import SPLITS
-from ssagan_jax.data.prepared.prepared_sets import open_prepared_set, set_names, sets_folder
+from ssagan_jax.data.prepared.prepared_sets import set_names, sets_folder
 from ssagan_jax.data.prepared.set_writer import lock_set
 from ssagan_jax.data.tokenizer import learn_tokenizer
 from ssagan_jax.errors import DataError
@@ -42,12 +41,11 @@ def place(tmp_path):
 def job(monkeypatch, capsys, tmp_path, place):
     """Runs the command on tmp_path/data; returns its exit code and what it printed."""
 
-    def run(*flags, name="my_cars"):
-        known = [f"--source={tmp_path / 'data'}", f"--name={name}", "--image_size=32"]
+    def run(*flags):
+        known = [f"--source={tmp_path / 'data'}", "--name=my_cars", "--image_size=32"]
         known.append(f"--prepared_dir={place}")
-        flags = [flag for flag in known if not any(f.split("=")[0] in flag for f in flags)] + [
-            *flags
-        ]
+        given = {flag.split("=")[0] for flag in flags}
+        flags = [*(flag for flag in known if flag.split("=")[0] not in given), *flags]
         monkeypatch.setattr(sys, "argv", ["prepare", *flags])
         monkeypatch.chdir(tmp_path)
         code = 0
@@ -61,14 +59,9 @@ def job(monkeypatch, capsys, tmp_path, place):
     return run
 
 
-def records(place, name="my_cars", size=32):
-    """Side to name to record, as stored."""
-    builder = open_prepared_set(name, size, place)
-    decoders = {"image": tfds.decode.SkipDecoding()}
-    return {
-        side: {e["name"].decode(): e for e in builder.as_data_source(side, decoders=decoders)}
-        for side in SPLITS
-    }
+def all_records(place):
+    records = stored_records(place, "my_cars")
+    return records["train"] | records["validation"]
 
 
 def report(place, name="my_cars"):
@@ -81,17 +74,18 @@ def test_a_prepared_folder_is_no_longer_needed(job, tmp_path, place):
     assert code == 0, printed
     shutil.rmtree(source)
     folder = sets_folder(place) / "my_cars"
-    found = records(place)
     names = json.loads((folder / "splits.json").read_text())
-    assert {side: sorted(part) for side, part in found.items()} == names
+    stored = stored_records(place, "my_cars")
+    assert {split: sorted(part) for split, part in stored.items()} == names
     assert len(names["train"]) == 8 and len(names["validation"]) == 2
-    for name, example in {**found["train"], **found["validation"]}.items():
+    found = all_records(place)
+    assert len({int(example["class_id"]) for example in found.values()}) == 10  # For DAMSM.
+    for name, example in found.items():
         captions = [caption.decode() for caption in example["captions"]]
         assert captions == [SENTENCES[0], f"{SENTENCES[1]} {int(name)}"]
         expected = resize_smaller_edge(Image.fromarray(picture(int(name))), 38)
-        np.testing.assert_array_equal(
-            np.asarray(Image.open(io.BytesIO(example["image"]))), np.asarray(expected)
-        )
+        image = Image.open(io.BytesIO(example["image"]))
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(expected))
     counts = report(place)
     assert (counts["entries"], counts["pictures"], counts["sentences"]) == (10, 10, 20)
     assert counts["sentences_per_picture"] == {"2": 10} and not counts["errors"]
@@ -108,11 +102,22 @@ def test_a_prepared_folder_is_no_longer_needed(job, tmp_path, place):
     ]
 
 
-def test_training_finds_a_set_by_its_name_and_scales_it_down(job, tmp_path, place):
+def test_training_finds_a_set_by_its_name_and_reads_it_at_up_to_its_size(job, tmp_path, place):
     sidecar(tmp_path / "data")
-    assert job("--image_size=64")[0] == 0
+    job("--val=0.5", "--seed=3")
+    before = stored_records(place, "my_cars")
     config = set_dataset(default_config(), "my_cars")
-    config.data.prepared_dir, config.data.image_size = place, 32
+    config.data.prepared_dir, config.data.image_size = place, 64
+    with pytest.raises(DataError, match="my_cars was prepared for 32 pixels; lower") as error:
+        open_datasets(config)
+    # The message has the command that prepares the set for 64 pixels.
+    code, printed = job(*shlex.split(str(error.value).rpartition("ssagan_jax.prepare ")[2]))
+    assert code == 0, printed
+    after = stored_records(place, "my_cars", size=64)
+    assert {split: set(part) for split, part in after.items()} == {
+        split: set(part) for split, part in before.items()
+    }
+    config.data.image_size = 32
     pictures = open_datasets(config)["train"]
     assert min(pictures[0]["image"].shape[:2]) == 38
     batch = next(
@@ -127,31 +132,20 @@ def test_training_finds_a_set_by_its_name_and_scales_it_down(job, tmp_path, plac
         )
     )
     assert batch["image"].shape == (4, 32, 32, 3) and batch["image"].std() > 20
-
-
-def test_the_message_on_a_too_small_set_has_the_command_to_enlarge_it(job, tmp_path, place):
-    sidecar(tmp_path / "data")
-    job("--val=0.5", "--seed=3")
-    before = records(place)
-    with pytest.raises(DataError, match="my_cars was prepared for 32 pixels; lower") as error:
-        open_prepared_set("my_cars", 64, place)
-    flags = shlex.split(str(error.value).rpartition("ssagan_jax.prepare ")[2])
-    code, printed = job(*flags)
-    assert code == 0, printed
-    after = records(place, size=64)
-    assert {side: set(part) for side, part in after.items()} == {
-        side: set(part) for side, part in before.items()
-    }
+    config.data.name = "your_cars"
+    message = "'your_cars': no data of that name. There are toy_cars, birds, my_cars; .*"
+    message += f"--source=DIR --name=your_cars --prepared_dir={place}"
+    with pytest.raises(DataError, match=message):
+        open_datasets(config)
 
 
 def test_cars_by_classes_are_chosen_laid_out_and_prepared(job, tmp_path, place):
     source = tmp_path / "car_data"
-    models = ("TT Hatchback 2011", "S4 Sedan 2012"), ("X3 SUV 2012", "M3 Coupe 2012")
-    names = [f"{m} {c}" for m, cars in zip(("Audi", "BMW"), models, strict=True) for c in cars]
-    for place_in_list, name in enumerate(names):
+    names = "Audi TT Hatchback 2011", "Audi S4 Sedan 2012", "BMW X3 SUV 2012", "BMW M3 Coupe 2012"
+    for seed, name in enumerate(names):
         for number in range(5):
             half = "train" if number % 2 else "test"
-            draw(source / half / name / f"{number:05d}.jpg", 10 * place_in_list + number)
+            draw(source / half / name / f"{number:05d}.jpg", 10 * seed + number)
     target = tmp_path / "chosen"
     flags = ("--source=" + str(source), "--makes=2", "--models=2", "--per_model=3+1")
     flags += (f"--cars_dir={target}",)
@@ -160,7 +154,7 @@ def test_cars_by_classes_are_chosen_laid_out_and_prepared(job, tmp_path, place):
     code, printed = job(*flags)
     assert code == 0, printed
     assert "Audi: Audi " in printed and f"--source={target} --overwrite" in printed
-    found = records(place)
+    found = stored_records(place, "my_cars")
     assert {side: len(part) for side, part in found.items()} == {"train": 12, "validation": 4}
     assert all(len(record["captions"]) == 5 for record in found["train"].values())
     # Edited sentences are kept, and prepared anew on request.
@@ -168,7 +162,7 @@ def test_cars_by_classes_are_chosen_laid_out_and_prepared(job, tmp_path, place):
     code, printed = job(*flags, "--overwrite")
     assert code == 2 and "may have been edited" in printed
     assert job(f"--source={target}", "--overwrite")[0] == 0
-    assert records(place)["train"]["train/00000"]["captions"][0] == b"an edited car"
+    assert all_records(place)["train/00000"]["captions"][0] == b"an edited car"
 
 
 @pytest.mark.parametrize(
@@ -198,25 +192,11 @@ def test_a_tfds_set_of_classes_is_prepared_with_templates(job, tmp_path, place):
     )
     code, printed = job(f"--source={ready.info.data_dir}", f"--templates={templates}")
     assert code == 0, printed
-    found = records(place)
-    captions = {tuple(record["captions"]) for part in found.values() for record in part.values()}
+    captions = {tuple(record["captions"]) for record in all_records(place).values()}
     assert captions == {
         (b"a red car", b"the red car again"),
         (b"a blue car", b"the blue car again"),
     }
-
-
-def test_an_unknown_name_lists_what_there_is(job, tmp_path, place):
-    sidecar(tmp_path / "data")
-    job()
-    config = set_dataset(default_config(), "your_cars")
-    config.data.prepared_dir = place
-    with pytest.raises(
-        DataError,
-        match="'your_cars': no data of that name. There are toy_cars, birds, my_cars; .*"
-        f"--source=DIR --name=your_cars --prepared_dir={place}",
-    ):
-        open_datasets(config)
 
 
 def test_a_dry_run_only_reports(job, tmp_path, place):
@@ -225,9 +205,8 @@ def test_a_dry_run_only_reports(job, tmp_path, place):
     code, printed = job("--dry_run")
     assert code == 0 and "nothing was written" in printed
     assert not Path(place).exists()
-    assert (tmp_path / "contact_sheet.png").exists() and "| 03 |" in (
-        tmp_path / "report.md"
-    ).read_text()
+    assert (tmp_path / "contact_sheet.png").exists()
+    assert "| 03 |" in (tmp_path / "report.md").read_text()
     assert json.loads((tmp_path / "report.json").read_text())["pictures"] == 7
     assert job("--dry_run", "--report=there/too")[0] == 0
     assert (tmp_path / "there/too/report.json").exists()
@@ -237,9 +216,8 @@ def bomb(path):
     """A PNG of a few bytes that claims 60,000 x 60,000 pixels."""
 
     def chunk(kind, data):
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
+        content = kind + data
+        return struct.pack(">I", len(data)) + content + struct.pack(">I", zlib.crc32(content))
 
     head = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
     data = chunk(b"IDAT", zlib.compress(bytes(1000)))
@@ -264,8 +242,7 @@ def test_errors_stop_it_and_skip_bad_skips_and_lists_them(job, tmp_path, place):
     assert set_names(place) == []
     code, printed = job("--skip_bad")
     assert code == 0, printed
-    found = records(place)
-    assert sorted({**found["train"], **found["validation"]}) == ["07", "08", "09", "10", "11"]
+    assert sorted(all_records(place)) == ["07", "08", "09", "10", "11"]
     counts = report(place)
     assert {error["name"]: error["kind"] for error in counts["errors"]} == {
         **dict.fromkeys(["00", "01", "02", "03"], "pictures that cannot be read"),
@@ -284,14 +261,13 @@ def test_sentences_of_every_kind_are_counted_and_kept_readable(job, tmp_path, pl
     (data / "00.txt").write_bytes(b"a \x1b[31mred\x07 car\n\xe4uto in the rain\n" + b"car " * 19)
     write(data / "01.txt", "ein kleines rotes Auto steht davor\n\u8f66\na car\na car\n...\n")
     assert job()[0] == 0
-    found = records(place)
-    both = {**found["train"], **found["validation"]}
-    assert [text.decode() for text in both["00"]["captions"]] == [
+    found = all_records(place)
+    assert [text.decode() for text in found["00"]["captions"]] == [
         "a  [31mred  car",
         "\ufffduto in the rain",
         ("car " * 19).strip(),
     ]
-    assert len(both["01"]["captions"]) == 4
+    assert len(found["01"]["captions"]) == 4
     assert {kind: count for kind, count in report(place)["notes"].items() if count} == {
         "repeated sentences of one picture": 1,
         "sentences of more than 18 words": 1,
@@ -308,15 +284,14 @@ def test_names_and_sentences_that_no_text_can_hold_do_no_harm(job, tmp_path, pla
     for number in range(4):
         draw(data / f"{number}.png", number)
     (data / "0.png").rename(os.fsdecode(os.fsencode(data) + b"/\xff\x1b[2J.png"))
-    rows = [
-        {"file_name": f"{number}.png", "text": "half of a pair \ud83d here"} for number in range(4)
-    ]
+    text = "half of a pair \ud83d here"
+    rows = [{"file_name": f"{number}.png", "text": text} for number in range(4)]
     write(data / "metadata.jsonl", rows)
     code, printed = job("--skip_bad")
     assert code == 0 and "\x1b" not in printed
-    found = records(place)
-    assert sorted({**found["train"], **found["validation"]}) == ["1", "2", "3"]
-    assert found["validation"].popitem()[1]["captions"][0] == b"half of a pair   here"
+    found = all_records(place)
+    assert sorted(found) == ["1", "2", "3"]
+    assert found["1"]["captions"][0] == b"half of a pair   here"
 
 
 @pytest.mark.parametrize(
@@ -333,25 +308,21 @@ def test_pictures_without_a_class_get_unique_ids(labels, wanted):
     assert assign_class_ids(labels) == wanted
 
 
-def test_a_set_without_classes_gives_damsm_others_to_tell_apart(job, tmp_path, place):
-    sidecar(tmp_path / "data")
-    assert job()[0] == 0
-    numbers = [int(r["class_id"]) for part in records(place).values() for r in part.values()]
-    assert len(set(numbers)) == 8
-
-
-def test_copies_of_a_picture_stay_in_one_split(job, tmp_path, place):
+def test_copies_of_a_picture_are_counted_and_stay_in_one_split(job, tmp_path, place):
     data = sidecar(tmp_path / "data", 6)
     for number in range(6):  # The same pixels in another file.
         Image.fromarray(picture(number)).save(data / f"copy_{number:02d}.bmp")
         write(data / f"copy_{number:02d}.txt", "the same car")
+    assert job()[0] == 0
+    for part in stored_records(place, "my_cars").values():
+        assert all(f"copy_{name[-2:]}" in part and name[-2:] in part for name in part)
+    assert report(place)["notes"]["exact duplicates of another picture"] == 6
+    found = entries({"": 6})
+    copies = [entry._replace(name=f"copy {entry.name}") for entry in found]
     for seed in range(3):
-        assert job(f"--seed={seed}", f"--name=seed{seed}")[0] == 0
-        names = json.loads((sets_folder(place) / f"seed{seed}/splits.json").read_text())
-        for part in names.values():
-            assert {f"copy_{name[-2:]}" in part for name in part} == {True}
-            assert {name[-2:] in part for name in part} == {True}
-    assert report(place, "seed0")["notes"]["exact duplicates of another picture"] == 6
+        chosen = held_out(found + copies, seed=seed)
+        assert chosen and {f"copy {name}" in chosen for name in chosen if name[0] != "c"} == {True}
+        assert len(chosen) == 2 * sum(name.startswith("copy") for name in chosen)
 
 
 def test_given_splits_are_kept_but_no_picture_is_in_both(job, tmp_path, place):
@@ -362,7 +333,8 @@ def test_given_splits_are_kept_but_no_picture_is_in_both(job, tmp_path, place):
     code, printed = job("--val=0.9")
     assert code == 2 and "train/00: the same pixels are in validation" in printed
     assert job("--val=0.9", "--skip_bad")[0] == 0
-    names = {side: sorted(part) for side, part in records(place).items()}
+    found = stored_records(place, "my_cars")
+    names = {split: sorted(part) for split, part in found.items()}
     assert names == {
         "train": ["train/02", "train/03", "train/04"],
         "validation": ["val/00", "val/01", "val/own"],
@@ -379,9 +351,9 @@ def entries(sizes, start=0):
 
 
 def held_out(found, share=0.2, seed=0):
-    sides = assign_splits(found, share, seed)
-    check_splits(found, sides)
-    return {entry.name for entry, side in zip(found, sides, strict=True) if side == "validation"}
+    splits = assign_splits(found, share, seed)
+    check_splits(found, splits)
+    return {entry.name for entry, split in zip(found, splits, strict=True) if split != "train"}
 
 
 def test_splits_are_seeded_stratified_and_stable():
@@ -411,12 +383,12 @@ def test_an_interruption_leaves_no_set_and_the_next_run_starts_clean(
     def failing(*arguments):
         calls.append(arguments)
         if len(calls) > 7:  # In the second split, with the first one on the disk.
-            raise RuntimeError("pulled the plug")
+            raise RuntimeError("power failure")
         return encoded(*arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(scanned_set, "encode_example", failing)
-        with pytest.raises(RuntimeError, match="pulled the plug"):
+        with pytest.raises(RuntimeError, match="power failure"):
             job()
     assert set_names(place) == [] and not list(Path(place).rglob("*.array_record*"))
     # What a killed process leaves behind.
@@ -426,16 +398,16 @@ def test_an_interruption_leaves_no_set_and_the_next_run_starts_clean(
     assert set_names(place) == []
     assert job()[0] == 0
     assert set_names(place) == ["my_cars"] and not left.exists()
-    assert sum(map(len, records(place).values())) == 8
+    assert len(all_records(place)) == 8
 
-    # A set that is there stays whole until the new one is.
+    # A set is replaced only by a complete one.
     code, printed = job()
     assert code == 2 and "is prepared already" in printed and "--overwrite" in printed
     (data / "00.txt").unlink()
     assert job("--overwrite")[0] == 2
-    assert sum(map(len, records(place).values())) == 8
+    assert len(all_records(place)) == 8
     assert job("--overwrite", "--skip_bad")[0] == 0
-    assert sum(map(len, records(place).values())) == 7
+    assert len(all_records(place)) == 7
 
 
 def test_two_processes_do_not_write_one_set(job, tmp_path, place):

@@ -39,11 +39,9 @@ def read_metadata(example: Record) -> Record:
 
 
 def decode(example: Record, load_size: int | None = None) -> Record:
-    """The record of an encoded example, with its image u8[H, W, 3].
+    """The record of an example of a TFDS data source, with its image u8[H, W, 3].
 
-    Args:
-      example: from a TFDS data source, the image undecoded.
-      load_size: images with a larger smaller edge are scaled down to it.
+    Images with a smaller edge above `load_size` are scaled down to it.
     """
     image = Image.open(io.BytesIO(example["image"]))
     if load_size is not None and min(image.size) > load_size:

@@ -75,11 +75,7 @@ _RULES = {
 
 
 def infer_sizes(network: str, tensors: Tensors) -> dict[str, int]:
-    """Infers a network's sizes from the shapes of its tensors.
-
-    Args:
-      network: a key of PYTORCH_NETWORKS.
-      tensors: its state dict.
+    """Infers the sizes of a network of PYTORCH_NETWORKS from the shapes of its state dict.
 
     Returns:
       embedding_dim always; noise_dim, channels, mask_channels and image_size of the generator;
@@ -154,16 +150,10 @@ def from_pytorch(
 
 
 def to_pytorch(network: str, variables: Any, spare: Tensors | None = None) -> dict[str, np.ndarray]:
-    """The inverse of `from_pytorch`.
+    """The state dict of a network's variables, sorted by name; the inverse of `from_pytorch`.
 
-    Args:
-      network: a key of PYTORCH_NETWORKS.
-      variables: our variables' collections.
-      spare: tensors that our network does not use; if None, zeros, so that PyTorch's strict
-        `load_state_dict` finds every name.
-
-    Returns:
-      The state dict, sorted by name.
+    `spare` are the tensors that our network does not use; without it they are zeros, so that
+    PyTorch's strict `load_state_dict` finds every name.
     """
     tensors = dict(_unused(network, variables) if spare is None else spare)
     for path, leaf in traverse_util.flatten_dict(variables).items():

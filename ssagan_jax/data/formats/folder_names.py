@@ -4,16 +4,8 @@ import re
 from pathlib import PurePosixPath
 
 PICTURE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "validation",
-    "testing": "validation",
-}
+_SPLITS = dict.fromkeys(("train", "training"), "train")
+_SPLITS |= dict.fromkeys(("val", "valid", "validation", "dev", "test", "testing"), "validation")
 
 
 def split_from_name(word: str) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import io
 import os
 import re
@@ -26,15 +27,8 @@ TEMPLATES = (
 )
 # Test pictures are held out too. Karpathy and Li's "restval" of COCO is usually added to the
 # training pictures.
-_SPLITS = {
-    "train": "train",
-    "restval": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "validation",
-}
+_SPLITS = {"train": "train", "restval": "train"}
+_SPLITS |= dict.fromkeys(("validation", "valid", "val", "dev", "test"), "validation")
 _CAPTIONS = ("captions", "caption", "sentences", "sentence", "texts", "text")
 _CAPTIONS += ("descriptions", "description")
 _ENCODINGS = ("JPEG", "PNG", "BMP", "GIF")  # What TFDS itself decodes.
@@ -173,9 +167,7 @@ class _Fields:
     def captions_of(self, example: dict[str, Any]) -> tuple[str, ...]:
         if not self.captions:
             return ()
-        value: Any = example
-        for key in self.captions:
-            value = value[key]
+        value = functools.reduce(lambda part, key: part[key], self.captions, example)
         texts = value if isinstance(value, list | np.ndarray) else [value]
         return tuple(text.decode(errors="replace") for text in texts)
 

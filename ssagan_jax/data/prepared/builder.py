@@ -100,11 +100,7 @@ class CaptionedImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=T
         return type(self)(**self._arguments | {"data_dir": data_dir})
 
     def _examples(self, split: str) -> Iterator[dict[str, Any]]:
-        """Yields the examples of `split`, "train" or "validation", as dicts.
-
-        Keys: `image` (RGB PIL image or uint8 [H, W, 3], smaller edge `load_size`), `captions`
-        (list of str, not empty), `class_id` (int), `name` (str), `attributes` (str to str).
-        """
+        """Yields dicts that `encode_example` accepts, for the split "train" or "validation"."""
         raise NotImplementedError
 
     def _encoded_examples(self, split: str) -> Iterator[dict[str, Any]]:
@@ -177,10 +173,15 @@ def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def encode_example(example: dict[str, Any], load_size: int) -> dict[str, Any]:
-    """Checks an example as `_examples` yields it and encodes its image as PNG.
+    """Checks an example and encodes its image as PNG.
+
+    Args:
+      example: `image` (RGB PIL image or uint8 [H, W, 3], smaller edge `load_size`), `captions`
+        (list of str, not empty), `class_id` (int), `name` (str), `attributes` (str to str).
+      load_size: in pixels.
 
     Raises:
-      DataError: the image or a caption is not as `CaptionedImageBuilder` says.
+      DataError: the image or a caption is not like that.
     """
     name, captions = example["name"], example["captions"]
     if not captions:
