@@ -19,7 +19,7 @@ and the columns
   the host is idle, as with a GPU: waiting / (waiting + sleeping), in a cold and in a warm epoch
 - ratio: cold and warm images per second, divided by the DataLoader's
 
-Readers alternate epoch by epoch, so that other load on the machine affects all of them alike. A
+Readers alternate epoch by epoch, so that other load on the machine affects all of them. A
 DataLoader's workers persist between epochs, but it starts each with nothing prefetched, which
 matters the more the fewer photos there are.
 """

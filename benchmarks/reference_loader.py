@@ -28,9 +28,9 @@ def run_epoch(batches: Iterator[Any], count: int, step_ms: float) -> tuple[float
     """
     begin, waited = time.perf_counter(), 0.0
     for _ in range(count):
-        asked = time.perf_counter()
+        start = time.perf_counter()
         next(batches)
-        waited += time.perf_counter() - asked
+        waited += time.perf_counter() - start
         time.sleep(step_ms / 1000)
     return time.perf_counter() - begin, waited
 

@@ -148,21 +148,22 @@ def test_the_config_decides_where_decoded_images_are_cached(prepared):
     config = set_dataset(default_config(), "birds")
     config.data.dir, config.data.prepared_dir = prepared.source, str(prepared.data_dir_root)
     config.data.image_size = 64
-    kept = open_datasets(config)
+    cached = open_datasets(config)
     config.data.cache_mb = config.data.cache_disk_mb = 0
-    read = open_datasets(config)
+    decoded = open_datasets(config)
     folder = Path(prepared.data_dir)
     assert not list(folder.glob("decoded-*"))
     config.data.cache_disk_mb = 64
-    filed = open_datasets(config, ["validation"])
-    assert list(filed) == ["validation"]
+    mapped = open_datasets(config, ["validation"])
+    assert list(mapped) == ["validation"]
     assert [file.name for file in folder.glob("decoded-*.u8")] == ["decoded-validation-76px.u8"]
-    for one, other, third in zip(*(way["validation"] for way in (kept, read, filed)), strict=True):
+    ways = [sets["validation"] for sets in (cached, decoded, mapped)]
+    for one, other, third in zip(*ways, strict=True):
         np.testing.assert_array_equal(one["image"], third["image"])
         np.testing.assert_array_equal(other["image"], third["image"])
         assert {**one, "image": 0} == {**other, "image": 0} == {**third, "image": 0}
     # TFDS reads the set as before.
-    assert len(by_name(prepared, "validation")) == len(filed["validation"])
+    assert len(by_name(prepared, "validation")) == len(mapped["validation"])
 
 
 def test_reading_a_prepared_set_leaves_tensorflow_out(prepared):

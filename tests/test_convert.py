@@ -100,12 +100,12 @@ def files(tensors, tmp_path):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Runs a job within this process; returns what it printed."""
+    """Runs a command in this process and returns its output."""
 
-    def run(job=convert, **flags):
+    def run(command=convert, **flags):
         arguments = [f"--{name}={value}" for name, value in flags.items()]
-        monkeypatch.setattr(sys, "argv", ["job", *arguments])
-        job.main()
+        monkeypatch.setattr(sys, "argv", ["command", *arguments])
+        command.main()
         return capsys.readouterr().out
 
     return run
@@ -113,7 +113,7 @@ def run(monkeypatch, capsys):
 
 @pytest.fixture
 def refused(run, capsys):
-    """Runs the job, which must refuse in one line; returns the line."""
+    """Runs the command, which must fail with a message of one line, and returns it."""
 
     def refused(**flags):
         with pytest.raises(SystemExit) as caught:
@@ -225,7 +225,7 @@ def test_noise_reaches_the_same_pixel_and_channel(tensors):
     weight[channel * 16 + row * 4 + column] = 1
     given = tensors["generator"] | {"fc.weight": weight}
     wanted = generator_of(SIZE, WIDTH, SENTENCE, NOISE, MASK)
-    ours, _ = from_pytorch("generator", given, wanted, "it")
+    ours, _ = from_pytorch("generator", given, wanted, "the file")
     spread = ours["params"]["Dense_0"]["kernel"].reshape(NOISE, 4, 4, 8 * WIDTH)
     assert (spread[:, row, column, channel] == 1).all() and spread.sum() == NOISE
 
@@ -242,12 +242,12 @@ def test_the_inception_encoder_goes_there_and_back():
     assert theirs["emb_features.weight"].shape == (SENTENCE, 768, 1, 1)
     assert theirs["emb_cnn_code.weight"].shape == (SENTENCE, 2048)
     assert theirs["Mixed_6b.branch7x7_2.conv.weight"].shape == (128, 128, 1, 7)
-    back, spare = from_pytorch("image_encoder", theirs, shapes, "it")
+    back, spare = from_pytorch("image_encoder", theirs, shapes, "the file")
     assert jax.tree.all(jax.tree.map(np.array_equal, back, ours))
     assert len(spare) == 94 and all(name.endswith("num_batches_tracked") for name in spare)
     wrong = theirs | {"emb_features.weight": np.zeros((SENTENCE, 768, 3, 3), np.float32)}
     with pytest.raises(ValueError, match=r"emb_features.weight has shape \(8, 768, 3, 3\)"):
-        from_pytorch("image_encoder", wrong, shapes, "it")
+        from_pytorch("image_encoder", wrong, shapes, "the file")
 
 
 # The command

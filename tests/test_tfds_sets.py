@@ -221,10 +221,10 @@ def test_unknown_names_are_refused_with_similar_ones(tmp_path):
 
 
 def test_a_missing_set_is_downloaded_or_the_command_is_printed(tmp_path, monkeypatch):
-    asked = []
+    downloads = []
 
     def download_and_prepare(builder, **kw):
-        asked.append((builder.name, kw))
+        downloads.append((builder.name, kw))
         raise ConnectionError("no network")
 
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", download_and_prepare)
@@ -235,11 +235,11 @@ def test_a_missing_set_is_downloaded_or_the_command_is_printed(tmp_path, monkeyp
     source = Path("oxford_flowers102:2.1.1")
     with pytest.raises(DataError) as refused:
         next(TfdsSet(data_dir=tmp_path, download=False).items(source))
-    assert command in str(refused.value) and asked == []
+    assert command in str(refused.value) and downloads == []
     with pytest.raises(DataError, match="ConnectionError: no network") as failed:
         next(TfdsSet(data_dir=tmp_path).items(source))
     assert command in str(failed.value)
-    assert asked == [("oxford_flowers102", {"file_format": tfds.core.FileFormat.ARRAY_RECORD})]
+    assert downloads == [("oxford_flowers102", {"file_format": tfds.core.FileFormat.ARRAY_RECORD})]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -113,7 +113,7 @@ def test_bodies_are_read_off_drawn_pictures_under_crops(load_size):
     bodies = [car.body for car in chosen]
     found = read_body(cropped(pictures, size, offsets))
     assert share_right(found, bodies) >= 0.96
-    # Neither the model nor the outline's place says it: other cars' bodies are mostly wrong.
+    # The answers depend on the car: those of other cars are mostly wrong.
     assert share_right(found, bodies[3:] + bodies[:3]) < 0.3
     with pytest.raises(ValueError, match="32 pixels wide"):
         read_body(np.zeros((1, 32, 32, 3), np.uint8))

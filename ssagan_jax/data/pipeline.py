@@ -138,7 +138,7 @@ def training_batches(
     whatever the shard.
 
     Args:
-      images: records with image u8[H, W, 3], as `CaptionedImages` gives them.
+      images: records with image u8[H, W, 3], such as `CaptionedImages`.
       tokenizer: for the captions.
       image_size: edge S of the crops in pixels.
       max_words: number T of tokens.

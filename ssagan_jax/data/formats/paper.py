@@ -44,7 +44,7 @@ class Paper:
                 names.add(name)
                 yield _item(part, texts, name, label, split, prefix)
             if os.path.lexists(part / NAMES):
-                continue  # What is not listed is left out on purpose.
+                continue  # What is not listed is skipped on purpose.
             for file in walk_files(texts):
                 if file.endswith(".txt") and strip_extension(file) not in names:
                     yield _item(part, texts, strip_extension(file), "", split, prefix)

@@ -58,7 +58,7 @@ def inspect_image(item: Item, load_size: int) -> ImageInfo:
 
 
 def load_item(item: Item) -> Image.Image:
-    """The whole picture of an item as RGB.
+    """The picture of an item as RGB, before it is cropped.
 
     Raises:
       DataError: it is missing, damaged, too large, or not an image.

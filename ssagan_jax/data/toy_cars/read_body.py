@@ -15,7 +15,7 @@ from ssagan_jax.data.toy_cars.read_color_and_facing import paint_similarity
 
 # Too much around a car is white or black for the outline of such a car to be found.
 READABLE_COLORS = ("red", "orange", "yellow", "green", "blue", "purple")
-SIZE = 64  # Smallest edge, in pixels, at which outlines can be told apart.
+SIZE = 64  # Smallest edge, in pixels, at which outlines differ enough.
 _MARGIN = get_load_size(SIZE) - SIZE  # Pixels that a random crop removes.
 _ROWS = slice(4, 56)  # Where the car may be.
 _PAINT_WIDTH = 30.0  # Units of L*a*b*.
