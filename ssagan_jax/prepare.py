@@ -125,8 +125,8 @@ def _report_files(report: ScanReport) -> Files:
     return files
 
 
-def _check_flags(flags: argparse.Namespace) -> None:
-    """Raises InputError for values that are not allowed whatever the source."""
+def _check_flags(flags: argparse.Namespace, folder: Path) -> None:
+    """Raises InputError for values that no source allows, and for a set that exists already."""
     for flag, key in (("name", "data.name"), ("image_size", "data.image_size"), ("seed", "seed")):
         is_valid, allowed = CONSTRAINTS[key]
         if not is_valid(getattr(flags, flag)):
@@ -135,9 +135,6 @@ def _check_flags(flags: argparse.Namespace) -> None:
         raise InputError(f"--name={flags.name}: is built in; choose another name")
     if not 0 < flags.val < 1:
         raise InputError(f"--val={flags.val}: must be above 0 and below 1, a fraction of the data")
-
-
-def _check_not_prepared(flags: argparse.Namespace, folder: Path) -> None:
     replaceable = flags.overwrite or flags.dry_run
     if not replaceable and flags.name in set_names(flags.prepared_dir):
         raise InputError(
@@ -227,9 +224,8 @@ def main() -> None:
     logging.set_verbosity(logging.ERROR)
     warnings.filterwarnings("ignore", module="PIL")  # The report covers what Pillow warns of.
     with exit_on_user_error(), tempfile.TemporaryDirectory() as scratch:
-        _check_flags(flags)
         folder = sets_folder(flags.prepared_dir) / flags.name
-        _check_not_prepared(flags, folder)
+        _check_flags(flags, folder)
         source = os.path.expanduser(flags.source)
         source = os.path.abspath(source) if os.path.exists(source) else source
         layout = format_of(Path(source), flags.format)

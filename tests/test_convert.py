@@ -28,7 +28,7 @@ from ssagan_jax.pytorch.name_mapping import from_pytorch, infer_sizes, to_pytorc
 from ssagan_jax.pytorch.pth_writer import write_pth
 from ssagan_jax.pytorch.state_from_pytorch import read_weight_source
 from ssagan_jax.pytorch.weight_files import read_tensors
-from ssagan_jax.steps.state import initial_state, network_variables
+from ssagan_jax.steps.state import network_variables
 from ssagan_jax.training.warm_start import (
     warm_start_state,
     with_warm_start_encoders,
@@ -89,13 +89,17 @@ def save_captions(folder, words=WORDS):
     return path
 
 
+def write_files(tensors, folder):
+    """Writes the networks and the vocabulary, and returns the flags that name the files."""
+    flags = {network: folder / f"{network}.pth" for network in FILES}
+    for network, path in flags.items():
+        write_pth(path, tensors[network])
+    return flags | {"captions": save_captions(folder)}
+
+
 @pytest.fixture
 def files(tensors, tmp_path):
-    """Flags that name the files of `tensors`."""
-    for network in FILES:
-        write_pth(tmp_path / f"{network}.pth", tensors[network])
-    flags = {network: tmp_path / f"{network}.pth" for network in FILES}
-    return flags | {"captions": save_captions(tmp_path)}
+    return write_files(tensors, tmp_path)
 
 
 @pytest.fixture
@@ -436,12 +440,9 @@ def source(converted):
 def converted(tensors, tmp_path_factory):
     """A work folder of converted weights."""
     folder = tmp_path_factory.mktemp("converted")
-    flags = [f"--captions={save_captions(folder)}"]
-    for network in FILES:
-        write_pth(folder / f"{network}.pth", tensors[network])
-        flags.append(f"--{network}={folder / network}.pth")
+    flags = {"workdir": folder / "run"} | write_files(tensors, folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["convert", f"--workdir={folder / 'run'}", *flags])
+        patch.setattr(sys, "argv", ["convert", *(f"--{k}={v}" for k, v in flags.items())])
         convert.main()
     return folder / "run"
 
@@ -488,8 +489,8 @@ def test_encoders_of_a_converted_folder_skip_stage_1(converted, source):
     config = copy.deepcopy(source.config)
     config.damsm.checkpoint = str(converted)
     config.generator.channels = 4
-    state = jax.jit(lambda: initial_state(config, source.tokenizer.vocabulary))()
-    state = with_warm_start_encoders(state, config)
+    other = source.state.replace(encoders=jax.tree.map(np.zeros_like, source.state.encoders))
+    state = with_warm_start_encoders(other, config)
     assert jax.tree.all(jax.tree.map(np.array_equal, state.encoders, source.state.encoders))
     config.text_encoder.word_dim = 7
     config.data.image_size = 64

@@ -65,15 +65,13 @@ class MemoryMappedImages(Sequence[Record]):
 
     The file holds each image's height, width and bytes of text as little-endian i64[N, 3], then for
     each record the pixels u8[H, W, 3] and the other entries as JSON.
+
+    Raises:
+      ValueError: the file is incomplete, or does not hold `count` records.
+      OSError: it cannot be read.
     """
 
     def __init__(self, path: Path, count: int) -> None:
-        """Maps a file of `count` records.
-
-        Raises:
-          ValueError: the file is incomplete, or holds another number of records.
-          OSError: it cannot be read.
-        """
         # A plain array: slices of numpy's memmap class cost several times as much.
         self._bytes = np.memmap(path, np.uint8, mode="r").view(np.ndarray)
         index = self._bytes[: count * 3 * _INDEX.itemsize].view(_INDEX).reshape(count, 3)

@@ -158,11 +158,13 @@ def learn_tokenizer(kind: str, captions: Iterable[str], vocab_size: int) -> Toke
       vocab_size: largest number of entries; the most frequent words are kept.
     """
     if kind == "words":
-        backend, make_trainer = _word_backend(), trainers.WordLevelTrainer
-        specials = [WORD_PAD, WORD_UNKNOWN]
+        backend = _word_backend()
+        make_trainer, specials = trainers.WordLevelTrainer, [WORD_PAD, WORD_UNKNOWN]
     else:
-        backend, make_trainer = _wordpiece_backend(), trainers.WordPieceTrainer
-        specials = list(PIECE_SPECIALS)
+        backend = tokenizers.Tokenizer(models.WordPiece(unk_token=PIECE_SPECIALS[1]))
+        backend.normalizer = normalizers.BertNormalizer()
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        make_trainer, specials = trainers.WordPieceTrainer, list(PIECE_SPECIALS)
     trainer = make_trainer(vocab_size=vocab_size, special_tokens=specials, show_progress=False)
     backend.train_from_iterator(captions, trainer)
     return Tokenizer(kind, backend, learned=True)
@@ -181,13 +183,6 @@ def _word_backend() -> tokenizers.Tokenizer:
     backend.pre_tokenizer = pre_tokenizers.Split(
         tokenizers.Regex(_WORD), behavior="removed", invert=True
     )
-    return backend
-
-
-def _wordpiece_backend() -> tokenizers.Tokenizer:
-    backend = tokenizers.Tokenizer(models.WordPiece(unk_token=PIECE_SPECIALS[1]))
-    backend.normalizer = normalizers.BertNormalizer()
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return backend
 
 

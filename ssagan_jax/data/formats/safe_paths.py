@@ -35,18 +35,11 @@ def walk_files(folder: Path) -> Iterator[str]:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 subfolders.append(f"{name}/")
-            elif entry.is_symlink() and _is_folder(entry):
+            elif entry.is_symlink() and os.path.isdir(entry.path):
                 raise DataError(f"{folder / name}: a link to a folder; put the folder itself there")
             else:
                 yield name
         pending.extend(reversed(subfolders))
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # A link to itself.
-        return False
 
 
 def find_picture(folder: Path, name: str) -> Path | None:

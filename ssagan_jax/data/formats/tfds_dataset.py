@@ -150,19 +150,12 @@ def _builder(name: str, data_dir: Path | None) -> tfds.core.DatasetBuilder:
 
 @dataclasses.dataclass(frozen=True)
 class _Fields:
-    """The features of a set that are used.
-
-    Attributes:
-      image: name of the image feature.
-      captions: name of the captions feature and, if it has parts, of the part with the text.
-      label: name of the class feature, "" for none.
-      names: cleaned names of the classes.
-    """
+    """The names of the features of a set that are used."""
 
     image: str
-    captions: tuple[str, ...]
-    label: str
-    names: tuple[str, ...]
+    captions: tuple[str, ...]  # And of the part with the text, if it has parts; () for none.
+    label: str  # "" for none.
+    classes: tuple[str, ...]  # Cleaned names of the classes.
 
     def captions_of(self, example: dict[str, Any]) -> tuple[str, ...]:
         if not self.captions:
@@ -174,7 +167,7 @@ class _Fields:
     def label_of(self, example: dict[str, Any]) -> str:
         # Test pictures without a class have -1.
         known = self.label and example[self.label] >= 0
-        return self.names[example[self.label]] if known else ""
+        return self.classes[example[self.label]] if known else ""
 
 
 def _fields(builder: tfds.core.DatasetBuilder) -> _Fields:

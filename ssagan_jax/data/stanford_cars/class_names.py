@@ -62,7 +62,6 @@ _TEMPLATES = (
         "among cars of {year}, this one is the {make} {model}.",
     ),
 )
-SENTENCES = len(_TEMPLATES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +123,7 @@ def sentences(car: CarClass, rng: np.random.Generator) -> list[str]:
         "a_make": _with_article(car.make),
     }
     written = []
-    for group in rng.permutation(SENTENCES):
+    for group in rng.permutation(len(_TEMPLATES)):
         sentence = _TEMPLATES[group][rng.integers(len(_TEMPLATES[group]))].format(**words)
         written.append(sentence[0].upper() + sentence[1:])
     return written

@@ -14,8 +14,7 @@ HALVES = ("train", "test")
 _ENDINGS = (".jpg", ".jpeg")
 
 PicturesByClass = dict[CarClass, list[Path]]
-_Models = dict[str, list[CarClass]]
-"""Classes by the name of their model."""
+_Models = dict[str, list[CarClass]]  # Classes by the name of their model.
 
 
 def rng_of(seed: int, name: str) -> np.random.Generator:
