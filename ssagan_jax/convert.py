@@ -75,12 +75,9 @@ def convert_from_pytorch(flags: argparse.Namespace) -> None:
 
 
 def convert_to_pytorch(trained: TrainedModel, output: str, raw: bool) -> None:
-    """Writes a trained model's networks as PyTorch files; writes nothing if that fails.
+    """Writes a model's networks as PyTorch files to a new folder; writes nothing if that fails.
 
-    Args:
-      trained: the model.
-      output: a new folder.
-      raw: whether to write the generator's last weights instead of their moving average.
+    With `raw`, the generator's last weights are written instead of their moving average.
 
     Raises:
       InputError: the folder is not empty.

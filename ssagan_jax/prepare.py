@@ -45,13 +45,9 @@ _COLUMNS = 3
 def prepare(
     request: PrepareRequest, *, skip_bad: bool, dry_run: bool, report_dir: str
 ) -> ScanReport:
-    """Scans a source, prints the report, and writes the prepared set.
+    """Scans a source, prints the report, and unless `dry_run` writes the prepared set.
 
-    Args:
-      request: what to prepare.
-      skip_bad: skip entries that cannot be used, instead of raising.
-      dry_run: stop after the report.
-      report_dir: a folder to also write the report's files to; empty for none.
+    The report's files are written to `report_dir` too, if that is not empty.
 
     Raises:
       InputError: the source cannot be read, has entries that cannot be used (without

@@ -21,7 +21,7 @@ def load_pickle(
     dicts, and numpy scalars and arrays.
 
     Args:
-      path: the file, of any pickle protocol.
+      path: a file of any pickle protocol.
       encoding: how Python 2's 8-bit strings are decoded; "bytes" leaves them bytes.
       max_bytes: the largest file that is read.
 

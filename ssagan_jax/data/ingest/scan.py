@@ -117,13 +117,7 @@ class DatasetScan:
 
 
 def scan_dataset(items: Iterable[Item], *, load_size: int, max_words: int) -> DatasetScan:
-    """Reads every picture and every sentence of a source once, on all cores.
-
-    Args:
-      items: all entries of the source.
-      load_size: smaller edge, in pixels, at which images will be written.
-      max_words: words of a sentence that a model reads.
-    """
+    """Reads every picture and sentence of a source once, on all cores; see `DatasetScan`."""
     scan = DatasetScan(load_size, max_words)
     samples: list[tuple[bytes, int, Item]] = []
     # Captions go to a file, since the tokenizer needs all of them twice.

@@ -21,8 +21,7 @@ def assign_splits(entries: Sequence[ScanEntry], fraction: float, seed: int) -> l
       seed: of the hash.
 
     Returns:
-      A split for each entry; all "train" if the pictures do not suffice for a split, which
-      `check_splits` raises for.
+      A split for each entry; all "train" if the pictures are too few, for `check_splits` to raise.
     """
     held_out = {entry.digest for entry in entries if entry.split == "validation"}
     if not held_out or all(entry.digest in held_out for entry in entries):

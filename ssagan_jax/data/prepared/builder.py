@@ -23,10 +23,8 @@ _SPARE_BYTES = 64 * 2**20
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
-    """Dataset info that never queries TFDS's public bucket about a user's own data."""
-
     def initialize_from_bucket(self) -> None:
-        """Does nothing."""
+        """Never queries TFDS's public bucket about a user's own data."""
 
 
 class CaptionedImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):

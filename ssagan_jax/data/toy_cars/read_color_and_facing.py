@@ -86,9 +86,7 @@ def read_color(images: np.ndarray) -> list[str]:
 def paint_similarity(images: np.ndarray, width: float) -> np.ndarray:
     """Similarity of each pixel to the paint that `read_color` names: f32[B, H, H] in (0, 1].
 
-    Args:
-        images: as for `read_color`.
-        width: of the Gaussian, in units of L*a*b*.
+    ``width`` is that of the Gaussian, in units of L*a*b*.
     """
     paints = np.array([COLORS[name] for name in read_color(images)])
     apart = rgb_to_lab(images) - rgb_to_lab(paints)[:, None, None]
@@ -100,13 +98,7 @@ def read_facing(images: np.ndarray) -> list[str]:
 
     The rule compares how much of the red tail light and of the pale yellow headlight the outer
     columns of both sides show. The tail light of a red car and the headlight of a yellow one are
-    ignored, because there the paint itself would count.
-
-    Args:
-        images: uint8 [B, H, H, 3] in 0..255, H >= 32; crops off the centre by up to 8% are fine.
-
-    Raises:
-        ValueError: the images have another type or shape.
+    ignored, because there the paint itself would count. Images and errors as for `read_color`.
     """
     paints = np.array(read_color(images))
     trusted = np.stack([paints != "red", paints != "yellow"], -1)
