@@ -19,7 +19,7 @@ and the columns
   the host is idle, as with a GPU: waiting / (waiting + sleeping), in a cold and in a warm epoch
 - ratio: cold and warm images per second, divided by the DataLoader's
 
-Readers alternate epoch by epoch, so that other load on the machine affects all of them alike. A
+Readers alternate epoch by epoch, so that other load on the machine affects all of them. A
 DataLoader's workers persist between epochs, but it starts each with nothing prefetched, which
 matters the more the fewer photos there are.
 """
@@ -40,20 +40,17 @@ import tensorflow_datasets as tfds
 from reference_loader import run_epoch
 
 from ssagan_jax.data.birds import Birds
+from ssagan_jax.data.class_ids import assign_class_ids
+from ssagan_jax.data.formats.attngan import AttnGan
 from ssagan_jax.data.memory_mapped_cache import READ_OPTIONS
 from ssagan_jax.data.pipeline import CaptionedImages, training_batches
 from ssagan_jax.data.prepared.set_writer import ensure_prepared
-from ssagan_jax.data.safe_pickle import load_pickle
 from ssagan_jax.data.tokenizer import Tokenizer, learn_tokenizer
 from ssagan_jax.errors import exit_on_user_error
 
 WORDS = 18
 _PAUSE = 0.3  # Seconds, in which the last reader's prefetching ends.
-READERS = {
-    "memory": dict(cache_mb=2**20),
-    "file": dict(disk_mb=2**20),
-    "neither": dict(),
-}
+READERS = {"memory": dict(cache_mb=2**20), "file": dict(disk_mb=2**20), "neither": {}}
 
 
 class Ours:
@@ -93,9 +90,7 @@ class Ours:
         seconds, waited = run_epoch(self._batches, count, step_ms)
         return seconds + started, waited + started
 
-    def close(self) -> None:
-        """Removes the file."""
-        self.start()
+    close = start
 
 
 class Reference:
@@ -106,7 +101,7 @@ class Reference:
         self._process = subprocess.Popen(
             [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self._send(json.dumps(job))
+        self._process.stdin.write(json.dumps(job) + "\n")
 
     def start(self) -> None:
         """Makes a loader whose workers have not been started."""
@@ -114,53 +109,33 @@ class Reference:
 
     def epoch(self, step_ms: float) -> tuple[float, float]:
         """Reads all photos once; returns seconds, and seconds of waiting."""
-        seconds, waited = self._ask(f"epoch {step_ms}")
-        return seconds, waited
+        return tuple(self._ask(f"epoch {step_ms}"))
 
     def close(self) -> None:
         """Ends the process."""
         self._process.communicate()
 
-    def _send(self, line: str) -> None:
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-
     def _ask(self, command: str) -> Any:
-        self._send(command)
+        self._process.stdin.write(command + "\n")
+        self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
 
 def _reference_job(source: Path, tokenizer: Tokenizer, size: int, batch_size: int) -> dict:
     """The training photos (path, box, captions as token ids, class), and how to read them."""
-    boxes = {}
-    if (source / "CUB_200_2011/bounding_boxes.txt").exists():
-        numbers = _table(source / "CUB_200_2011/images.txt")
-        rows = _table(source / "CUB_200_2011/bounding_boxes.txt")
-        boxes = {
-            path[0].rpartition(".")[0]: [int(float(field)) for field in rows[number]]
-            for number, path in numbers.items()
+    items = [item for item in AttnGan().items(source) if item.split == "train"]
+    class_ids = assign_class_ids([item.label for item in items])
+    photos = [
+        {
+            "path": str(item.picture),
+            "box": item.box,
+            "captions": [tokenizer.ids(caption) for caption in item.captions],
+            "class_id": class_id,
         }
-    names = [str(name) for name in load_pickle(source / "train/filenames.pickle")]
-    classes = {name: place for place, name in enumerate({Path(name).parent for name in names})}
-    photos = []
-    for name in names:
-        lines = (source / f"text/{name}.txt").read_text(encoding="utf-8").splitlines()
-        photos.append(
-            {
-                "path": str(source / f"CUB_200_2011/images/{name}.jpg"),
-                "box": boxes.get(name),
-                "captions": [tokenizer.ids(line) for line in lines if line.strip()],
-                "class_id": classes[Path(name).parent],
-            }
-        )
+        for item, class_id in zip(items, class_ids, strict=True)
+    ]
     workers = os.cpu_count() or 1
     return dict(photos=photos, size=size, words=WORDS, batch_size=batch_size, workers=workers)
-
-
-def _table(path: Path) -> dict[str, list[str]]:
-    """The fields of each line, by the first one."""
-    rows = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
-    return {first: rest for first, *rest in rows}
 
 
 def _measure(readers: dict[str, Any], flags: argparse.Namespace) -> dict[str, dict[str, float]]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ssagan_jax.data.images.resizing import get_load_size
+from ssagan_jax.data.images.resizing import crop_and_resize, get_load_size
 
 
 def run_epoch(batches: Iterator[Any], count: int, step_ms: float) -> tuple[float, float]:
@@ -28,9 +28,9 @@ def run_epoch(batches: Iterator[Any], count: int, step_ms: float) -> tuple[float
     """
     begin, waited = time.perf_counter(), 0.0
     for _ in range(count):
-        asked = time.perf_counter()
+        start = time.perf_counter()
         next(batches)
-        waited += time.perf_counter() - asked
+        waited += time.perf_counter() - start
         time.sleep(step_ms / 1000)
     return time.perf_counter() - begin, waited
 
@@ -53,7 +53,8 @@ class Photos:
         import torch  # Here, so that `run_epoch` can be imported without torch.
 
         photo, rng = self._photos[index], np.random
-        image = self._scaled(photo)
+        image = Image.open(photo["path"]).convert("RGB")
+        image = crop_and_resize(image, photo["box"], get_load_size(self._size))
         left = rng.randint(image.width - self._size + 1)
         top = rng.randint(image.height - self._size + 1)
         image = image.crop((left, top, left + self._size, top + self._size))
@@ -66,24 +67,6 @@ class Photos:
         tokens = np.zeros(self._words, np.int64)
         tokens[: len(ids)] = ids
         return pixels.sub(0.5).div(0.5), tokens, len(ids), photo["class_id"]
-
-    def _scaled(self, photo: dict[str, Any]) -> Image.Image:
-        """The photo, cropped around its box and scaled to the load size."""
-        image = Image.open(photo["path"]).convert("RGB")
-        if photo["box"]:
-            x, y, width, height = photo["box"]
-            reach, middle = int(0.75 * max(width, height)), (x + width // 2, y + height // 2)
-            image = image.crop(
-                (
-                    max(0, middle[0] - reach),
-                    max(0, middle[1] - reach),
-                    min(image.width, middle[0] + reach),
-                    min(image.height, middle[1] + reach),
-                )
-            )
-        edge, smaller = get_load_size(self._size), min(image.size)
-        target = [edge * length // smaller for length in image.size]
-        return image.resize(target, Image.Resampling.BILINEAR)
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from ssagan_jax.pytorch.state_from_pytorch import (
     config_from_weights,
     read_weight_source,
     state_from_weights,
+    without_prefix,
 )
 from ssagan_jax.schedule import Schedule
 from ssagan_jax.steps.state import network_variables, sampling_variables
@@ -48,9 +49,7 @@ def convert_from_pytorch(flags: argparse.Namespace) -> None:
     target = _check_new("--workdir", flags.workdir)
     words = load_words(flags.captions)
     given = {network: getattr(flags, network) for network in PYTORCH_NETWORKS}
-    sources = {
-        network: read_weight_source(network, path) for network, path in given.items() if path
-    }
+    sources = {name: read_weight_source(name, path) for name, path in given.items() if path}
     rows = sources["text_encoder"].sizes["vocab_size"]
     if rows != len(words):
         raise InputError(
@@ -76,12 +75,9 @@ def convert_from_pytorch(flags: argparse.Namespace) -> None:
 
 
 def convert_to_pytorch(trained: TrainedModel, output: str, raw: bool) -> None:
-    """Writes a trained model's networks as PyTorch files; writes nothing if that fails.
+    """Writes a model's networks as PyTorch files to a new folder; writes nothing if that fails.
 
-    Args:
-      trained: the model.
-      output: a new folder.
-      raw: whether to write the generator's last weights instead of their moving average.
+    With `raw`, the generator's last weights are written instead of their moving average.
 
     Raises:
       InputError: the folder is not empty.
@@ -93,17 +89,15 @@ def convert_to_pytorch(trained: TrainedModel, output: str, raw: bool) -> None:
     if not raw:
         variables["generator"] = sampling_variables(trained.state)
     skipped = _unsupported_networks(trained)
-    step = int(trained.state.step)
     with atomic_folder(target) as part:
         for network, name in PYTORCH_NETWORKS.items():
             if network in skipped:
                 continue
-            own = f"{network}/"
-            spare = {key.removeprefix(own): extras[key] for key in extras if key.startswith(own)}
+            spare = without_prefix(extras, f"{network}/") if converted else None
             prefix = (_PREFIXES | converted)[network]
-            tensors = to_pytorch(network, variables[network], spare if converted else None)
+            tensors = to_pytorch(network, variables[network], spare)
             tensors = {f"{prefix}{key}": tensor for key, tensor in tensors.items()}
-            write_pth(part / f"{name}_{step:03d}.pth", tensors)
+            write_pth(part / f"{name}_{int(trained.state.step):03d}.pth", tensors)
         if "text_encoder" not in skipped:
             save_words(part / "captions.pickle", trained.tokenizer.entries())
     for network, reason in skipped.items():

@@ -5,6 +5,7 @@ Reads all of them once, reports what it finds, and writes the data set that
 """
 
 import argparse
+import itertools
 import json
 import os
 import shlex
@@ -44,13 +45,9 @@ _COLUMNS = 3
 def prepare(
     request: PrepareRequest, *, skip_bad: bool, dry_run: bool, report_dir: str
 ) -> ScanReport:
-    """Scans a source, prints the report, and writes the prepared set.
+    """Scans a source, prints the report, and unless `dry_run` writes the prepared set.
 
-    Args:
-      request: what to prepare.
-      skip_bad: skip entries that cannot be used, instead of raising.
-      dry_run: stop after the report.
-      report_dir: a folder to also write the report's files to; empty for none.
+    The report's files are written to `report_dir` too, if that is not empty.
 
     Raises:
       InputError: the source cannot be read, has entries that cannot be used (without
@@ -106,9 +103,8 @@ def contact_sheet(items: Sequence[Item]) -> Image.Image:
         text = " / ".join(captions.usable(item.captions)[:2])
         rows.append((f"{Path(item.name).name}: {text}", [np.asarray(thumbnail)]))
     height = -(-len(rows) // _COLUMNS)
-    columns = [
-        draw_image_grid(rows[start : start + height], ()) for start in range(0, len(rows), height)
-    ]
+    starts = range(0, len(rows), height)
+    columns = [draw_image_grid(rows[start : start + height], ()) for start in starts]
     canvas = Image.new("RGB", (sum(c.width for c in columns), columns[0].height), "white")
     for index, column in enumerate(columns):
         canvas.paste(column, (index * columns[0].width, 0))
@@ -125,8 +121,8 @@ def _report_files(report: ScanReport) -> Files:
     return files
 
 
-def _check_flags(flags: argparse.Namespace) -> None:
-    """Raises InputError for values that are not allowed whatever the source."""
+def _check_flags(flags: argparse.Namespace, folder: Path) -> None:
+    """Raises InputError for values that no source allows, and for a set that exists already."""
     for flag, key in (("name", "data.name"), ("image_size", "data.image_size"), ("seed", "seed")):
         is_valid, allowed = CONSTRAINTS[key]
         if not is_valid(getattr(flags, flag)):
@@ -135,11 +131,8 @@ def _check_flags(flags: argparse.Namespace) -> None:
         raise InputError(f"--name={flags.name}: is built in; choose another name")
     if not 0 < flags.val < 1:
         raise InputError(f"--val={flags.val}: must be above 0 and below 1, a fraction of the data")
-
-
-def _check_not_prepared(flags: argparse.Namespace, folder: Path) -> None:
-    exists = flags.name in set_names(flags.prepared_dir)
-    if exists and not flags.overwrite and not flags.dry_run:
+    replaceable = flags.overwrite or flags.dry_run
+    if not replaceable and flags.name in set_names(flags.prepared_dir):
         raise InputError(
             f"--name={flags.name}: is prepared already, in {folder}; choose another name, "
             "or replace it with --overwrite"
@@ -148,8 +141,8 @@ def _check_not_prepared(flags: argparse.Namespace, folder: Path) -> None:
 
 def _make_request(flags: argparse.Namespace, source: str, layout: str) -> PrepareRequest:
     """The request that the flags ask for, with the command that repeats it."""
-    prepared_dir = os.path.abspath(os.path.expanduser(flags.prepared_dir))
-    prepared_dir = prepared_dir if flags.prepared_dir else ""
+    folder = flags.prepared_dir
+    prepared_dir = os.path.abspath(os.path.expanduser(folder)) if folder else ""
     words = ["python", "-m", "ssagan_jax.prepare", f"--source={source}", f"--name={flags.name}"]
     words += [f"--format={layout}", f"--val={flags.val}", f"--image_size={flags.image_size}"]
     words += [f"--seed={flags.seed}", *(["--skip_bad"] if flags.skip_bad else [])]
@@ -178,7 +171,7 @@ def _choose_stanford_cars(source: str, flags: argparse.Namespace) -> str:
         )
     target = Path(flags.cars_dir or flags.name).absolute()
     train, validation = map(int, counts)
-    cars = write_paper_layout(
+    cars, unreadable = write_paper_layout(
         Path(source),
         target,
         makes=makes,
@@ -187,13 +180,13 @@ def _choose_stanford_cars(source: str, flags: argparse.Namespace) -> str:
         validation=validation,
         seed=flags.seed,
     )
-    for message in cars.unreadable:
+    for message in unreadable:
         print(f"skipped {message}")
-    for make, models in cars.classes.items():
-        print(f"{make}: {', '.join(models)}")
+    for make, models in itertools.groupby(cars, lambda car: car.make):
+        print(f"{make}: {', '.join(car.name for car in models)}")
     print(
-        f"wrote {cars.train} + {cars.validation} pictures and their sentences to {target}; to "
-        f"change sentences, edit {target}/*/captions/*.txt, then prepare again with "
+        f"wrote {train * len(cars)} + {validation * len(cars)} pictures and their sentences to "
+        f"{target}; to change sentences, edit {target}/*/captions/*.txt, then prepare again with "
         f"--source={target} --overwrite"
     )
     return str(target)
@@ -227,9 +220,8 @@ def main() -> None:
     logging.set_verbosity(logging.ERROR)
     warnings.filterwarnings("ignore", module="PIL")  # The report covers what Pillow warns of.
     with exit_on_user_error(), tempfile.TemporaryDirectory() as scratch:
-        _check_flags(flags)
         folder = sets_folder(flags.prepared_dir) / flags.name
-        _check_not_prepared(flags, folder)
+        _check_flags(flags, folder)
         source = os.path.expanduser(flags.source)
         source = os.path.abspath(source) if os.path.exists(source) else source
         layout = format_of(Path(source), flags.format)

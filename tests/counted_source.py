@@ -24,7 +24,7 @@ class CountedSource:
 
 
 def encoded(number, picture, captions, name):
-    """An example as a TFDS data source gives it."""
+    """An example as of a TFDS data source."""
     png = io.BytesIO()
     Image.fromarray(picture).save(png, format="PNG")
     return {

@@ -2,10 +2,15 @@
 
 import csv
 import json
+import os
 import pickle
 
 import numpy as np
+import tensorflow_datasets as tfds
 from PIL import Image
+
+from ssagan_jax.data.prepared.builder import SPLITS
+from ssagan_jax.data.prepared.prepared_sets import open_prepared_set
 
 SENTENCES = ("a red car is parked in front of a house.", "the car faces left")
 
@@ -38,6 +43,26 @@ def write(path, content):
     else:
         path.write_text(content)
     return path
+
+
+class Evil:
+    """A pickle of this makes a folder when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def stored_records(prepared_dir, name, size=32):
+    """The records of a prepared set by split and name, images still encoded."""
+    builder = open_prepared_set(name, size, prepared_dir)
+    decoders = {"image": tfds.decode.SkipDecoding()}
+    return {
+        split: {e["name"].decode(): e for e in builder.as_data_source(split, decoders=decoders)}
+        for split in SPLITS
+    }
 
 
 def sidecar(root, count=8):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from picture_trees import Evil, write
 from PIL import Image
 
 from ssagan_jax.config import default_config, set_dataset
@@ -49,23 +50,16 @@ def write_birds(root):
     boxes, photos = [], []
     for number, (name, mode) in enumerate(modes.items(), start=1):
         draw(root / f"CUB_200_2011/images/{name}.jpg", mode)
-        text = root / f"text/{name}.txt"
-        text.parent.mkdir(parents=True, exist_ok=True)
-        text.write_bytes(f"A {mode} Bird, on a white ground.\r\n\n  \nit's \xe9! {name}\n".encode())
+        text = f"A {mode} Bird, on a white ground.\r\n\n  \nit's \xe9! {name}\n"
+        write(root / f"text/{name}.txt", "").write_bytes(text.encode())
         boxes.append(f"{number} 20.0 30.0 {40 if number == 1 else 400}.0 20.0")
         photos.append(f"{number} {name}.jpg")
     (root / "CUB_200_2011/bounding_boxes.txt").write_text("\n".join(boxes))
     (root / "CUB_200_2011/images.txt").write_text("\n".join(reversed(photos)))
-    for folder, names in (("train", TRAIN), ("test", TEST)):
-        (root / folder).mkdir()
-        write_pickle(root / folder / "filenames.pickle", names)
-    write_pickle(root / "train/class_info.pickle", [7, 7, 9, 9])
-    write_pickle(root / "test/class_info.pickle", [9, 8])
+    for folder, names, numbers in (("train", TRAIN, [7, 7, 9, 9]), ("test", TEST, [9, 8])):
+        write(root / folder / "filenames.pickle", names)
+        write(root / folder / "class_info.pickle", numbers)
     return root
-
-
-def write_pickle(path, value):
-    path.write_bytes(pickle.dumps(value, protocol=2))
 
 
 @pytest.fixture(scope="module")
@@ -91,23 +85,15 @@ def by_name(builder, split):
     return {example["name"].decode(): example for example in builder.as_data_source(split)}
 
 
-def test_prepared_set_holds_the_photos_of_both_splits(prepared):
-    assert sorted(by_name(prepared, "train")) == sorted(TRAIN)
-    assert sorted(by_name(prepared, "validation")) == sorted(TEST)
+def test_a_prepared_set_holds_photos_sentences_and_one_id_per_class_in_both_splits(prepared):
+    train, validation = by_name(prepared, "train"), by_name(prepared, "validation")
+    assert sorted(train) == sorted(TRAIN) and sorted(validation) == sorted(TEST)
     assert prepared.info.splits["train"].num_examples == 4
     assert prepared.info.file_format == tfds.core.FileFormat.ARRAY_RECORD
-
-
-def test_sentences_stay_as_written_without_blank_lines(prepared):
-    captions = by_name(prepared, "train")["007.Wren/grey"]["captions"]
-    assert [caption.decode() for caption in captions] == [
+    assert [caption.decode() for caption in train["007.Wren/grey"]["captions"]] == [
         "A L Bird, on a white ground.",
         "it's \xe9! 007.Wren/grey",
     ]
-
-
-def test_a_class_has_one_dense_id_in_both_splits(prepared):
-    train, validation = by_name(prepared, "train"), by_name(prepared, "validation")
     assert [int(train[name]["class_id"]) for name in TRAIN] == [0, 0, 2, 2]
     assert [int(validation[name]["class_id"]) for name in TEST] == [2, 1]
     assert train[TRAIN[0]]["attributes"] == b"{}"
@@ -119,21 +105,19 @@ def test_classes_come_from_the_species_folders_without_class_info(source):
     assert [example["class_id"] for example in examples(source, "validation")] == [2, 1]
 
 
-@pytest.mark.parametrize(
-    ("split", "name", "color"),
-    [
-        ("train", "007.Wren/a", (200, 40, 40)),
-        ("train", "007.Wren/grey", (90, 90, 90)),
-        ("train", "009.Owl/cmyk", (255, 0, 0)),
-        ("train", "009.Owl/palette", (30, 160, 60)),
-        ("validation", "009.Owl/alpha", (30, 160, 60)),
-    ],
-)
-def test_every_kind_of_picture_becomes_rgb_on_white(prepared, split, name, color):
-    image = by_name(prepared, split)[name]["image"]
-    assert image.dtype == np.uint8 and min(image.shape[:2]) == 76
-    np.testing.assert_allclose(image[38, 3], color, atol=3)
-    np.testing.assert_allclose(image[38, -3], 255, atol=3)
+def test_every_kind_of_picture_becomes_rgb_on_white(prepared):
+    examples = by_name(prepared, "train") | by_name(prepared, "validation")
+    for name, color in {
+        "007.Wren/a": (200, 40, 40),
+        "007.Wren/grey": (90, 90, 90),
+        "009.Owl/cmyk": (255, 0, 0),
+        "009.Owl/palette": (30, 160, 60),
+        "009.Owl/alpha": (30, 160, 60),
+    }.items():
+        image = examples[name]["image"]
+        assert image.dtype == np.uint8 and min(image.shape[:2]) == 76
+        np.testing.assert_allclose(image[38, 3], color, atol=3, err_msg=name)
+        np.testing.assert_allclose(image[38, -3], 255, atol=3, err_msg=name)
 
 
 def test_photos_are_cropped_around_their_boxes(prepared):
@@ -164,21 +148,22 @@ def test_the_config_decides_where_decoded_images_are_cached(prepared):
     config = set_dataset(default_config(), "birds")
     config.data.dir, config.data.prepared_dir = prepared.source, str(prepared.data_dir_root)
     config.data.image_size = 64
-    kept = open_datasets(config)
+    cached = open_datasets(config)
     config.data.cache_mb = config.data.cache_disk_mb = 0
-    read = open_datasets(config)
+    decoded = open_datasets(config)
     folder = Path(prepared.data_dir)
     assert not list(folder.glob("decoded-*"))
     config.data.cache_disk_mb = 64
-    filed = open_datasets(config, ["validation"])
-    assert list(filed) == ["validation"]
+    mapped = open_datasets(config, ["validation"])
+    assert list(mapped) == ["validation"]
     assert [file.name for file in folder.glob("decoded-*.u8")] == ["decoded-validation-76px.u8"]
-    for one, other, third in zip(*(way["validation"] for way in (kept, read, filed)), strict=True):
+    ways = [sets["validation"] for sets in (cached, decoded, mapped)]
+    for one, other, third in zip(*ways, strict=True):
         np.testing.assert_array_equal(one["image"], third["image"])
         np.testing.assert_array_equal(other["image"], third["image"])
         assert {**one, "image": 0} == {**other, "image": 0} == {**third, "image": 0}
     # TFDS reads the set as before.
-    assert len(by_name(prepared, "validation")) == len(filed["validation"])
+    assert len(by_name(prepared, "validation")) == len(mapped["validation"])
 
 
 def test_reading_a_prepared_set_leaves_tensorflow_out(prepared):
@@ -206,12 +191,8 @@ def test_source_size_and_policy_determine_the_folder(prepared, source):
         arguments = dict(source=prepared.source, image_size=64, data_dir=prepared.data_dir_root)
         return Birds(**{**arguments, **changes}).data_dir
 
-    folders = {
-        folder(),
-        folder(image_size=128),
-        folder(bad_images="skip"),
-        folder(source=str(source)),
-    }
+    folders = {folder(), folder(image_size=128), folder(bad_images="skip")}
+    folders.add(folder(source=str(source)))
     (source / "text/007.Wren/a.txt").write_text("another sentence")
     folders.add(folder(source=str(source)))
     assert len(folders) == 5 and folder() == prepared.data_dir
@@ -238,9 +219,8 @@ def test_an_interrupted_preparation_leaves_no_set(source, capfd):
     assert not birds.is_prepared()
 
     capfd.readouterr()
-    skipping = Birds(
-        source=str(source), image_size=64, bad_images="skip", data_dir=source.parent / "tfds"
-    )
+    arguments = dict(source=str(source), image_size=64, data_dir=source.parent / "tfds")
+    skipping = Birds(**arguments, bad_images="skip")
     assert list(by_name(ensure_prepared(skipping), "validation")) == ["009.Owl/alpha"]
     printed, logged = capfd.readouterr()
     assert printed.splitlines() == [
@@ -266,23 +246,20 @@ def test_a_full_disk_is_named(source, monkeypatch):
 def test_a_missing_part_of_the_layout_is_named(source, missing):
     path = source / missing
     path.unlink() if path.is_file() else shutil.rmtree(path)
-    with pytest.raises(
-        DataError, match=f"{path}.*no such file.*Expected are.*point config.data.dir"
-    ):
+    message = f"{path}.*no such file.*Expected are.*point config.data.dir"
+    with pytest.raises(DataError, match=message):
         examples(source)
 
 
 def test_boxes_need_their_list_of_photos(source):
-    boxes, photos = (
-        source / "CUB_200_2011" / name for name in ("bounding_boxes.txt", "images.txt")
-    )
+    boxes = source / "CUB_200_2011/bounding_boxes.txt"
     boxes.write_text("1 10 30 40 20")
     with pytest.raises(DataError, match=f"no box for {TRAIN[1]}"):
         examples(source)
     boxes.write_text("1 10 30 40 20\n2 10 30 forty 20")
     with pytest.raises(DataError, match="line 2: .*forty"):
         examples(source)
-    photos.unlink()
+    (source / "CUB_200_2011/images.txt").unlink()
     with pytest.raises(DataError, match="images.txt: missing"):
         examples(source)
 
@@ -322,44 +299,26 @@ def test_a_photo_without_sentences_is_named(source):
     ],
 )
 def test_invalid_names_are_refused(source, names, message):
-    write_pickle(source / "train/filenames.pickle", names)
+    write(source / "train/filenames.pickle", names)
     with pytest.raises(DataError, match=message):
         examples(source)
 
 
-def test_links_that_lead_out_of_the_folder_are_refused(source):
-    photo = source / f"CUB_200_2011/images/{TRAIN[0]}.jpg"
-    photo.rename(source / "outside.jpg")
-    photo.symlink_to(source / "outside.jpg")
-    with pytest.raises(DataError, match=f"{TRAIN[0]}.jpg: a link leads out"):
-        examples(source)
-
-
 def test_class_info_must_fit_the_photos(source):
-    write_pickle(source / "train/class_info.pickle", [7, 7])
+    write(source / "train/class_info.pickle", [7, 7])
     with pytest.raises(DataError, match="2 classes for the 4 photos"):
         examples(source)
-    write_pickle(source / "train/class_info.pickle", ["wren"] * 4)
+    write(source / "train/class_info.pickle", ["wren"] * 4)
     with pytest.raises(DataError, match="not a list of whole numbers"):
         examples(source)
 
 
-class Evil:
-    """A pickle of this writes a file when it is loaded."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
 @pytest.mark.parametrize("protocol", range(6))
-def test_pickles_cannot_run_code(source, protocol):
-    trace, path = source / "ran", source / "train/filenames.pickle"
+def test_pickles_cannot_run_code(tmp_path, protocol):
+    trace, path = tmp_path / "ran", tmp_path / "data.pickle"
     path.write_bytes(pickle.dumps([Evil(trace)], protocol=protocol))
-    with pytest.raises(DataError, match="filenames.pickle: the pickle asks for posix.mkdir"):
-        examples(source)
+    with pytest.raises(DataError, match="data.pickle: the pickle asks for posix.mkdir"):
+        load_pickle(path)
     assert not trace.exists()
 
 

@@ -1,5 +1,6 @@
 """PyTorch files to a work folder and back, without PyTorch: the files are made here."""
 
+import copy
 import dataclasses
 import os
 import pickle
@@ -12,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 from ssagan_jax import convert, sample
 from ssagan_jax.config import ConfigError, default_config
@@ -26,7 +28,7 @@ from ssagan_jax.pytorch.name_mapping import from_pytorch, infer_sizes, to_pytorc
 from ssagan_jax.pytorch.pth_writer import write_pth
 from ssagan_jax.pytorch.state_from_pytorch import read_weight_source
 from ssagan_jax.pytorch.weight_files import read_tensors
-from ssagan_jax.steps.state import initial_state, network_variables
+from ssagan_jax.steps.state import network_variables
 from ssagan_jax.training.warm_start import (
     warm_start_state,
     with_warm_start_encoders,
@@ -61,7 +63,7 @@ def discriminator_of(size, width, sentence):
 
 @pytest.fixture(scope="module")
 def tensors():
-    """Small state dicts as PyTorch's networks would give them, trained for 12 batches."""
+    """Small state dicts as of PyTorch's networks, trained for 12 batches."""
     caption = (jnp.zeros((2, 4), int), jnp.ones((2, 4), bool), False)
     text = shapes_of(LstmTextEncoder(len(WORDS), SENTENCE, WORD_DIM), *caption)
     wanted = {
@@ -87,23 +89,27 @@ def save_captions(folder, words=WORDS):
     return path
 
 
+def write_files(tensors, folder):
+    """Writes the networks and the vocabulary, and returns the flags that name the files."""
+    flags = {network: folder / f"{network}.pth" for network in FILES}
+    for network, path in flags.items():
+        write_pth(path, tensors[network])
+    return flags | {"captions": save_captions(folder)}
+
+
 @pytest.fixture
 def files(tensors, tmp_path):
-    """Flags that name the files of `tensors`."""
-    for network in FILES:
-        write_pth(tmp_path / f"{network}.pth", tensors[network])
-    flags = {network: tmp_path / f"{network}.pth" for network in FILES}
-    return flags | {"captions": save_captions(tmp_path)}
+    return write_files(tensors, tmp_path)
 
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Runs a job within this process; returns what it printed."""
+    """Runs a command in this process and returns its output."""
 
-    def run(job=convert, **flags):
+    def run(command=convert, **flags):
         arguments = [f"--{name}={value}" for name, value in flags.items()]
-        monkeypatch.setattr(sys, "argv", ["job", *arguments])
-        job.main()
+        monkeypatch.setattr(sys, "argv", ["command", *arguments])
+        command.main()
         return capsys.readouterr().out
 
     return run
@@ -111,7 +117,7 @@ def run(monkeypatch, capsys):
 
 @pytest.fixture
 def refused(run, capsys):
-    """Runs the job, which must refuse in one line; returns the line."""
+    """Runs the command, which must fail with a message of one line, and returns it."""
 
     def refused(**flags):
         with pytest.raises(SystemExit) as caught:
@@ -124,12 +130,12 @@ def refused(run, capsys):
 
 
 def same(one, other):
-    return one.keys() == other.keys() and all(
-        one[name].dtype == other[name].dtype
-        and one[name].shape == other[name].shape
-        and one[name].tobytes() == other[name].tobytes()
-        for name in one
+    """Whether names, types, shapes and bytes are equal."""
+    one, other = (
+        {name: (t.dtype, t.shape, t.tobytes()) for name, t in tensors.items()}
+        for tensors in (one, other)
     )
+    return one == other
 
 
 # The file format
@@ -139,9 +145,8 @@ def test_written_files_are_pytorchs(tmp_path):
     """The pickle's calls are those of torch.save, in its archive's layout."""
     write_pth(tmp_path / "x.pth", {"w": np.arange(6, dtype=np.float32).reshape(2, 3)})
     with zipfile.ZipFile(tmp_path / "x.pth") as archive:
-        assert set(archive.namelist()) == {
-            *("archive/data.pkl", "archive/version", "archive/byteorder", "archive/data/0")
-        }
+        names = {name.removeprefix("archive/") for name in archive.namelist()}
+        assert names == {"data.pkl", "version", "byteorder", "data/0"}
         assert all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
         assert archive.read("archive/version") == b"3\n"
         assert archive.read("archive/data/0") == struct.pack("<6f", *range(6))
@@ -185,7 +190,7 @@ def test_the_prefix_can_be_kept(tmp_path):
 
 
 def test_names_are_those_of_the_reference_at_its_own_size():
-    made = to_pytorch("generator", noisy(generator_of(256, 64 // 32, 256, 100, 100), 0))
+    made = to_pytorch("generator", noisy(generator_of(256, 2, 256, 100, 100), 0))
     assert len(made) == 267
     shapes = {
         "fc.weight": (256, 100),
@@ -201,7 +206,7 @@ def test_names_are_those_of_the_reference_at_its_own_size():
     }
     assert {name: made[name].shape for name in shapes} == shapes
     assert not [name for name in made if name.startswith(("block6.conv_mask", "block0.c_sc"))]
-    judge = to_pytorch("discriminator", noisy(discriminator_of(256, 2, 256), 0))
+    made = to_pytorch("discriminator", noisy(discriminator_of(256, 2, 256), 0))
     shapes = {
         "conv_img.weight": (2, 3, 3, 3),
         "block0.conv_r.0.weight": (4, 2, 4, 4),
@@ -212,9 +217,9 @@ def test_names_are_those_of_the_reference_at_its_own_size():
         "COND_DNET.joint_conv.0.weight": (4, 288, 3, 3),
         "COND_DNET.joint_conv.2.weight": (1, 4, 4, 4),
     }
-    assert len(judge) == 34 and {name: judge[name].shape for name in shapes} == shapes
+    assert len(made) == 34 and {name: made[name].shape for name in shapes} == shapes
     # The reference makes the last ones and never calls them.
-    assert not judge["block5.conv_s.weight"].any() and judge["block3.conv_s.weight"].all()
+    assert not made["block5.conv_s.weight"].any() and made["block3.conv_s.weight"].all()
 
 
 def test_noise_reaches_the_same_pixel_and_channel(tensors):
@@ -224,7 +229,7 @@ def test_noise_reaches_the_same_pixel_and_channel(tensors):
     weight[channel * 16 + row * 4 + column] = 1
     given = tensors["generator"] | {"fc.weight": weight}
     wanted = generator_of(SIZE, WIDTH, SENTENCE, NOISE, MASK)
-    ours, _ = from_pytorch("generator", given, wanted, "it")
+    ours, _ = from_pytorch("generator", given, wanted, "the file")
     spread = ours["params"]["Dense_0"]["kernel"].reshape(NOISE, 4, 4, 8 * WIDTH)
     assert (spread[:, row, column, channel] == 1).all() and spread.sum() == NOISE
 
@@ -236,55 +241,51 @@ def test_the_inception_encoder_goes_there_and_back():
     numbers = rng.standard_normal(2_000_000).astype(np.float32)
     ours = jax.tree.map(lambda leaf: numbers[: leaf.size].reshape(leaf.shape), shapes)
     theirs = to_pytorch("image_encoder", ours)
-    assert len(theirs) == 567 and infer_sizes("image_encoder", theirs) == {
-        "embedding_dim": SENTENCE
-    }
+    assert len(theirs) == 567
+    assert infer_sizes("image_encoder", theirs) == {"embedding_dim": SENTENCE}
     assert theirs["emb_features.weight"].shape == (SENTENCE, 768, 1, 1)
     assert theirs["emb_cnn_code.weight"].shape == (SENTENCE, 2048)
     assert theirs["Mixed_6b.branch7x7_2.conv.weight"].shape == (128, 128, 1, 7)
-    back, spare = from_pytorch("image_encoder", theirs, shapes, "it")
+    back, spare = from_pytorch("image_encoder", theirs, shapes, "the file")
     assert jax.tree.all(jax.tree.map(np.array_equal, back, ours))
     assert len(spare) == 94 and all(name.endswith("num_batches_tracked") for name in spare)
     wrong = theirs | {"emb_features.weight": np.zeros((SENTENCE, 768, 3, 3), np.float32)}
     with pytest.raises(ValueError, match=r"emb_features.weight has shape \(8, 768, 3, 3\)"):
-        from_pytorch("image_encoder", wrong, shapes, "it")
+        from_pytorch("image_encoder", wrong, shapes, "the file")
 
 
 # The command
 
 
-def test_a_round_trip_of_weights_is_exact(files, run, tensors, tmp_path):
+def test_a_converted_folder_generates_and_converts_back_exactly(files, run, tensors, tmp_path):
+    """The generator's last layer is a constant, and so are its images."""
     workdir = tmp_path / "run"
-    parallel = {f"module.{name}": tensor for name, tensor in tensors["generator"].items()}
+    constant = {
+        "conv_img.2.weight": np.zeros_like(tensors["generator"]["conv_img.2.weight"]),
+        "conv_img.2.bias": np.arctanh([-0.5, 0, 0.5]).astype(np.float32),
+    }
+    generator = tensors["generator"] | constant
+    parallel = {f"module.{name}": tensor for name, tensor in generator.items()}
     write_pth(files["generator"], parallel)
     output = run(workdir=workdir, **files)
     assert f"generator: {files['generator']}\n" in output
     assert "image_encoder: untrained, since --image_encoder was not given\n" in output
     assert output.endswith(f"wrote {workdir}: 32 pixels, 10 words\n")
-    config = load_model(workdir).config
+    config = Workdir(workdir).config()
     assert (config.generator.channels, config.generator.mask_channels) == (WIDTH, MASK)
     assert (config.generator.noise_dim, config.discriminator.channels) == (NOISE, WIDTH)
     assert (config.text_encoder.embedding_dim, config.text_encoder.word_dim) == (SENTENCE, WORD_DIM)
-    painted = run(sample, workdir=workdir, caption="a red zebra", num=2, output=tmp_path / "out")
-    assert "unknown words in 'a red zebra': zebra\n2 pictures of step 0" in painted
+    output = run(sample, workdir=workdir, caption="a red zebra", num=2, output=tmp_path / "out")
+    assert "unknown words in 'a red zebra': zebra\n2 pictures of step 0" in output
+    for image in map(Image.open, tmp_path.glob("out/000_a-red-zebra_00[01].png")):
+        assert image.getcolors() == [(SIZE * SIZE, (64, 128, 191))]
+    assert len(os.listdir(tmp_path / "out")) == 3
     run(workdir=workdir, output=tmp_path / "back")
     for network, name in zip(FILES, ("netG", "netD", "text_encoder"), strict=True):
         wanted = parallel if network == "generator" else tensors[network]
         assert same(read_tensors(tmp_path / f"back/{name}_000.pth", True), wanted)
     assert load_words(tmp_path / "back/captions.pickle") == WORDS
     assert len(os.listdir(tmp_path / "back")) == 4
-
-
-def test_a_converted_folder_generates_what_its_tensors_do(files, run, tensors, tmp_path):
-    """The picture of a generator whose last layer is a constant."""
-    constant = {name: np.array(tensor) for name, tensor in tensors["generator"].items()}
-    constant["conv_img.2.weight"][:] = 0
-    constant["conv_img.2.bias"][:] = np.arctanh([-0.5, 0, 0.5])
-    write_pth(files["generator"], constant)
-    run(workdir=tmp_path / "run", **files)
-    trained = load_model(tmp_path / "run")
-    images = trained.generate(["a red bird"], np.zeros((1, NOISE), np.float32))
-    assert (images == np.array([64, 128, 191], np.uint8)).all()
 
 
 @pytest.mark.parametrize("form", ["plain", "module", "state_dict", "netG"])
@@ -363,10 +364,10 @@ def test_every_bad_tensor_is_named_and_nothing_is_left(files, refused, tensors, 
     ],
 )
 def test_bad_flags_are_refused(change, message, files, refused, tmp_path):
-    places = {name: value if name == "data" else tmp_path / value for name, value in change.items()}
-    places = {name: value if change[name] else "" for name, value in places.items()}
+    if change.keys() != {"data"}:
+        change = {name: value and tmp_path / value for name, value in change.items()}
     before = sorted(os.listdir(tmp_path))
-    assert re.search(message, refused(**{"workdir": tmp_path / "run", **files, **places}))
+    assert re.search(message, refused(**{"workdir": tmp_path / "run", **files, **change}))
     assert sorted(os.listdir(tmp_path)) == before
 
 
@@ -384,8 +385,9 @@ def test_a_folder_that_cannot_be_finished_is_not_left(files, run, monkeypatch, t
     def fail(*arguments):
         raise RuntimeError("the disk is gone")
 
+    monkeypatch.setattr(convert, "state_from_weights", lambda *_: (None, {}))
     monkeypatch.setattr(convert.Checkpoints, "save", fail)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="the disk is gone"):
         run(workdir=tmp_path / "run", **files)
     assert not [name for name in os.listdir(tmp_path) if name.startswith("run")]
 
@@ -429,15 +431,18 @@ def test_words_of_our_own_tokenizer_get_the_references_padding(tmp_path):
 
 
 @pytest.fixture(scope="module")
+def source(converted):
+    """The model of the folder `converted`, not to be changed."""
+    return load_model(converted)
+
+
+@pytest.fixture(scope="module")
 def converted(tensors, tmp_path_factory):
     """A work folder of converted weights."""
     folder = tmp_path_factory.mktemp("converted")
-    flags = [f"--captions={save_captions(folder)}"]
-    for network in FILES:
-        write_pth(folder / f"{network}.pth", tensors[network])
-        flags.append(f"--{network}={folder / network}.pth")
+    flags = {"workdir": folder / "run"} | write_files(tensors, folder)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["convert", f"--workdir={folder / 'run'}", *flags])
+        patch.setattr(sys, "argv", ["convert", *(f"--{k}={v}" for k, v in flags.items())])
         convert.main()
     return folder / "run"
 
@@ -451,21 +456,19 @@ def fine_tuning(converted):
     return config
 
 
-def test_fine_tuning_starts_from_converted_networks_with_its_own_rates(converted, tensors):
+def test_fine_tuning_starts_from_converted_networks_with_its_own_rates(converted, source, tensors):
     config = with_warm_start_sizes(fine_tuning(converted))
-    theirs = load_model(converted).config
+    theirs = source.config
     assert config.data.image_size == SIZE and config.generator.channels == WIDTH
     assert config.image_encoder == theirs.image_encoder and config.is_locked
     assert config.text_encoder.word_dim == WORD_DIM and config.text_encoder.dropout == 0.25
     assert config.generator.learning_rate == 0.5 and theirs.generator.learning_rate == 1e-4
     state = warm_start_state(config)
-    given = network_variables(load_model(converted).state)
+    given = network_variables(source.state)
     assert jax.tree.all(jax.tree.map(np.array_equal, network_variables(state), given))
     assert int(state.step) == 0 and state.ema is None
-    assert same(
-        to_pytorch("text_encoder", network_variables(state)["text_encoder"]),
-        tensors["text_encoder"],
-    )
+    encoder = to_pytorch("text_encoder", network_variables(state)["text_encoder"])
+    assert same(encoder, tensors["text_encoder"])
 
 
 def test_averages_start_from_the_converted_weights(converted):
@@ -482,15 +485,13 @@ def test_a_missing_warm_start_folder_is_named_with_its_key(tmp_path):
         with_warm_start_sizes(fine_tuning(tmp_path / "none"))
 
 
-def test_encoders_of_a_converted_folder_skip_stage_1(converted):
-    config = load_model(converted).config
+def test_encoders_of_a_converted_folder_skip_stage_1(converted, source):
+    config = copy.deepcopy(source.config)
     config.damsm.checkpoint = str(converted)
     config.generator.channels = 4
-    vocabulary = load_model(converted).tokenizer.vocabulary
-    state = jax.jit(lambda: initial_state(config, vocabulary))()
-    state = with_warm_start_encoders(state, config)
-    theirs = load_model(converted).state
-    assert jax.tree.all(jax.tree.map(np.array_equal, state.encoders, theirs.encoders))
+    other = source.state.replace(encoders=jax.tree.map(np.zeros_like, source.state.encoders))
+    state = with_warm_start_encoders(other, config)
+    assert jax.tree.all(jax.tree.map(np.array_equal, state.encoders, source.state.encoders))
     config.text_encoder.word_dim = 7
     config.data.image_size = 64
     problems = r"data\.image_size: 32 -> 64; text_encoder\.word_dim: 5 -> 7"
@@ -502,26 +503,27 @@ def test_encoders_of_a_converted_folder_skip_stage_1(converted):
 
 
 @pytest.fixture
-def trained(converted, tmp_path):
+def trained(source, tmp_path):
     """The converted networks as if they were trained here, with moving averages."""
-    trained = load_model(converted)
-    state = trained.state
-    doubled = jax.tree.map(lambda leaf: 2 * leaf, state.generator)
-    average = {"params": doubled, "batch_stats": state.batch_stats}
-    state = state.replace(step=np.int32(1234), ema=average)
-    return dataclasses.replace(trained, workdir=Workdir(tmp_path / "run"), state=state)
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, source.state.generator)
+    average = {"params": doubled, "batch_stats": source.state.batch_stats}
+    state = source.state.replace(step=np.int32(1234), ema=average)
+    config = copy.deepcopy(source.config)
+    return dataclasses.replace(
+        source, workdir=Workdir(tmp_path / "run"), config=config, state=state
+    )
 
 
 def test_our_own_weights_are_written_for_a_strict_reader(trained, tensors, tmp_path, capsys):
     for raw, factor in ((False, 2), (True, 1)):
         folder = tmp_path / f"raw-{raw}"
         convert.convert_to_pytorch(trained, str(folder), raw)
-        painter = read_tensors(folder / "netG_1234.pth", keep_prefix=True)
+        generator = read_tensors(folder / "netG_1234.pth", keep_prefix=True)
         given = tensors["generator"]["block1.c1.weight"]
-        np.testing.assert_array_equal(painter["module.block1.c1.weight"], factor * given)
-        assert painter["module.block1.conv_mask.1.num_batches_tracked"] == 0
-        judge = read_tensors(folder / "netD_1234.pth", keep_prefix=True)
-        assert judge.keys() == {f"module.{name}" for name in tensors["discriminator"]}
+        np.testing.assert_array_equal(generator["module.block1.c1.weight"], factor * given)
+        assert generator["module.block1.conv_mask.1.num_batches_tracked"] == 0
+        discriminator = read_tensors(folder / "netD_1234.pth", keep_prefix=True)
+        assert discriminator.keys() == {f"module.{name}" for name in tensors["discriminator"]}
         assert set(read_tensors(folder / "text_encoder_1234.pth")) == set(tensors["text_encoder"])
     assert "skipped image_encoder: not Inception v3" in capsys.readouterr().out
 

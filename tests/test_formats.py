@@ -1,11 +1,12 @@
 """Each layout of captioned pictures: that it is recognised, what is read of it, what is refused."""
 
+import json
 import os
 import pickle
 
 import numpy as np
 import pytest
-from picture_trees import SENTENCES, draw, sidecar, write
+from picture_trees import SENTENCES, Evil, draw, sidecar, write
 from PIL import Image
 
 from ssagan_jax.data.formats.registry import FORMATS, format_of
@@ -36,28 +37,19 @@ def coco(root, annotations="annotations", images="images"):
     for part, ids in (("train2014", (9, 4)), ("val2014", (7,))):
         for number in ids:
             draw(root / images / part / f"COCO_{number}.jpg", number)
-        write(
-            root / annotations / f"captions_{part}.json",
-            {
-                "images": [{"id": number, "file_name": f"COCO_{number}.jpg"} for number in ids],
-                "annotations": [
-                    {"image_id": number, "id": at, "caption": text}
-                    for at, text in enumerate(SENTENCES)
-                    for number in ids
-                ],
-            },
-        )
+        listed = [{"id": number, "file_name": f"COCO_{number}.jpg"} for number in ids]
+        texts = [{"image_id": n, "caption": text} for text in SENTENCES for n in ids]
+        content = {"images": listed, "annotations": texts}
+        write(root / annotations / f"captions_{part}.json", content)
     return root
 
 
-def imagefolder(root, table="metadata.jsonl", key="captions"):
-    for split, names in (("train", ("a", "b")), ("validation", ("c",))):
-        rows = []
+def imagefolder(root, table="metadata.jsonl"):
+    captions = json.dumps(SENTENCES) if table.endswith("csv") else SENTENCES
+    for split, names in (("train", "ab"), ("validation", "c")):
         for seed, name in enumerate(names):
             draw(root / split / f"{name}.png", seed)
-            texts = list(SENTENCES) if key == "captions" else SENTENCES[0]
-            cell = str(texts).replace("'", '"') if table.endswith("csv") else texts
-            rows.append({"file_name": f"{name}.png", key: cell, "label": "car"})
+        rows = [dict(file_name=f"{name}.png", captions=captions, label="car") for name in names]
         write(root / split / table, rows)
     return root
 
@@ -73,88 +65,34 @@ def errors(source, name):
     return {item.name: item.error for item in items(source, name) if item.error}
 
 
+BIRDS = "001.Crow/a 001.Crow", "001.Crow/b 001.Crow", "002.Gull/a 002.Gull"
+COCO = "train2014/COCO_9  train", "train2014/COCO_4  train", "val2014/COCO_7  validation"
+CARS = "train/a car train", "train/b car train", "validation/c car validation"
+PAPER = "train/00000  train", "train/00001  train"
+
+
 @pytest.mark.parametrize(
-    ("make", "layout", "expected"),
+    ("make", "arguments", "expected"),
     [
+        (attngan, {}, [f"{BIRDS[1]} train", f"{BIRDS[2]} train", f"{BIRDS[0]} validation"]),
         (
             attngan,
-            "attngan",
-            [
-                ("001.Crow/b", "001.Crow", "train"),
-                ("002.Gull/a", "002.Gull", "train"),
-                ("001.Crow/a", "001.Crow", "validation"),
-            ],
+            {"images": "CUB_200_2011/images", "pickles": False},
+            [f"{bird} " for bird in BIRDS],
         ),
-        (
-            lambda root: attngan(root, "CUB_200_2011/images", pickles=False),
-            "attngan",
-            [
-                ("001.Crow/a", "001.Crow", ""),
-                ("001.Crow/b", "001.Crow", ""),
-                ("002.Gull/a", "002.Gull", ""),
-            ],
-        ),
-        (
-            paper,
-            "paper",
-            [
-                ("train/00000", "", "train"),
-                ("train/00001", "", "train"),
-                ("validation/00000", "", "validation"),
-            ],
-        ),
-        (
-            lambda root: paper(root, "test", "images"),
-            "paper",
-            [
-                ("test/00000", "", "validation"),
-                ("train/00000", "", "train"),
-                ("train/00001", "", "train"),
-            ],
-        ),
-        (
-            coco,
-            "coco",
-            [
-                ("train2014/COCO_9", "", "train"),
-                ("train2014/COCO_4", "", "train"),
-                ("val2014/COCO_7", "", "validation"),
-            ],
-        ),
-        (
-            lambda root: coco(root, "", ""),
-            "coco",
-            [
-                ("train2014/COCO_9", "", "train"),
-                ("train2014/COCO_4", "", "train"),
-                ("val2014/COCO_7", "", "validation"),
-            ],
-        ),
-        (
-            imagefolder,
-            "imagefolder",
-            [
-                ("train/a", "car", "train"),
-                ("train/b", "car", "train"),
-                ("validation/c", "car", "validation"),
-            ],
-        ),
-        (
-            lambda root: imagefolder(root, "metadata.csv"),
-            "imagefolder",
-            [
-                ("train/a", "car", "train"),
-                ("train/b", "car", "train"),
-                ("validation/c", "car", "validation"),
-            ],
-        ),
+        (paper, {}, [*PAPER, "validation/00000  validation"]),
+        (paper, {"held_out": "test", "images": "images"}, ["test/00000  validation", *PAPER]),
+        (coco, {}, [*COCO]),
+        (coco, {"annotations": "", "images": ""}, [*COCO]),
+        (imagefolder, {}, [*CARS]),
+        (imagefolder, {"table": "metadata.csv"}, [*CARS]),
     ],
 )
-def test_each_layout_is_recognised_and_read(tmp_path, make, layout, expected):
-    source = make(tmp_path / "data")
-    assert format_of(source) == layout
-    found = items(source, layout)
-    assert [(item.name, item.label, item.split) for item in found] == expected
+def test_each_layout_is_recognised_and_read(tmp_path, make, arguments, expected):
+    source = make(tmp_path / "data", **arguments)
+    assert format_of(source) == make.__name__
+    found = items(source, make.__name__)
+    assert [f"{item.name} {item.label} {item.split}" for item in found] == expected
     for item in found:
         assert item.captions == SENTENCES and not item.error
         assert Image.open(item.picture).size == (40, 36)
@@ -169,9 +107,8 @@ def test_sidecar_takes_splits_and_classes_from_folders(tmp_path):
     (tmp_path / ".cache").mkdir()
     draw(tmp_path / ".cache/thumb.png", 4)
     assert format_of(tmp_path) == "sidecar"
-    assert [
-        (item.name, item.label, item.split, item.captions) for item in items(tmp_path, "sidecar")
-    ] == [
+    found = items(tmp_path, "sidecar")
+    assert [(item.name, item.label, item.split, item.captions) for item in found] == [
         ("car", "", "", ("a car, in the rain",)),
         ("train/audi/00", "audi", "train", (SENTENCES[0], f"{SENTENCES[1]} 0")),
         ("train/audi/01", "audi", "train", (SENTENCES[0], f"{SENTENCES[1]} 1")),
@@ -180,11 +117,10 @@ def test_sidecar_takes_splits_and_classes_from_folders(tmp_path):
 
 
 def test_a_picture_without_sentences_and_sentences_without_a_picture_are_items(tmp_path):
-    for name, make in (
-        ("sidecar", sidecar),
-        ("attngan", lambda root: attngan(root, pickles=False)),
-    ):
-        root = make(tmp_path / name)
+    sidecar(tmp_path / "sidecar")
+    attngan(tmp_path / "attngan", pickles=False)
+    for name in ("sidecar", "attngan"):
+        root = tmp_path / name
         texts = sorted(root.rglob("*.txt"))
         texts[0].rename(texts[0].with_name("other.txt"))
         bare = [item for item in items(root, name) if not item.captions]
@@ -226,15 +162,13 @@ def test_coco_pictures_of_df_gan_are_in_two_folders(tmp_path):
 def test_imagefolder_joins_rows_and_lists_pictures_that_no_row_names(tmp_path):
     for seed, name in enumerate("abc"):
         draw(tmp_path / f"{name}.jpg", seed)
-    write(
-        tmp_path / "metadata.jsonl",
-        [
-            {"file_name": "a.jpg", "text": "a car"},
-            {"file_name": "b.jpg", "caption": "a van"},
-            {"file_name": "a.jpg", "text": "a red car"},
-            {"file_name": "gone.jpg", "text": "a bus"},
-        ],
-    )
+    rows = [
+        {"file_name": "a.jpg", "text": "a car"},
+        {"file_name": "b.jpg", "caption": "a van"},
+        {"file_name": "a.jpg", "text": "a red car"},
+        {"file_name": "gone.jpg", "text": "a bus"},
+    ]
+    write(tmp_path / "metadata.jsonl", rows)
     found = {item.name: item for item in items(tmp_path, "imagefolder")}
     assert found["a"].captions == ("a car", "a red car") and found["b"].captions == ("a van",)
     assert found["gone"].picture is None and found["c"].captions == ()
@@ -255,14 +189,10 @@ def test_imagefolder_names_the_rows_that_it_cannot_use(tmp_path):
     (tmp_path / "metadata.jsonl").write_text("\n".join(rows))
     named = errors(tmp_path, "imagefolder")
     assert list(named) == [f"metadata.jsonl:{number}" for number in range(2, 9)]
-    for number, message in (
-        (4, "leads out"),
-        (5, "leads out"),
-        (6, "must be the path"),
-        (7, "text"),
-    ):
-        assert message in named[f"metadata.jsonl:{number}"]
-    assert all(f"line {number}" in named[f"metadata.jsonl:{number}"] for number in range(2, 9))
+    messages = ["", "", "leads out", "leads out", "must be the path", "text", ""]
+    for number, message in enumerate(messages, start=2):
+        error = named[f"metadata.jsonl:{number}"]
+        assert f"line {number}" in error and message in error
 
 
 def test_imagefolder_names_a_broken_csv(tmp_path):
@@ -305,16 +235,6 @@ def test_links_to_folders_are_refused(tmp_path):
         items(tmp_path / "data", "sidecar")
 
 
-class Evil:
-    """A pickle of this makes a folder when it is loaded."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.path),)
-
-
 @pytest.mark.parametrize(
     ("make", "listing"),
     [(attngan, "train/filenames.pickle"), (paper, "train/filenames_car.pickle")],
@@ -341,13 +261,9 @@ def test_a_broken_coco_file_is_named(tmp_path, content):
 
 
 def test_coco_names_captions_without_an_image_and_names_that_lead_out(tmp_path):
-    write(
-        tmp_path / "captions_cars.json",
-        {
-            "images": [{"id": 1, "file_name": "../x.jpg"}, {"id": 2, "file_name": "gone.jpg"}],
-            "annotations": [{"image_id": 5, "caption": "a car"}],
-        },
-    )
+    images = [{"id": 1, "file_name": "../x.jpg"}, {"id": 2, "file_name": "gone.jpg"}]
+    content = {"images": images, "annotations": [{"image_id": 5, "caption": "a car"}]}
+    write(tmp_path / "captions_cars.json", content)
     first, second, third = items(tmp_path, "coco")
     assert "leads out" in first.error and first.picture is None
     assert (second.name, second.picture, second.split) == ("cars/gone", None, "")

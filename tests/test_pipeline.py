@@ -1,13 +1,11 @@
 """Batches: crops, captions, order, and a position that can be saved."""
 
-import io
 import json
 
 import grain
 import numpy as np
 import pytest
 from counted_source import CountedSource, encoded
-from PIL import Image
 
 from ssagan_jax.data import pipeline
 from ssagan_jax.data.augmentation import central_crop, random_crop
@@ -20,7 +18,7 @@ CAPTIONS = [f"number{n} {side}" for n in range(COUNT) for side in ("first", "sec
 
 
 def picture(number):
-    """Red tells the picture, green the column and blue the row."""
+    """Red is the picture's number, green the column and blue the row."""
     image = np.empty((HEIGHT, WIDTH, 3), np.uint8)
     image[..., 0] = number
     image[..., 1] = np.arange(WIDTH)
@@ -88,13 +86,6 @@ def test_random_crop_takes_every_place_and_mirrors_half():
         np.testing.assert_array_equal(crop, wanted[:, ::-1] if flip else wanted)
 
 
-def test_without_flips_left_stays_left():
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        columns = random_crop(picture(1), SIZE, False, rng)[0, :, 1].astype(int)
-        assert (np.diff(columns) == 1).all()
-
-
 def test_central_crop_is_the_middle():
     crop = central_crop(picture(1), SIZE)
     np.testing.assert_array_equal(crop, picture(1)[1 : 1 + SIZE, 4 : 4 + SIZE])
@@ -147,11 +138,9 @@ def test_an_image_is_cropped_differently_in_each_epoch(pictures, tokenizer):
 
 def test_flips_off_reach_the_batches(pictures, tokenizer):
     for flip in (False, True):
-        images = np.concatenate(
-            [batch["image"] for batch in take(batches(pictures, tokenizer, flip=flip), 10)]
-        )
-        mirrored = images[:, 0, 0, 1] > images[:, 0, -1, 1]
-        assert mirrored.any() == flip
+        taken = take(batches(pictures, tokenizer, flip=flip), 12)
+        columns = np.concatenate([batch["image"][:, 0, :, 1] for batch in taken]).astype(int)
+        assert set(np.diff(columns).ravel()) == ({-1, 1} if flip else {1})
 
 
 def test_a_restored_position_continues_exactly(pictures, tokenizer):
@@ -178,34 +167,10 @@ def test_fewer_pictures_than_a_batch_are_refused(pictures, tokenizer):
     assert len(numbers(next(batches(pictures, tokenizer, batch_size=COUNT)))) == COUNT
 
 
-def test_a_record_is_the_same_with_and_without_cache():
-    source = Source()
-    cached, plain = CaptionedImages(source, cache_mb=1), CaptionedImages(Source(), cache_mb=0)
-    for _ in range(2):
-        for kept, read in zip(cached, plain, strict=True):
-            np.testing.assert_array_equal(kept["image"], read["image"])
-            assert {**kept, "image": 0} == {**read, "image": 0}
-    assert source.read == list(range(COUNT))
-    record = plain[4]
-    np.testing.assert_array_equal(record.pop("image"), picture(4))
-    assert record == {
-        "captions": ["number4 first", "number4 second", "number4 third"],
-        "class_id": 1,
-        "name": "00005",
-        "attributes": {"number": "4"},
-    }
-
-
 def test_the_cache_reads_once_what_fits_its_budget():
     # Pictures of half a MiB and a little: one fits into 1 MiB, the others are read each time.
-    class Large(Source):
-        def __getitem__(self, index):
-            large = np.zeros((420, 420, 3), np.uint8)
-            png = io.BytesIO()
-            Image.fromarray(large).save(png, format="PNG")
-            return super().__getitem__(index) | {"image": png.getvalue()}
-
-    source = Large(3)
+    large = np.zeros((420, 420, 3), np.uint8)
+    source = CountedSource(3, lambda number: encoded(number, large, ["large"], number))
     pictures = CaptionedImages(source, cache_mb=1)
     for _ in range(2):
         assert [record["class_id"] for record in pictures] == [0, 1, 2]

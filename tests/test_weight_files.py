@@ -1,4 +1,4 @@
-"""PyTorch's files read without PyTorch, and what must not be run or believed in them."""
+"""PyTorch's files read without PyTorch, and hostile or damaged ones refused."""
 
 import base64
 import pickle
@@ -50,11 +50,7 @@ STORAGE = np.arange(6, dtype=np.float32)
 def tensor_op(numel=6, offset=0, shape=(2, 3), strides=(3, 1), location="cpu", kind="FloatStorage"):
     """Pickle (protocol 0) of a tensor over storage "0", as torch.save writes it."""
     numbers = lambda values: b"(" + b"".join(b"I%d\n" % v for v in values) + b"t"  # noqa: E731
-    storage = b"(Vstorage\nctorch\n%s\nV0\nV%s\nI%d\ntQ" % (
-        kind.encode(),
-        location.encode(),
-        numel,
-    )
+    storage = f"(Vstorage\nctorch\n{kind}\nV0\nV{location}\nI{numel}\ntQ".encode()
     state = storage + b"I%d\n" % offset + numbers(shape) + numbers(strides) + b"I00\nN"
     return b"ctorch._utils\n_rebuild_tensor_v2\n(" + state + b"tR"
 
@@ -153,11 +149,8 @@ def test_tensors_stay_inside_their_storage(tmp_path, wrong):
 
 def test_a_pickle_cannot_change_the_reader(tmp_path):
     """BUILD writes attributes into what was made before it."""
-    for target in (
-        tensor_op(),
-        b"ctorch._utils\n_rebuild_tensor_v2\n",
-        b"ccollections\nOrderedDict\n",
-    ):
+    functions = b"ctorch._utils\n_rebuild_tensor_v2\n", b"ccollections\nOrderedDict\n"
+    for target in (tensor_op(), *functions):
         build = target + b"(N(dV__defaults__\n(I9\ntstb"
         with pytest.raises(ValueError, match="x.pth cannot be read"):
             read_tensors(write_zip(tmp_path / "x.pth", dict_op(w=build)))

@@ -10,7 +10,7 @@ from ssagan_jax.data.class_ids import assign_class_ids
 from ssagan_jax.data.formats.attngan import BOX_PHOTOS, BOXES, NAMES, SPLITS, AttnGan, text_file
 from ssagan_jax.data.formats.filename_pickles import CLASSES
 from ssagan_jax.data.formats.item import Item
-from ssagan_jax.data.formats.safe_paths import read_lines
+from ssagan_jax.data.formats.safe_paths import check_safe
 from ssagan_jax.data.images.open_image import open_image
 from ssagan_jax.data.images.resizing import crop_and_resize
 from ssagan_jax.data.prepared.builder import CaptionedImageBuilder
@@ -72,15 +72,13 @@ def _check_item(root: Path, item: Item) -> None:
         raise DataError(item.error)
     if not item.captions:
         path = text_file(root, item.name)
-        read_lines(root / "text", path)  # Raises if there is no such file.
+        check_safe(root / "text", path)  # Raises if there is no such file.
         raise DataError(f"{path}: no sentences; write at least one, one a line")
 
 
 def _check_layout(source: str) -> None:
     if not source:
         raise DataError(f"config.data.dir='': birds need the folder of the data set. {_LAYOUT}")
-    required = ("", _PHOTOS, "text", *(f"{folder}/{NAMES}" for folder in SPLITS.values()))
-    for part in required:
-        path = Path(source, part)
-        if not path.exists():
+    for part in ("", _PHOTOS, "text", *(f"{folder}/{NAMES}" for folder in SPLITS.values())):
+        if not (path := Path(source, part)).exists():
             raise DataError(f"{path}: there is no such file or folder. {_LAYOUT}")

@@ -10,7 +10,6 @@ _ENGLISH = frozenset(
     "there these this to two very was which white with".split()
 )
 _MAX_WITHOUT = 4  # Words of a sentence that may have none of those.
-_LATIN = re.compile(r"[a-z]")
 
 
 def clean(sentence: str) -> str:
@@ -40,17 +39,11 @@ def has_control(sentence: str) -> bool:
     return not sentence.isprintable() and any(map(_is_control, sentence.strip()))
 
 
-def is_not_utf8(sentence: str) -> bool:
-    """Whether it has the replacement character, which stands for undecodable bytes."""
-    return "\ufffd" in sentence
-
-
 def may_not_be_english(sentence: str) -> bool:
     """A guess: it has letters other than a to z (accents aside), or no common word."""
     found = words(sentence)
     plain = unicodedata.normalize("NFD", "".join(found))
-    letters = [letter for letter in plain if letter.isalpha()]
-    if any(not _LATIN.match(letter) for letter in letters):
+    if any(letter.isalpha() and not "a" <= letter <= "z" for letter in plain):
         return True
     return len(found) > _MAX_WITHOUT and _ENGLISH.isdisjoint(found)
 

@@ -23,10 +23,6 @@ def open_datasets(config: ConfigDict, splits: Iterable[str] = SPLITS) -> dict[st
     A split that does not fit into `config.data.cache_mb` is decoded into a memory-mapped file
     beside the prepared set, if that stays below `config.data.cache_disk_mb` and the disk has room.
 
-    Args:
-      config: `config.data` names the data set.
-      splits: any of "train" and "validation".
-
     Raises:
       DataError: the source folder is missing or damaged, or there is no data set of that name.
     """

@@ -6,9 +6,9 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import grain
 import numpy as np
@@ -39,11 +39,9 @@ def read_metadata(example: Record) -> Record:
 
 
 def decode(example: Record, load_size: int | None = None) -> Record:
-    """The record of an encoded example, with its image u8[H, W, 3].
+    """The record of an example of a TFDS data source, with its image u8[H, W, 3].
 
-    Args:
-      example: from a TFDS data source, the image undecoded.
-      load_size: images with a larger smaller edge are scaled down to it.
+    Images with a smaller edge above `load_size` are scaled down to it.
     """
     image = Image.open(io.BytesIO(example["image"]))
     if load_size is not None and min(image.size) > load_size:
@@ -53,10 +51,8 @@ def decode(example: Record, load_size: int | None = None) -> Record:
 
 def decoded_size(source: Sequence[Record], load_size: int | None = None) -> int:
     """Estimates the bytes of all decoded images from the headers of some of them."""
-    count = len(source)
-    indices = sorted({index * count // _SAMPLED for index in range(_SAMPLED)})
-    sizes = []
-    for index in indices:
+    count, sizes = len(source), []
+    for index in sorted({place * count // _SAMPLED for place in range(_SAMPLED)}):
         with contextlib.suppress(Exception):  # Reported when it is decoded.
             width, height = Image.open(io.BytesIO(source[index]["image"])).size
             scale = min(1.0, load_size / min(width, height)) if load_size else 1.0
@@ -69,15 +65,13 @@ class MemoryMappedImages(Sequence[Record]):
 
     The file holds each image's height, width and bytes of text as little-endian i64[N, 3], then for
     each record the pixels u8[H, W, 3] and the other entries as JSON.
+
+    Raises:
+      ValueError: the file is incomplete, or does not hold `count` records.
+      OSError: it cannot be read.
     """
 
     def __init__(self, path: Path, count: int) -> None:
-        """Maps a file of `count` records.
-
-        Raises:
-          ValueError: the file is incomplete, or holds another number of records.
-          OSError: it cannot be read.
-        """
         # A plain array: slices of numpy's memmap class cost several times as much.
         self._bytes = np.memmap(path, np.uint8, mode="r").view(np.ndarray)
         index = self._bytes[: count * 3 * _INDEX.itemsize].view(_INDEX).reshape(count, 3)
@@ -93,9 +87,8 @@ class MemoryMappedImages(Sequence[Record]):
 
     def __getitem__(self, index: int) -> Record:
         height, width = self._shapes[index]
-        start, end = self._starts[index], self._starts[index] + height * width * 3
-        image = self._bytes[start:end].reshape(height, width, 3)
-        return {"image": image} | self.metadata(index)
+        pixels = self._bytes[self._starts[index] :][: height * width * 3]
+        return {"image": pixels.reshape(height, width, 3)} | self.metadata(index)
 
     def metadata(self, index: int) -> Record:
         """A record without its image."""
@@ -134,10 +127,7 @@ def open_memory_mapped(
             _write(path, count, read)
             return MemoryMappedImages(path, count)
     except OSError as error:
-        print(
-            f"{path}: not written ({error}); pictures are decoded each time",
-            flush=True,
-        )
+        print(f"{path}: not written ({error}); pictures are decoded each time", flush=True)
         return None
 
 
@@ -155,21 +145,17 @@ def _write(path: Path, count: int, read: Callable[[int], Record]) -> None:
     """Writes all records in order; call it under the lock."""
     for leftover in path.parent.glob(f".{path.name}.*.part"):  # Of processes that were killed.
         leftover.unlink()
-    records = grain.MapDataset.range(count).map(read)
-    with atomic_path(path) as part, open(part, "wb") as file:
-        _write_records(file, records.to_iter_dataset(READ_OPTIONS), count)
-        os.fsync(file.fileno())
-
-
-def _write_records(file: IO[bytes], records: Iterable[Record], count: int) -> None:
+    records = grain.MapDataset.range(count).map(read).to_iter_dataset(READ_OPTIONS)
     index = np.zeros((count, 3), _INDEX)
-    file.write(index)
-    for row, record in enumerate(tqdm(records, total=count, unit="pictures", disable=None)):
-        image = record.pop("image")
-        text = json.dumps(record).encode()
-        index[row] = *image.shape[:2], len(text)
-        file.write(np.ascontiguousarray(image))
-        file.write(text)
-    file.seek(0)
-    file.write(index)
-    file.flush()
+    with atomic_path(path) as part, open(part, "wb") as file:
+        file.write(index)
+        for row, record in enumerate(tqdm(records, total=count, unit="pictures", disable=None)):
+            image = record.pop("image")
+            text = json.dumps(record).encode()
+            index[row] = *image.shape[:2], len(text)
+            file.write(np.ascontiguousarray(image))
+            file.write(text)
+        file.seek(0)
+        file.write(index)
+        file.flush()
+        os.fsync(file.fileno())

@@ -12,18 +12,14 @@ _QUEUED = 2  # Per worker: enough that none waits for the consumer.
 
 
 def ordered_map(
-    function: Callable[[Input], Output], items: Iterable[Input], workers: int | None = None
+    function: Callable[[Input], Output], items: Iterable[Input]
 ) -> Iterator[tuple[Input, Output]]:
     """Yields each item with the function's result; exceptions of the function are raised here.
 
-    Uses threads, since Pillow and hashlib release Python's lock.
-
-    Args:
-      function: computes one result.
-      items: consumed only as far ahead as the workers need.
-      workers: number of threads; that of the cores if None.
+    Uses threads, since Pillow and hashlib release Python's lock. Items are consumed only as far
+    ahead as the threads need.
     """
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = len(os.sched_getaffinity(0))
     waiting: collections.deque = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         try:

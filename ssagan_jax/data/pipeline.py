@@ -104,11 +104,10 @@ class CaptionedImages(Sequence[Record]):
             except MemoryError:
                 raise
             except Exception as error:  # Readers and decoders raise many kinds.
-                self._count_bad(place, error)
+                self._handle_bad(place, error)
         raise DataError(f"none of {len(self)} pictures can be read; prepare the data again")
 
-    def _count_bad(self, place: int, error: Exception) -> None:
-        """Counts an example that cannot be read, or raises DataError for it."""
+    def _handle_bad(self, place: int, error: Exception) -> None:
         message = f"picture {place} of {len(self)} cannot be read ({error or type(error).__name__})"
         if self._bad_images == "error":
             raise DataError(
@@ -139,7 +138,7 @@ def training_batches(
     whatever the shard.
 
     Args:
-      images: records with image u8[H, W, 3], as `CaptionedImages` gives them.
+      images: records with image u8[H, W, 3], such as `CaptionedImages`.
       tokenizer: for the captions.
       image_size: edge S of the crops in pixels.
       max_words: number T of tokens.
@@ -153,7 +152,7 @@ def training_batches(
       and class_id i32[B / n].
 
     Raises:
-      DataError: there are fewer images than `batch_size`.
+      DataError: fewer images than `batch_size`.
     """
     if len(images) < batch_size:
         raise DataError(
@@ -198,15 +197,13 @@ def evaluation_batches(
     def batch(start: int) -> tuple[Batch, list[Record]]:
         part = [images[index] for index in order[start : start + batch_size]]
         encoded = [tokenizer.encode(record["captions"][0], max_words) for record in part]
-        return (
-            {
-                "image": np.stack([central_crop(record["image"], image_size) for record in part]),
-                "tokens": np.stack([tokens for tokens, _ in encoded]),
-                "mask": np.stack([mask for _, mask in encoded]),
-                "class_id": np.asarray([record["class_id"] for record in part], np.int32),
-            },
-            part,
-        )
+        arrays = {
+            "image": np.stack([central_crop(record["image"], image_size) for record in part]),
+            "tokens": np.stack([tokens for tokens, _ in encoded]),
+            "mask": np.stack([mask for _, mask in encoded]),
+            "class_id": np.asarray([record["class_id"] for record in part], np.int32),
+        }
+        return arrays, part
 
     starts = grain.MapDataset.range(0, len(order), batch_size)
     yield from starts.map(batch).to_iter_dataset(READ_OPTIONS)

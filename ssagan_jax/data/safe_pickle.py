@@ -21,7 +21,7 @@ def load_pickle(
     dicts, and numpy scalars and arrays.
 
     Args:
-      path: the file, of any pickle protocol.
+      path: a file of any pickle protocol.
       encoding: how Python 2's 8-bit strings are decoded; "bytes" leaves them bytes.
       max_bytes: the largest file that is read.
 
@@ -61,12 +61,10 @@ class _DType:
             raise _Refused(f"a numpy array of {self.dtype}")
 
     def __setstate__(self, state: tuple) -> None:
-        order, size = _text(state[1]), state[5]
-        if self.dtype.kind in "SU" and size > 0:
-            self.dtype = np.dtype(
-                f"{self.dtype.kind}{size // (4 if self.dtype.kind == 'U' else 1)}"
-            )
-        self.dtype = self.dtype.newbyteorder(order)
+        kind, size = self.dtype.kind, state[5]
+        if kind in "SU" and size > 0:
+            self.dtype = np.dtype(f"{kind}{size // 4 if kind == 'U' else size}")
+        self.dtype = self.dtype.newbyteorder(_text(state[1]))
 
 
 class _Array(np.ndarray):
@@ -87,14 +85,6 @@ def _values(raw: bytes | str, described: _DType) -> np.ndarray:
     return np.frombuffer(raw.encode("latin1") if isinstance(raw, str) else raw, described.dtype)
 
 
-def _empty_array(kind: type, shape: tuple, code: bytes) -> np.ndarray:
-    return _Array((0,))
-
-
-def _scalar(described: _DType, raw: bytes | str) -> np.generic:
-    return _values(raw, described)[0]
-
-
 def _buffer(raw: bytes, described: _DType, shape: tuple, order: str) -> np.ndarray:
     return _values(raw, described).reshape(shape, order=order).copy()
 
@@ -106,29 +96,26 @@ def _bytes(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("builtins", "set"): set,
-    ("builtins", "frozenset"): frozenset,
-    ("builtins", "complex"): complex,
-    ("__builtin__", "set"): set,
-    ("__builtin__", "frozenset"): frozenset,
-    ("__builtin__", "complex"): complex,
-    ("__builtin__", "bytes"): lambda: b"",
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("_codecs", "encode"): _bytes,
-    ("numpy", "dtype"): _DType,
-    ("numpy", "ndarray"): np.ndarray,
+_ALLOWED: dict[str, Any] = {
+    "__builtin__.bytes": lambda: b"",
+    "collections.OrderedDict": collections.OrderedDict,
+    "_codecs.encode": _bytes,
+    "numpy.dtype": _DType,
+    "numpy.ndarray": np.ndarray,
 }
-for _core in ("numpy.core", "numpy._core"):
-    _ALLOWED[f"{_core}.multiarray", "_reconstruct"] = _empty_array
-    _ALLOWED[f"{_core}.multiarray", "scalar"] = _scalar
-    _ALLOWED[f"{_core}.numeric", "_frombuffer"] = _buffer
+for _module in ("builtins", "__builtin__"):
+    _ALLOWED |= {f"{_module}.{kind.__name__}": kind for kind in (set, frozenset, complex)}
+for _module in ("numpy.core", "numpy._core"):
+    _ALLOWED[f"{_module}.multiarray._reconstruct"] = lambda *_: _Array((0,))
+    _ALLOWED[f"{_module}.multiarray.scalar"] = lambda described, raw: _values(raw, described)[0]
+    _ALLOWED[f"{_module}.numeric._frombuffer"] = _buffer
 
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise _Refused(f"{module}.{name}")
-        function = _ALLOWED[module, name]
+        full_name = f"{module}.{name}"
+        if full_name not in _ALLOWED:
+            raise _Refused(full_name)
+        function = _ALLOWED[full_name]
         # A pickle can set attributes of what it names, so it gets a new object each time.
         return lambda *arguments: function(*arguments)

@@ -4,6 +4,7 @@ All are pipelines of the `tokenizers` library, so one file format in the work fo
 """
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -76,11 +77,8 @@ class Tokenizer:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Ids i32[length] and mask bool[length] of a caption.
 
-        Args:
-          caption: a sentence.
-          length: number of tokens to keep.
-          rng: in training, chooses which tokens of an overlong caption are kept, in order (the
-            reference's datasets.py); without it the first ones are.
+        In training, `rng` chooses which tokens of an overlong caption are kept, in order (the
+        reference's datasets.py); without it the first ones are.
 
         Raises:
           TokenizerError: the caption has no word, or none that is in the vocabulary.
@@ -101,17 +99,12 @@ class Tokenizer:
     def unknown_words(self, caption: str) -> list[str]:
         """Words of a caption that did not occur in training, in order, each once."""
         encoding = self._backend.encode(caption, add_special_tokens=False)
-        pieces: dict[int, list[tuple[int, tuple[int, int]]]] = {}
-        for token, word, span in zip(
-            encoding.ids, encoding.word_ids, encoding.offsets, strict=True
-        ):
-            pieces.setdefault(word, []).append((token, span))
+        pieces = zip(encoding.word_ids, encoding.ids, encoding.offsets, strict=True)
         unknown = []
-        for parts in pieces.values():
-            if any(token == self.unknown_id for token, _ in parts) or (
-                self.learned and len(parts) > 1
-            ):
-                unknown.append(caption[parts[0][1][0] : parts[-1][1][1]])
+        for _, parts in itertools.groupby(pieces, key=lambda piece: piece[0]):
+            _, ids, spans = zip(*parts, strict=True)
+            if self.unknown_id in ids or (self.learned and len(ids) > 1):
+                unknown.append(caption[spans[0][0] : spans[-1][1]])
         # WordPiece treats every punctuation mark as a word.
         return [word for word in dict.fromkeys(unknown) if any(map(str.isalnum, word))]
 
@@ -165,11 +158,13 @@ def learn_tokenizer(kind: str, captions: Iterable[str], vocab_size: int) -> Toke
       vocab_size: largest number of entries; the most frequent words are kept.
     """
     if kind == "words":
-        backend, make_trainer = _word_backend(), trainers.WordLevelTrainer
-        specials = [WORD_PAD, WORD_UNKNOWN]
+        backend = _word_backend()
+        make_trainer, specials = trainers.WordLevelTrainer, [WORD_PAD, WORD_UNKNOWN]
     else:
-        backend, make_trainer = _wordpiece_backend(), trainers.WordPieceTrainer
-        specials = list(PIECE_SPECIALS)
+        backend = tokenizers.Tokenizer(models.WordPiece(unk_token=PIECE_SPECIALS[1]))
+        backend.normalizer = normalizers.BertNormalizer()
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        make_trainer, specials = trainers.WordPieceTrainer, list(PIECE_SPECIALS)
     trainer = make_trainer(vocab_size=vocab_size, special_tokens=specials, show_progress=False)
     backend.train_from_iterator(captions, trainer)
     return Tokenizer(kind, backend, learned=True)
@@ -188,13 +183,6 @@ def _word_backend() -> tokenizers.Tokenizer:
     backend.pre_tokenizer = pre_tokenizers.Split(
         tokenizers.Regex(_WORD), behavior="removed", invert=True
     )
-    return backend
-
-
-def _wordpiece_backend() -> tokenizers.Tokenizer:
-    backend = tokenizers.Tokenizer(models.WordPiece(unk_token=PIECE_SPECIALS[1]))
-    backend.normalizer = normalizers.BertNormalizer()
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return backend
 
 

@@ -62,7 +62,6 @@ def load_hf_bert(folder_or_name: str, pooler: bool = True) -> tuple[BertConfig, 
 
 
 def _to_config(values: dict[str, Any], path: str) -> BertConfig:
-    """Converts the contents of a Hugging Face config.json to a `BertConfig`."""
     plain = {"model_type": "bert", "position_embedding_type": "absolute", "is_decoder": False}
     for key, allowed in plain.items():
         if values.get(key, allowed) != allowed:
@@ -83,7 +82,6 @@ def _to_config(values: dict[str, Any], path: str) -> BertConfig:
 def _to_params(
     config: BertConfig, tensors: dict[str, np.ndarray], pooler: bool, path: str
 ) -> dict[str, Any]:
-    """Converts the tensors of a checkpoint to the parameters of `Bert(config, pooler)`."""
     renamed = {
         re.sub("gamma$", "weight", re.sub("beta$", "bias", name.removeprefix("bert."))): tensor
         for name, tensor in tensors.items()

@@ -75,11 +75,7 @@ _RULES = {
 
 
 def infer_sizes(network: str, tensors: Tensors) -> dict[str, int]:
-    """Infers a network's sizes from the shapes of its tensors.
-
-    Args:
-      network: a key of PYTORCH_NETWORKS.
-      tensors: its state dict.
+    """Infers the sizes of a network of PYTORCH_NETWORKS from the shapes of its state dict.
 
     Returns:
       embedding_dim always; noise_dim, channels, mask_channels and image_size of the generator;
@@ -96,10 +92,8 @@ def infer_sizes(network: str, tensors: Tensors) -> dict[str, int]:
             raise ValueError(f"{name} has shape {tensors[name].shape}, not {dimensions} dimensions")
         return tensors[name].shape[axis]
 
-    numbers = [
-        int(found[1]) for found in map(re.compile(r"block(\d{1,2})\.").match, tensors) if found
-    ]
-    blocks = max(numbers, default=0) + 1
+    numbers = re.findall(r"^block(\d{1,2})\.", "\n".join(tensors), re.MULTILINE)
+    blocks = max(map(int, numbers), default=0) + 1
     if network == "generator":
         found = {
             "embedding_dim": size("block0.affine0.fc_gamma.linear1.weight", 1, 2),
@@ -111,11 +105,8 @@ def infer_sizes(network: str, tensors: Tensors) -> dict[str, int]:
     elif network == "discriminator":
         channels = size("conv_img.weight", 0, 4)
         joined = size("COND_DNET.joint_conv.0.weight", 1, 4)
-        found = {
-            "embedding_dim": joined - channels * min(16, 2**blocks),
-            "channels": channels,
-            "image_size": 4 * 2**blocks,
-        }
+        embedding_dim = joined - channels * min(16, 2**blocks)
+        found = dict(embedding_dim=embedding_dim, channels=channels, image_size=4 * 2**blocks)
     elif network == "text_encoder":
         found = {
             "embedding_dim": 2 * size("rnn.weight_hh_l0", 1, 2),
@@ -159,16 +150,10 @@ def from_pytorch(
 
 
 def to_pytorch(network: str, variables: Any, spare: Tensors | None = None) -> dict[str, np.ndarray]:
-    """The inverse of `from_pytorch`.
+    """The state dict of a network's variables, sorted by name; the inverse of `from_pytorch`.
 
-    Args:
-      network: a key of PYTORCH_NETWORKS.
-      variables: our variables' collections.
-      spare: tensors that our network does not use; if None, zeros, so that PyTorch's strict
-        `load_state_dict` finds every name.
-
-    Returns:
-      The state dict, sorted by name.
+    `spare` are the tensors that our network does not use; without it they are zeros, so that
+    PyTorch's strict `load_state_dict` finds every name.
     """
     tensors = dict(_unused(network, variables) if spare is None else spare)
     for path, leaf in traverse_util.flatten_dict(variables).items():

@@ -39,11 +39,8 @@ def read_pth(path: str, keep_prefix: bool = False) -> dict[str, np.ndarray]:
     Types are kept (bfloat16 as ml_dtypes'), strided tensors become contiguous, and devices are
     ignored. If the file holds more than a state dict, the dictionary under the first of
     "state_dict", "model_state_dict" and "model" is read, else all of it, with nested names joined
-    by dots. Anything but tensors (epochs, learning rates) is skipped.
-
-    Args:
-      path: the file.
-      keep_prefix: whether to keep the prefix "module." that DataParallel writes.
+    by dots. Anything but tensors (epochs, learning rates) is skipped, and without `keep_prefix` the
+    prefix "module." that DataParallel writes is removed.
 
     Raises:
       pickle.UnpicklingError: the file calls a function, or is of another format. Damage can raise

@@ -18,11 +18,7 @@ def write_pth(path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray]) -
     """Writes tensors as `torch.save(state_dict)` does, for `torch.load(weights_only=True)`.
 
     The file is a zip archive of a pickle, with names, types and shapes, and of the numbers of each
-    tensor. The same tensors give the same bytes.
-
-    Args:
-      path: the file, overwritten if it exists.
-      tensors: arrays by name, of the types that `read_pth` returns.
+    tensor. It is overwritten if it exists. The same tensors give the same bytes.
 
     Raises:
       KeyError: PyTorch has no such type.

@@ -60,15 +60,15 @@ def read_weight_source(network: str, path: str) -> WeightSource:
     flag = f"--{network}={path}"
     with _naming_flag(flag):
         tensors = read_tensors(path, keep_prefix=True)
-        own = f"{PYTORCH_NETWORKS[network]}."
-        tensors = {
-            name.removeprefix(own): tensor
-            for name, tensor in tensors.items()
-            if name.startswith(own)
-        } or tensors
+        tensors = without_prefix(tensors, f"{PYTORCH_NETWORKS[network]}.") or tensors
         prefix = "module." if all(name.startswith("module.") for name in tensors) else ""
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        tensors = without_prefix(tensors, prefix)
         return WeightSource(flag, prefix, tensors, infer_sizes(network, tensors))
+
+
+def without_prefix(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    """The tensors whose names begin with a prefix, by their names without it."""
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
 def config_from_weights(

@@ -29,12 +29,12 @@ def from_torchvision(
     logits: bool = False,
     source: str = "the state dict",
 ) -> dict[str, Any]:
-    """Converts a torchvision or FID state dict to variables of `InceptionV3Features`.
+    """Converts a state dict to variables of `InceptionV3Features(variant, logits)`.
 
     Args:
       tensors: by torchvision's names; the auxiliary classifier and, without `logits`, the
         classifier are ignored.
-      variant: of the module.
+      variant: "torchvision" or "fid".
       logits: whether the module has the classifier.
       source: origin of the tensors, for error messages.
 

@@ -16,11 +16,7 @@ def read_tensors(path: str | os.PathLike[str], keep_prefix: bool = False) -> dic
     """Reads the tensors of a model file by name, without PyTorch and without running code in it.
 
     Reads .safetensors, PyTorch's .pth, .pt and .bin (see `read_pth`), and Hugging Face's
-    .index.json with its shards beside it.
-
-    Args:
-      path: the file.
-      keep_prefix: whether to keep the prefix "module." that DataParallel writes.
+    .index.json with its shards beside it. `keep_prefix` is that of `read_pth`.
 
     Raises:
       FileNotFoundError: no such file.

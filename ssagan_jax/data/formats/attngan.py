@@ -13,7 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from ssagan_jax.data.formats.filename_pickles import CLASSES, read_classes, read_filenames
-from ssagan_jax.data.formats.folder_names import is_picture, split_and_label, strip_extension
+from ssagan_jax.data.formats.folder_names import (
+    is_picture,
+    split_and_label,
+    strip_extension,
+    unique_name,
+)
 from ssagan_jax.data.formats.item import Box, Item
 from ssagan_jax.data.formats.safe_paths import find_picture, read_captions, read_text, walk_files
 from ssagan_jax.errors import DataError
@@ -39,11 +44,9 @@ class AttnGan:
         """Yields the pictures in the order of the listings or, without listings, of their names."""
         boxes = _boxes(source)
         folder = _pictures_folder(source) or source / _PICTURES[0]
-        names = set()
-        listings = _listings(source)
+        listings, names = _listings(source), set()
         for name, label, split in listings or _all_pictures(folder):
-            if not listings:
-                names.add(name)
+            names.add(name)
             yield _item(source, folder, name, label, split, boxes)
         if not listings:
             yield from _texts_without_picture(source, names)
@@ -81,30 +84,23 @@ def _listings(source: Path) -> list[tuple[str, str, str]]:
 
 
 def _all_pictures(folder: Path) -> Iterator[tuple[str, str, str]]:
-    seen = set()
-    for file in walk_files(folder):
-        if is_picture(file):
-            name = strip_extension(file)
-            name = file if name in seen else name
-            seen.add(name)
-            split, label = split_and_label(name)
-            yield name, label, split
+    stems: set[str] = set()
+    for file in filter(is_picture, walk_files(folder)):
+        split, label = split_and_label(file)
+        yield unique_name(file, stems), label, split
 
 
 def _item(
     source: Path, folder: Path, name: str, label: str, split: str, boxes: dict[str, Box] | None
 ) -> Item:
-    found = (find_picture(folder / part, name) for part in _PARTS)
-    picture = next(filter(None, found), None)
-    text = text_file(source, name)
-    captions, error = read_captions(folder, picture, source / "text", text)
+    picture = next(filter(None, (find_picture(folder / part, name) for part in _PARTS)), None)
+    captions, error = read_captions(folder, picture, source / "text", text_file(source, name))
     if boxes is not None and name not in boxes:
         error = error or f"{source / BOXES}: no box for {name}; add it or remove the file"
     return Item(name, picture, captions, label, split, (boxes or {}).get(name), error)
 
 
 def _texts_without_picture(source: Path, names: set[str]) -> Iterator[Item]:
-    """Yields the captions that have no picture."""
     texts = source / "text"
     names = names | {PurePosixPath(name).name for name in names}  # Texts may be in one folder.
     for file in walk_files(texts):

@@ -34,8 +34,9 @@ class Coco:
             folders = [source / part, source / "images" / part, source / "images", source]
             split = split_from_name(part.partition("_")[0])
             for number, file in images.items():
-                found = tuple(captions.pop(number, ()))
-                yield _item(source, folders, f"{part}/{file}", file, found, split)
+                name, found = strip_extension(f"{part}/{file}"), tuple(captions.pop(number, ()))
+                picture, error = _find_picture(source, folders, file)
+                yield Item(name, picture, found, split=split, error=error)
             for number, found in captions.items():
                 yield Item(f"{part}/image_id={number}", None, tuple(found), split=split)
 
@@ -66,18 +67,11 @@ def _read(source: Path, table: Path) -> tuple[dict[Any, str], dict[Any, list[str
     return images, captions
 
 
-def _item(
-    source: Path,
-    folders: list[Path],
-    name: str,
-    file: str,
-    captions: tuple[str, ...],
-    split: str,
-) -> Item:
+def _find_picture(source: Path, folders: list[Path], file: str) -> tuple[Path | None, str]:
+    """The picture, None if it is missing, and why it cannot be used, "" if it can."""
     try:
         check_name(file, source)
     except DataError as error:
-        return Item(strip_extension(name), None, captions, split=split, error=str(error))
-    picture = next((path for path in (f / file for f in folders) if os.path.lexists(path)), None)
-    error = unsafe_reason(source, picture) if picture else ""
-    return Item(strip_extension(name), picture, captions, split=split, error=error)
+        return None, str(error)
+    picture = next(filter(os.path.lexists, (folder / file for folder in folders)), None)
+    return picture, unsafe_reason(source, picture) if picture else ""

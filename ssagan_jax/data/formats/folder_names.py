@@ -1,19 +1,11 @@
-"""What the names of files and folders tell: splits, classes, and which files are pictures."""
+"""Splits, classes and names of pictures from the names of files and folders."""
 
 import re
 from pathlib import PurePosixPath
 
 PICTURE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "validation",
-    "testing": "validation",
-}
+_SPLITS = dict.fromkeys(("train", "training"), "train")
+_SPLITS |= dict.fromkeys(("val", "valid", "validation", "dev", "test", "testing"), "validation")
 
 
 def split_from_name(word: str) -> str:
@@ -38,4 +30,15 @@ def is_picture(name: str) -> bool:
 
 def strip_extension(name: str) -> str:
     """ "a/b.c" for "a/b.c.jpg"."""
-    return name[: -len(PurePosixPath(name).suffix)] if PurePosixPath(name).suffix else name
+    return name.removesuffix(PurePosixPath(name).suffix)
+
+
+def unique_name(file: str, stems: set[str]) -> str:
+    """A picture's path without extension, or with it if that is among `stems` already.
+
+    The path without extension is added to `stems`.
+    """
+    stem = strip_extension(file)
+    name = file if stem in stems else stem
+    stems.add(stem)
+    return name

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ssagan_jax.data.formats.folder_names import is_picture, split_and_label, strip_extension
+from ssagan_jax.data.formats.folder_names import is_picture, split_and_label, unique_name
 from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.formats.safe_paths import check_name, check_safe, unsafe_reason, walk_files
 from ssagan_jax.errors import DataError
@@ -99,13 +99,8 @@ def _read(row: Any, table: str) -> tuple[str, list[str], str]:
 
 
 def _item(source: Path, file: str, captions: tuple[str, ...], label: str, stems: set[str]) -> Item:
-    stem = strip_extension(file)
-    name = file if stem in stems else stem
-    stems.add(stem)
+    name = unique_name(file, stems)
     split, folder = split_and_label(file)
-    picture = source / file
-    if not os.path.lexists(picture):
-        return Item(name, None, captions, label or folder, split)
-    return Item(
-        name, picture, captions, label or folder, split, error=unsafe_reason(source, picture)
-    )
+    picture = source / file if os.path.lexists(source / file) else None
+    error = unsafe_reason(source, picture) if picture else ""
+    return Item(name, picture, captions, label or folder, split, error=error)

@@ -35,7 +35,7 @@ class Item:
 
 
 class Format(Protocol):
-    """A layout that `prepare` reads; `items` gives the same items in the same order every time."""
+    """A layout that `prepare` reads; `items` is the same every time."""
 
     def recognises(self, source: Path) -> bool:
         """Whether the folder has this layout, judged by names alone."""

@@ -39,13 +39,12 @@ class Paper:
             texts = _captions_folder(part)
             if texts is None:
                 raise DataError(f"{part}: no folder captions/; put 00000.txt, 00001.txt ... there")
-            names = set()
-            prefix = f"{part.name}/" if split else ""
+            names, prefix = set(), f"{part.name}/" if split else ""
             for name, label in _listed(source, part):
                 names.add(name)
                 yield _item(part, texts, name, label, split, prefix)
             if os.path.lexists(part / NAMES):
-                continue  # What is not listed is left out on purpose.
+                continue  # What is not listed is skipped on purpose.
             for file in walk_files(texts):
                 if file.endswith(".txt") and strip_extension(file) not in names:
                     yield _item(part, texts, strip_extension(file), "", split, prefix)
@@ -79,13 +78,11 @@ def _listed(source: Path, part: Path) -> Iterator[tuple[str, str]]:
         for name, label in zip(listed, classes, strict=True):
             yield (strip_extension(name) if is_picture(name) else name), label
     else:
-        for file in walk_files(_pictures_folder(part)):
-            if is_picture(file):
-                yield strip_extension(file), ""
+        for file in filter(is_picture, walk_files(_pictures_folder(part))):
+            yield strip_extension(file), ""
 
 
 def _item(part: Path, texts: Path, name: str, label: str, split: str, prefix: str) -> Item:
     picture = find_picture(_pictures_folder(part), name)
-    text = texts / f"{name}.txt"
-    captions, error = read_captions(part, picture, texts, text)
+    captions, error = read_captions(part, picture, texts, texts / f"{name}.txt")
     return Item(prefix + name, picture, captions, label, split, error=error)

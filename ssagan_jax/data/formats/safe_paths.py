@@ -35,18 +35,11 @@ def walk_files(folder: Path) -> Iterator[str]:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 subfolders.append(f"{name}/")
-            elif entry.is_symlink() and _is_folder(entry):
+            elif entry.is_symlink() and os.path.isdir(entry.path):
                 raise DataError(f"{folder / name}: a link to a folder; put the folder itself there")
             else:
                 yield name
         pending.extend(reversed(subfolders))
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # A link to itself.
-        return False
 
 
 def find_picture(folder: Path, name: str) -> Path | None:
@@ -106,25 +99,24 @@ def read_text(root: Path, path: Path, max_bytes: int = _MAX_TEXT_BYTES) -> str:
         raise DataError(f"{path}: {error.strerror}") from None
 
 
-def read_lines(root: Path, path: Path) -> tuple[str, ...]:
-    """The lines of a text file that are not blank; raises DataError as `read_text`."""
-    return tuple(line for line in read_text(root, path).split("\n") if line.strip())
-
-
 def read_captions(
     pictures: Path, picture: Path | None, texts: Path, text: Path
 ) -> tuple[tuple[str, ...], str]:
-    """The captions of a picture, and why its files cannot be used, "" if they can.
+    """The captions of a picture, lines that are not blank, and why its files cannot be used.
 
     Args:
       pictures: the folder that must contain the picture.
       picture: the picture's file, if there is one.
       texts: the folder that must contain the text.
       text: the file of the captions; if it is missing there are none.
+
+    Returns:
+      The captions, and the reason, "" if the files can be used.
     """
     if picture and (reason := unsafe_reason(pictures, picture)):
         return (), reason
     try:
-        return (read_lines(texts, text) if os.path.lexists(text) else ()), ""
+        lines = read_text(texts, text).split("\n") if os.path.lexists(text) else ()
     except DataError as error:
         return (), str(error)
+    return tuple(line for line in lines if line.strip()), ""

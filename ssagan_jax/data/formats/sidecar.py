@@ -7,7 +7,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from ssagan_jax.data.formats.folder_names import is_picture, split_and_label, strip_extension
+from ssagan_jax.data.formats.folder_names import (
+    is_picture,
+    split_and_label,
+    strip_extension,
+    unique_name,
+)
 from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.formats.safe_paths import read_captions, walk_files
 
@@ -27,18 +32,17 @@ class Sidecar:
 
     def items(self, source: Path) -> Iterator[Item]:
         """Yields the pictures in the order of their names, then texts without a picture."""
-        names, texts = set(), []
+        stems, texts = set(), []
         for file in walk_files(source):
             stem = strip_extension(file)
             if is_picture(file):
-                name = file if stem in names else stem
-                names.add(stem)
+                name = unique_name(file, stems)
                 yield _item(source, name, source / file, source / f"{stem}.txt")
             elif file.endswith(".txt") and PurePosixPath(stem).name.lower() not in _NOT_CAPTIONS:
-                texts.append(file)
-        for file in texts:
-            if strip_extension(file) not in names:
-                yield _item(source, strip_extension(file), None, source / file)
+                texts.append(stem)
+        for stem in texts:
+            if stem not in stems:
+                yield _item(source, stem, None, source / f"{stem}.txt")
 
 
 def _item(source: Path, name: str, picture: Path | None, text: Path) -> Item:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import functools
 import io
 import os
 import re
@@ -26,15 +27,8 @@ TEMPLATES = (
 )
 # Test pictures are held out too. Karpathy and Li's "restval" of COCO is usually added to the
 # training pictures.
-_SPLITS = {
-    "train": "train",
-    "restval": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "validation",
-}
+_SPLITS = {"train": "train", "restval": "train"}
+_SPLITS |= dict.fromkeys(("validation", "valid", "val", "dev", "test"), "validation")
 _CAPTIONS = ("captions", "caption", "sentences", "sentence", "texts", "text")
 _CAPTIONS += ("descriptions", "description")
 _ENCODINGS = ("JPEG", "PNG", "BMP", "GIF")  # What TFDS itself decodes.
@@ -156,33 +150,24 @@ def _builder(name: str, data_dir: Path | None) -> tfds.core.DatasetBuilder:
 
 @dataclasses.dataclass(frozen=True)
 class _Fields:
-    """The features of a set that are used.
-
-    Attributes:
-      image: name of the image feature.
-      captions: name of the captions feature and, if it has parts, of the part with the text.
-      label: name of the class feature, "" for none.
-      names: cleaned names of the classes.
-    """
+    """The names of the features of a set that are used."""
 
     image: str
-    captions: tuple[str, ...]
-    label: str
-    names: tuple[str, ...]
+    captions: tuple[str, ...]  # And of the part with the text, if it has parts; () for none.
+    label: str  # "" for none.
+    classes: tuple[str, ...]  # Cleaned names of the classes.
 
     def captions_of(self, example: dict[str, Any]) -> tuple[str, ...]:
         if not self.captions:
             return ()
-        value: Any = example
-        for key in self.captions:
-            value = value[key]
+        value = functools.reduce(lambda part, key: part[key], self.captions, example)
         texts = value if isinstance(value, list | np.ndarray) else [value]
         return tuple(text.decode(errors="replace") for text in texts)
 
     def label_of(self, example: dict[str, Any]) -> str:
         # Test pictures without a class have -1.
         known = self.label and example[self.label] >= 0
-        return self.names[example[self.label]] if known else ""
+        return self.classes[example[self.label]] if known else ""
 
 
 def _fields(builder: tfds.core.DatasetBuilder) -> _Fields:

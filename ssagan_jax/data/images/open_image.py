@@ -19,13 +19,9 @@ def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Im
     rotation is applied. The format is detected from the content, not from the file name, and is
     kept as the image's `format`.
 
-    Args:
-      path: the file to read.
-      max_pixels: the most pixels, width times height, that are decoded.
-
     Raises:
-      DataError: the file is missing, empty, truncated, not an image, or has too many pixels; the
-        message names the file.
+      DataError: the file is missing, empty, truncated, not an image, or has more than `max_pixels`;
+        the message names the file.
     """
     try:
         if not os.path.getsize(path):

@@ -18,15 +18,11 @@ from ssagan_jax.errors import DataError
 # allowed each would need as many GiB.
 _LARGE_PIXELS = 2**24
 _LARGE_IMAGE_LOCK = threading.Lock()
+# Those of other formats are their names. MPO is a JPEG with several images, as phones write it.
 _EXTENSIONS = {
     "JPEG": (".jpg", ".jpeg"),
-    "MPO": (".jpg", ".jpeg"),  # A JPEG with more images behind the first, as phones write.
-    "PNG": (".png",),
-    "WEBP": (".webp",),
-    "BMP": (".bmp",),
-    "GIF": (".gif",),
+    "MPO": (".jpg", ".jpeg"),
     "TIFF": (".tif", ".tiff"),
-    "PPM": (".ppm",),
 }
 
 
@@ -62,7 +58,7 @@ def inspect_image(item: Item, load_size: int) -> ImageInfo:
 
 
 def load_item(item: Item) -> Image.Image:
-    """The whole picture of an item as RGB.
+    """The picture of an item as RGB, before it is cropped.
 
     Raises:
       DataError: it is missing, damaged, too large, or not an image.
@@ -88,4 +84,5 @@ def _is_grey(image: Image.Image) -> bool:
 
 def _is_mislabelled(item: Item, image: Image.Image) -> bool:
     extension = item.picture.suffix.lower() if isinstance(item.picture, Path) else ""
-    return bool(extension) and extension not in _EXTENSIONS.get(image.format, ())
+    known = _EXTENSIONS.get(image.format, (f".{image.format}".lower(),))
+    return bool(extension) and extension not in known

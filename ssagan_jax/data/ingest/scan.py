@@ -5,7 +5,6 @@ Only a few numbers are kept of each picture, so memory hardly grows with their c
 
 import collections
 import dataclasses
-import heapq
 import tempfile
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
@@ -70,7 +69,7 @@ class DatasetScan:
 
     Attributes:
       load_size: smaller edge, in pixels, at which images will be written.
-      max_words: words of a sentence that a model is given.
+      max_words: words of a sentence that a model reads.
       items: how many entries the source lists.
       entries: the usable ones, in the source's order.
       errors: the others, each once.
@@ -96,7 +95,7 @@ class DatasetScan:
 
     @property
     def overlong(self) -> str:
-        """The kind of note for sentences that a model is given only in part."""
+        """The kind of note for sentences that a model reads only in part."""
         return f"sentences of more than {self.max_words} words"
 
     @property
@@ -118,15 +117,9 @@ class DatasetScan:
 
 
 def scan_dataset(items: Iterable[Item], *, load_size: int, max_words: int) -> DatasetScan:
-    """Reads every picture and every sentence of a source once, on all cores.
-
-    Args:
-      items: all entries of the source.
-      load_size: smaller edge, in pixels, at which images will be written.
-      max_words: words of a sentence that a model is given.
-    """
+    """Reads every picture and sentence of a source once, on all cores; see `DatasetScan`."""
     scan = DatasetScan(load_size, max_words)
-    samples = _Samples()
+    samples: list[tuple[bytes, int, Item]] = []
     # Captions go to a file, since the tokenizer needs all of them twice.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as caption_file:
         checked = ordered_map(lambda item: _check_item(item, load_size), items)
@@ -138,28 +131,13 @@ def scan_dataset(items: Iterable[Item], *, load_size: int, max_words: int) -> Da
             else:
                 _add_picture(scan, index, item, result)
                 caption_file.writelines(f"{text}\n" for text in captions.usable(item.captions))
-                samples.add(index, item)
+                rank = blake2b(item.name.encode(), digest_size=8).digest()
+                samples.append((rank, index, item))
+                samples = sorted(samples, key=lambda sample: sample[:2])[:_SAMPLES]
         _count_tokens(scan, caption_file)
-    scan.samples = samples.items()
+    scan.samples = [item for _, _, item in sorted(samples, key=lambda sample: sample[1])]
     _find_duplicates(scan)
     return scan
-
-
-class _Samples:
-    """Keeps the items whose names have the smallest hashes."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[int, int, Item]] = []
-
-    def add(self, index: int, item: Item) -> None:
-        """Considers an item; `index` decides between equal names and orders the result."""
-        rank = -int.from_bytes(blake2b(item.name.encode(), digest_size=8).digest())
-        push = heapq.heappush if len(self._heap) < _SAMPLES else heapq.heappushpop
-        push(self._heap, (rank, -index, item))
-
-    def items(self) -> list[Item]:
-        """The items in the order in which they were added."""
-        return [item for _, _, item in sorted(self._heap, key=lambda entry: -entry[1])]
 
 
 def _check_item(item: Item, load_size: int) -> ScanError | ImageInfo:
@@ -187,7 +165,7 @@ def _add_sentences(scan: DatasetScan, item: Item) -> None:
         scan.note(FOREIGN, item.name, not wordless and captions.may_not_be_english(text))
         scan.note(scan.overlong, item.name, len(captions.words(text)) > scan.max_words)
         scan.note(CONTROL, item.name, captions.has_control(text))
-        scan.note(NOT_UTF8, item.name, captions.is_not_utf8(text))
+        scan.note(NOT_UTF8, item.name, "\ufffd" in text)  # Stands for undecodable bytes.
     scan.note(REPEATED, item.name, len(item.captions) - len(set(item.captions)))
 
 
@@ -203,7 +181,7 @@ def _add_picture(scan: DatasetScan, index: int, item: Item, info: ImageInfo) -> 
 
 
 def _count_tokens(scan: DatasetScan, caption_file: IO[str]) -> None:
-    """Counts the word pieces that a BERT trained on this data is given."""
+    """Counts the word pieces that a BERT trained on this data would read."""
 
     def read_captions() -> Iterator[str]:
         caption_file.seek(0)

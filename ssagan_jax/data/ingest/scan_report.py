@@ -59,17 +59,13 @@ class ScanReport:
         """A table for the terminal, and the first errors of each kind."""
         rows = self.rows()
         width = max(len(name) for name, _ in rows)
-        lines = [
-            escape_terminal(self.title),
-            *(f"  {name:{width}}  {value}" for name, value in rows),
-        ]
+        lines = [escape_terminal(self.title)]
+        lines += [f"  {name:{width}}  {value}" for name, value in rows]
         for kind in ERROR_KINDS:
             errors = self._errors(kind)
             lines += [f"{kind}:"] if errors else []
-            lines += [
-                f"  {escape_terminal(error.name)}: {escape_terminal(error.reason)}"
-                for error in errors[:_MAX_LISTED]
-            ]
+            listed = (f"  {error.name}: {error.reason}" for error in errors[:_MAX_LISTED])
+            lines += map(escape_terminal, listed)
             more = len(errors) - _MAX_LISTED
             lines += [f"  ... and {more:,} more"] if more > 0 else []
         return "\n".join(lines)
@@ -77,20 +73,14 @@ class ScanReport:
     def markdown(self) -> str:
         """The table, the sizes of the classes, and all errors."""
         lines = [f"# {escape_terminal(self.title)}", "", "| | |", "| --- | --- |"]
-        lines += [f"| {name} | {_cell(value)} |" for name, value in self.rows()]
+        lines += [_row(*row) for row in self.rows()]
         classes = self.classes()
         if len(classes) > 1:
             lines += ["", "| class | train | validation |", "| --- | --- | --- |"]
-            lines += [
-                f"| {_cell(label)} | {count['train']} | {count['validation']} |"
-                for label, count in classes.items()
-            ]
+            lines += [_row(label, *count.values()) for label, count in classes.items()]
         if self.scan.errors:
             lines += ["", "Cannot be used:", "", "| entry | kind | reason |", "| --- | --- | --- |"]
-            lines += [
-                f"| {_cell(error.name)} | {error.kind} | {_cell(error.reason)} |"
-                for error in self.scan.errors
-            ]
+            lines += [_row(error.name, error.kind, error.reason) for error in self.scan.errors]
         return "\n".join([*lines, "", "To train:", "", f"    {self.command}", ""])
 
     def json(self) -> dict[str, Any]:
@@ -144,5 +134,6 @@ def _histogram(counts: collections.Counter[int]) -> dict[str, int]:
     return {str(value): counts[value] for value in sorted(counts)}
 
 
-def _cell(text: str) -> str:
-    return escape_terminal(text).replace("|", "\\|")
+def _row(*cells: str | int) -> str:
+    texts = (escape_terminal(str(cell)).replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(texts)} |"

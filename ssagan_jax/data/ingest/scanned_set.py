@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
-from PIL import Image
 from tqdm import tqdm
 
 from ssagan_jax.data import captions
@@ -21,7 +20,7 @@ from ssagan_jax.data.ingest.scan import ScanEntry
 from ssagan_jax.data.ordered_map import ordered_map
 from ssagan_jax.data.prepared.builder import SPLITS, CaptionedImageBuilder, encode_example
 from ssagan_jax.data.prepared.prepared_sets import REQUEST_FILE, sets_folder
-from ssagan_jax.data.prepared.set_writer import lock_set, write_set
+from ssagan_jax.data.prepared.set_writer import Files, lock_set, write_set
 from ssagan_jax.errors import DataError
 
 
@@ -61,15 +60,9 @@ def write_scanned_set(
     request: PrepareRequest,
     entries: Sequence[ScanEntry],
     splits: Sequence[str],
-    files: dict[str, str | Image.Image],
+    files: Files,
 ) -> None:
-    """Writes a set, completely or not at all.
-
-    Args:
-      request: what to write, and where.
-      entries: the usable pictures.
-      splits: "train" or "validation" for each of them.
-      files: texts and PNG images to write beside the data, by file name.
+    """Writes the usable pictures in their splits, and `files` beside them, all or nothing.
 
     Raises:
       DataError: the source has changed since the scan, another process writes the set, or the
@@ -78,7 +71,8 @@ def write_scanned_set(
     names: dict[str, list[str]] = {split: [] for split in SPLITS}
     for entry, split in zip(entries, splits, strict=True):
         names[split].append(entry.name)
-    files = files | {
+    files = {
+        **files,
         "splits.json": _to_json(names),
         REQUEST_FILE: _to_json(dataclasses.asdict(request)),
     }

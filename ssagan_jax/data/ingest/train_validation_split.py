@@ -1,7 +1,7 @@
 """Chooses the validation pictures: seeded, stratified by class, duplicates in one split."""
 
 import collections
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 
 from ssagan_jax.data.ingest.scan import ScanEntry
@@ -21,8 +21,7 @@ def assign_splits(entries: Sequence[ScanEntry], fraction: float, seed: int) -> l
       seed: of the hash.
 
     Returns:
-      A split for each entry; all "train" if the pictures do not suffice for a split, which
-      `check_splits` raises for.
+      A split for each entry; all "train" if the pictures are too few, for `check_splits` to raise.
     """
     held_out = {entry.digest for entry in entries if entry.split == "validation"}
     if not held_out or all(entry.digest in held_out for entry in entries):
@@ -43,20 +42,14 @@ def check_splits(entries: Sequence[ScanEntry], splits: Sequence[str]) -> None:
 def _draw_held_out(entries: Sequence[ScanEntry], fraction: float, seed: int) -> set[bytes]:
     """Digests of the pictures to hold out."""
     groups: dict[str, list[ScanEntry]] = collections.defaultdict(list)
-    for entry in _first_copies(entries):
+    # Of the copies of a picture, the first one.
+    for entry in {entry.digest: entry for entry in reversed(entries)}.values():
         groups[entry.label].append(entry)
     held_out = set()
     for label, quota in _quotas({k: len(v) for k, v in groups.items()}, fraction, seed).items():
         ranked = sorted(groups[label], key=lambda entry: _hash(entry.name, seed))
         held_out |= {entry.digest for entry in ranked[:quota]}
     return held_out
-
-
-def _first_copies(entries: Iterable[ScanEntry]) -> Iterable[ScanEntry]:
-    first: dict[bytes, ScanEntry] = {}
-    for entry in entries:
-        first.setdefault(entry.digest, entry)
-    return first.values()
 
 
 def _quotas(sizes: dict[str, int], fraction: float, seed: int) -> dict[str, int]:

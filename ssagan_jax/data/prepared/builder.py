@@ -23,10 +23,8 @@ _SPARE_BYTES = 64 * 2**20
 
 
 class _LocalInfo(tfds.core.DatasetInfo):
-    """Dataset info that never queries TFDS's public bucket about a user's own data."""
-
     def initialize_from_bucket(self) -> None:
-        """Does nothing."""
+        """Never queries TFDS's public bucket about a user's own data."""
 
 
 class CaptionedImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -100,15 +98,11 @@ class CaptionedImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=T
         return type(self)(**self._arguments | {"data_dir": data_dir})
 
     def _examples(self, split: str) -> Iterator[dict[str, Any]]:
-        """Yields the examples of `split`, "train" or "validation", as dicts.
-
-        Keys: `image` (RGB PIL image or uint8 [H, W, 3], smaller edge `load_size`), `captions`
-        (list of str, not empty), `class_id` (int), `name` (str), `attributes` (str to str).
-        """
+        """Yields dicts that `encode_example` accepts, for the split "train" or "validation"."""
         raise NotImplementedError
 
     def _encoded_examples(self, split: str) -> Iterator[dict[str, Any]]:
-        """Yields the checked examples of a split, images encoded as PNG, for TFDS to write."""
+        """Yields the checked examples of a split with images as PNG."""
         return (encode_example(example, self.load_size) for example in self._examples(split))
 
     def bad_image(self, name: str, error: Exception) -> None:
@@ -120,13 +114,11 @@ class CaptionedImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=T
         self.skipped.append(name)
 
     def _fingerprint(self) -> str:
-        """10 hex digits that depend on the source's path, files (size and time) and the policy.
-
-        For a source that is not on disk they depend on its name and the policy.
-        """
-        root = os.path.abspath(self.source) if os.path.exists(self.source) else self.source
+        """10 hex digits of the source's path, its files (size and time) if any, and the policy."""
+        exists = os.path.exists(self.source)
+        root = os.path.abspath(self.source) if exists else self.source
         digest = hashlib.sha256(f"{root}\0{self.bad_images}".encode())
-        for part in self.PARTS if os.path.exists(self.source) else ():
+        for part in self.PARTS if exists else ():
             for path, stat in _files(os.path.join(root, part)):
                 digest.update(f"\0{path}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
         return digest.hexdigest()[:10]
@@ -179,10 +171,15 @@ def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def encode_example(example: dict[str, Any], load_size: int) -> dict[str, Any]:
-    """Checks an example as `_examples` yields it and encodes its image as PNG.
+    """Checks an example and encodes its image as PNG.
+
+    Args:
+      example: `image` (RGB PIL image or uint8 [H, W, 3], smaller edge `load_size`), `captions`
+        (list of str, not empty), `class_id` (int), `name` (str), `attributes` (str to str).
+      load_size: in pixels.
 
     Raises:
-      DataError: the image or a caption is not as `CaptionedImageBuilder` says.
+      DataError: the image or a caption is not like that.
     """
     name, captions = example["name"], example["captions"]
     if not captions:

@@ -57,12 +57,7 @@ def read_request(name: str, prepared_dir: str = "") -> dict[str, Any]:
 def open_prepared_set(
     name: str, image_size: int, prepared_dir: str = ""
 ) -> tfds.core.DatasetBuilder:
-    """A prepared set, to be read at the size it was prepared for or a smaller one.
-
-    Args:
-      name: of the set.
-      image_size: edge in pixels of the images that a model trains on.
-      prepared_dir: where prepared sets are kept; TFDS's own folder if empty.
+    """A prepared set, to train at `image_size` pixels, at most those it was prepared for.
 
     Raises:
       DataError: there is no such set, or it was prepared for a smaller size.

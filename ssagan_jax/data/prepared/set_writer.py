@@ -47,14 +47,10 @@ def ensure_prepared(builder: CaptionedImageBuilder) -> CaptionedImageBuilder:
 
 @contextlib.contextmanager
 def lock_set(folder: Path, *, wait: bool) -> Iterator[None]:
-    """Keeps other processes from writing the set `folder`.
-
-    Args:
-      folder: where the set is, or will be.
-      wait: wait for another process that is writing it, instead of raising.
+    """Keeps other processes from writing the set `folder`, whether or not it exists.
 
     Raises:
-      DataError: another process is writing the set.
+      DataError: another process is writing the set, and `wait` is False.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.parent / f".lock-{folder.name}", "w") as lock:
@@ -115,7 +111,7 @@ def _exists(folder: Path) -> bool:
 
 
 def _run_tfds(builder: CaptionedImageBuilder, folder: Path) -> None:
-    """Has TFDS write the set; raises DataError where the disk is full."""
+    """Writes the set by TFDS; raises DataError if the disk is full."""
     try:
         # TFDS makes a folder for downloads even if there is nothing to download.
         with quiet_tfds(), tempfile.TemporaryDirectory() as downloads:

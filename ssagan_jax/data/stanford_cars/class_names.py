@@ -62,7 +62,6 @@ _TEMPLATES = (
         "among cars of {year}, this one is the {make} {model}.",
     ),
 )
-SENTENCES = len(_TEMPLATES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +69,7 @@ class CarClass:
     """A class of cars.
 
     Attributes:
-      name: the whole name in Cars196: "Ram C/V Cargo Van Minivan 2012".
+      name: in Cars196, "Ram C/V Cargo Van Minivan 2012".
       make: "Ram".
       model: "C/V Cargo Van".
       body: one of 14 kinds, "Minivan"; "" if the name has none.
@@ -124,7 +123,7 @@ def sentences(car: CarClass, rng: np.random.Generator) -> list[str]:
         "a_make": _with_article(car.make),
     }
     written = []
-    for group in rng.permutation(SENTENCES):
+    for group in rng.permutation(len(_TEMPLATES)):
         sentence = _TEMPLATES[group][rng.integers(len(_TEMPLATES[group]))].format(**words)
         written.append(sentence[0].upper() + sentence[1:])
     return written

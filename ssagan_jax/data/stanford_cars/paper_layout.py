@@ -37,23 +37,6 @@ _FOLDERS = {"train": "train", "validation": "test"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Summary:
-    """What was written.
-
-    Attributes:
-      classes: the chosen classes by make, as Cars196 names them.
-      train: count of training pictures.
-      validation: count of validation pictures.
-      unreadable: a message for each picture of the source that was skipped.
-    """
-
-    classes: dict[str, tuple[str, ...]]
-    train: int
-    validation: int
-    unreadable: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
 class _Pick:
     """A chosen picture."""
 
@@ -85,7 +68,7 @@ def write_paper_layout(
     train: int = 20,
     validation: int = 5,
     seed: int = 0,
-) -> Summary:
+) -> tuple[list[CarClass], list[str]]:
     """Chooses cars from Kaggle's folder and writes them in the layout above.
 
     Args:
@@ -97,6 +80,9 @@ def write_paper_layout(
       validation: validation pictures of each model. Both are drawn from all pictures of the
         model, in the source's "train" and "test".
       seed: of the choice of makes, models, pictures and sentences.
+
+    Returns:
+      The chosen classes, make by make, and a message for each picture that was skipped.
 
     Raises:
       DataError: the target exists already; or the source has another layout, or too few makes,
@@ -117,10 +103,7 @@ def write_paper_layout(
         unreadable += skipped
     with atomic_folder(target) as folder:
         _write(picks, folder, seed)
-    classes: dict[str, tuple[str, ...]] = {}
-    for car in cars:
-        classes[car.make] = (*classes.get(car.make, ()), car.name)
-    return Summary(classes, len(picks["train"]), len(picks["validation"]), tuple(unreadable))
+    return cars, unreadable
 
 
 def _check_arguments(target: Path, makes: int | Sequence[str], **counts: int) -> None:

@@ -14,8 +14,7 @@ HALVES = ("train", "test")
 _ENDINGS = (".jpg", ".jpeg")
 
 PicturesByClass = dict[CarClass, list[Path]]
-_Models = dict[str, list[CarClass]]
-"""Classes by the name of their model."""
+_Models = dict[str, list[CarClass]]  # Classes by the name of their model.
 
 
 def rng_of(seed: int, name: str) -> np.random.Generator:
@@ -30,8 +29,8 @@ def class_folders(source: Path) -> list[Path]:
       source: their folder, or that of "train" and "test", or one or two levels "car_data" above.
     """
     folders = []
-    for root in _halves(source):
-        below = sorted(root.iterdir()) if root.is_dir() else []
+    for root in filter(Path.is_dir, _halves(source)):
+        below = sorted(root.iterdir())
         folders += [each for each in below if each.name[-4:].isdecimal() and each.is_dir()]
     return folders
 
@@ -92,7 +91,12 @@ def choose_cars(
     chosen = []
     for make in sorted(names):
         if len(eligible[make]) < models:
-            raise DataError(_too_few_models(make, pictures, len(eligible[make]), models, needed))
+            counts = [f"{car.name} {len(pictures[car])}" for car in pictures if car.make == make]
+            raise DataError(
+                f"{make}: {len(eligible[make])} models have {needed} pictures, {models} are "
+                f"needed. Pictures: {', '.join(sorted(counts))}. Ask for fewer models or pictures, "
+                f"or leave {make} out"
+            )
         chosen += _draw_cars(eligible[make], models, rng_of(seed, make))
     return chosen
 
@@ -112,16 +116,6 @@ def _find_make(name: str, known: list[str]) -> str:
     if name.lower() not in by_lower:
         raise DataError(f"makes: there is no {name!r}; choose from {', '.join(sorted(known))}")
     return by_lower[name.lower()]
-
-
-def _too_few_models(
-    make: str, pictures: PicturesByClass, found: int, models: int, needed: int
-) -> str:
-    counts = [f"{car.name} {len(pictures[car])}" for car in pictures if car.make == make]
-    return (
-        f"{make}: {found} models have {needed} pictures, {models} are needed. Pictures: "
-        f"{', '.join(sorted(counts))}. Ask for fewer models or pictures, or leave {make} out"
-    )
 
 
 def _draw_cars(of_make: _Models, models: int, rng: np.random.Generator) -> list[CarClass]:

@@ -102,31 +102,17 @@ def _hills(pen: ImageDraw.ImageDraw, rng: np.random.Generator, edge: int) -> Non
             )
 
 
-def _empty(pen: ImageDraw.ImageDraw, rng: np.random.Generator, edge: int) -> None:
-    """A studio has nothing but its two gradients."""
-
-
+_ROCKS = _ridges((198, 166, 144), 0.08, 0.26, flat=True)
+_MOUNTAINS = _ridges((146, 156, 172), 0.18, 0.42)
 # Colours of the sky's top and bottom and of the ground's top and bottom, and what stands there.
 _SCENES: dict[str, tuple[Rgb, Rgb, Rgb, Rgb, Scene]] = {
     "city": ((168, 194, 216), (214, 222, 228), (150, 151, 154), (126, 127, 132), _skyline),
-    "desert": (
-        (176, 202, 218),
-        (232, 226, 210),
-        (216, 198, 166),
-        (196, 172, 138),
-        _ridges((198, 166, 144), 0.08, 0.26, flat=True),
-    ),
+    "desert": ((176, 202, 218), (232, 226, 210), (216, 198, 166), (196, 172, 138), _ROCKS),
     "forest": ((190, 208, 214), (220, 228, 222), (172, 176, 152), (146, 150, 128), _trees),
     "beach": ((160, 198, 220), (216, 228, 230), (222, 208, 178), (204, 186, 152), _sea),
     "garage": ((190, 190, 188), (204, 204, 202), (164, 162, 160), (138, 136, 136), _wall),
-    "studio": ((186, 188, 194), (214, 214, 216), (196, 196, 198), (164, 164, 168), _empty),
-    "mountains": (
-        (164, 192, 218),
-        (220, 226, 230),
-        (168, 172, 160),
-        (140, 144, 134),
-        _ridges((146, 156, 172), 0.18, 0.42),
-    ),
+    "studio": ((186, 188, 194), (214, 214, 216), (196, 196, 198), (164, 164, 168), lambda *_: None),
+    "mountains": ((164, 192, 218), (220, 226, 230), (168, 172, 160), (140, 144, 134), _MOUNTAINS),
     "countryside": ((166, 200, 222), (222, 230, 228), (176, 178, 168), (150, 150, 142), _hills),
 }
 BACKGROUNDS = tuple(_SCENES)

@@ -81,12 +81,6 @@ _TEMPLATES = (
 )
 
 
-def _split_id(split: str) -> int:
-    if split not in IMAGES_PER_MODEL:
-        raise ValueError(f"split={split!r}: must be one of {list(IMAGES_PER_MODEL)}")
-    return list(IMAGES_PER_MODEL).index(split)
-
-
 def _car(split_id: int, index: int, seed: int) -> Car:
     """The car of one image; models take turns, so the first few images show many of them."""
     class_id = index % len(_MODELS)
@@ -103,7 +97,6 @@ def _car(split_id: int, index: int, seed: int) -> Car:
 
     return Car(
         name=f"{index:05d}",
-        index=index,
         class_id=class_id,
         make=_MODELS[class_id][0],
         model=_MODELS[class_id][1],
@@ -128,9 +121,11 @@ def cars(split: str, seed: int = 0) -> list[Car]:
     Raises:
         ValueError: ``split`` is neither "train" nor "validation".
     """
-    split_id = _split_id(split)
+    splits = list(IMAGES_PER_MODEL)
+    if split not in splits:
+        raise ValueError(f"split={split!r}: must be one of {splits}")
     count = len(_MODELS) * IMAGES_PER_MODEL[split]
-    return [_car(split_id, index, seed) for index in range(count)]
+    return [_car(splits.index(split), index, seed) for index in range(count)]
 
 
 def sentences(car: Car) -> list[str]:
@@ -141,8 +136,7 @@ def sentences(car: Car) -> list[str]:
     rng = np.random.default_rng((*car.seed, 3))
     written = []
     for group in rng.permutation(len(_TEMPLATES)):
-        templates = _TEMPLATES[group]
-        sentence = templates[rng.integers(len(templates))].format(
+        sentence = _TEMPLATES[group][rng.integers(len(_TEMPLATES[group]))].format(
             a_color=("an " if car.color[0] in "aeiou" else "a ") + car.color,
             color=car.color,
             make=car.make,
@@ -167,11 +161,7 @@ class ToyCars(CaptionedImageBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     def _examples(self, split: str) -> Iterator[dict]:
-        """Yields the examples of "train" or "validation", square with an edge of ``load_size``.
-
-        Raises:
-            DataError: the images would be too small to draw a car.
-        """
+        """Yields the examples of a split, square with an edge of ``load_size``."""
         if self.load_size < MIN_SIZE:
             raise DataError(f"image_size={self.image_size}: toy cars need 27 pixels or more")
         attributes = ("make", "model", "body", "color", "facing", "background", "light", "wheels")

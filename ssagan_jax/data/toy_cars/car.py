@@ -47,7 +47,6 @@ class Car:
     """
 
     name: str
-    index: int
     class_id: int
     make: str
     model: str

@@ -115,11 +115,9 @@ def _windows(brush: _Brush, p: Profile, paint: Rgb) -> None:
         shine[2:] = [(right, top), (right - 0.045, top)]
         brush.polygon(shine, mix(_GLASS, (255, 255, 255), 0.38))
     for u in p.pillars:
-        brush.polygon(
-            [(u - 0.013, low - 0.01), (u - 0.009, p.roof - 0.01), (u + 0.013, p.roof - 0.01)]
-            + [(u + 0.013, low - 0.01)],
-            paint,
-        )
+        pillar = [(u - 0.013, low - 0.01), (u - 0.009, p.roof - 0.01)]
+        pillar += [(u + 0.013, p.roof - 0.01), (u + 0.013, low - 0.01)]
+        brush.polygon(pillar, paint)
 
 
 def _panels(brush: _Brush, car: Car, p: Profile) -> None:

@@ -15,7 +15,7 @@ from ssagan_jax.data.toy_cars.read_color_and_facing import paint_similarity
 
 # Too much around a car is white or black for the outline of such a car to be found.
 READABLE_COLORS = ("red", "orange", "yellow", "green", "blue", "purple")
-SIZE = 64  # Smallest edge, in pixels, at which outlines can be told apart.
+SIZE = 64  # Smallest edge, in pixels, at which outlines differ enough.
 _MARGIN = get_load_size(SIZE) - SIZE  # Pixels that a random crop removes.
 _ROWS = slice(4, 56)  # Where the car may be.
 _PAINT_WIDTH = 30.0  # Units of L*a*b*.
@@ -23,15 +23,8 @@ _PAINT_WIDTH = 30.0  # Units of L*a*b*.
 
 def _drawn(body: str, side: str, color: str) -> np.ndarray:
     """A car of medium length in the middle, before the crop."""
-    car = dataclasses.replace(
-        cars("validation")[0],
-        body=body,
-        facing=side,
-        color=color,
-        length=0.66,
-        shift=(0, 0),
-        wheel_scale=1,
-    )
+    shape = dict(body=body, facing=side, length=0.66, shift=(0, 0), wheel_scale=1)
+    car = dataclasses.replace(cars("validation")[0], color=color, **shape)
     return np.asarray(draw_car(car, SIZE + _MARGIN), np.float32)
 
 

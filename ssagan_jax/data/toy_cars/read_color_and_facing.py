@@ -13,7 +13,7 @@ _DOOR_ROWS, _DOOR_COLUMNS = (0.48, 0.67), (0.4, 0.6)
 # The lamps' rows, and the outer columns (mirrored for the other side) in which they lie.
 _LAMP_ROWS, _LAMP_COLUMNS = (0.42, 0.66), (0.0, 0.3)
 _LAMPS = np.array([(196, 8, 22), (252, 234, 138)])  # tail light and headlight, RGB
-_LIGHTNESS_WEIGHT = 0.5  # light and shade change lightness far more than hue
+_LAB_WEIGHTS = np.array([0.5, 1, 1], np.float32)  # shade changes lightness more than hue
 _VOTE_WIDTH, _LAMP_WIDTH = 22.0, 12.0  # units of L*a*b*
 # Next to the doors every car has dark trim and a shadow, and many have a pale background.
 _NEUTRAL_VOTE = {"black": 0.3, "white": 0.5}
@@ -59,8 +59,7 @@ def _crop(
 
 def _squared_distances(lab: np.ndarray, colors: np.ndarray) -> np.ndarray:
     """From L*a*b* [..., 3] to each of [K, 3], lightness counting less: [..., K]."""
-    apart = (lab[..., None, :] - colors) * np.array([_LIGHTNESS_WEIGHT, 1, 1], np.float32)
-    return (apart**2).sum(-1)
+    return (((lab[..., None, :] - colors) * _LAB_WEIGHTS) ** 2).sum(-1)
 
 
 def read_color(images: np.ndarray) -> list[str]:
@@ -76,26 +75,22 @@ def read_color(images: np.ndarray) -> list[str]:
         ValueError: the images have another type or shape.
     """
     door = _crop(_checked(images), _DOOR_ROWS, _DOOR_COLUMNS)
-    names = list(COLORS)
     paints = rgb_to_lab(np.array(list(COLORS.values())))
     apart = _squared_distances(rgb_to_lab(door).reshape(len(door), -1, 3), paints)
     nearest = apart == apart.min(-1, keepdims=True)
     votes = (nearest * np.exp(-apart / (2 * _VOTE_WIDTH**2))).mean(1)
-    votes *= [_NEUTRAL_VOTE.get(name, 1.0) for name in names]
-    return [names[i] for i in votes.argmax(1)]
+    votes *= [_NEUTRAL_VOTE.get(name, 1.0) for name in COLORS]
+    return [list(COLORS)[i] for i in votes.argmax(1)]
 
 
 def paint_similarity(images: np.ndarray, width: float) -> np.ndarray:
     """Similarity of each pixel to the paint that `read_color` names: f32[B, H, H] in (0, 1].
 
-    Args:
-        images: as for `read_color`.
-        width: of the Gaussian, in units of L*a*b*.
+    ``width`` is that of the Gaussian, in units of L*a*b*.
     """
     paints = np.array([COLORS[name] for name in read_color(images)])
     apart = rgb_to_lab(images) - rgb_to_lab(paints)[:, None, None]
-    apart *= np.array([_LIGHTNESS_WEIGHT, 1, 1], np.float32)
-    return np.exp(-(apart**2).sum(-1) / (2 * width**2))
+    return np.exp(-((apart * _LAB_WEIGHTS) ** 2).sum(-1) / (2 * width**2))
 
 
 def read_facing(images: np.ndarray) -> list[str]:
@@ -103,13 +98,7 @@ def read_facing(images: np.ndarray) -> list[str]:
 
     The rule compares how much of the red tail light and of the pale yellow headlight the outer
     columns of both sides show. The tail light of a red car and the headlight of a yellow one are
-    ignored, because there the paint itself would count.
-
-    Args:
-        images: uint8 [B, H, H, 3] in 0..255, H >= 32; crops off the centre by up to 8% are fine.
-
-    Raises:
-        ValueError: the images have another type or shape.
+    ignored, because there the paint itself would count. Images and errors as for `read_color`.
     """
     paints = np.array(read_color(images))
     trusted = np.stack([paints != "red", paints != "yellow"], -1)
