@@ -14,27 +14,26 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from absl.testing import flagsaver
 from PIL import Image
 from test_stage_profile import traced_steps
 
-from ssagan_jax import evaluate, sample
+from ssagan_jax import evaluate, main, sample
 from ssagan_jax.config import flatten
-from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.inference.trained_model import load_model
-from ssagan_jax.main import default_workdir
 from ssagan_jax.workdir import Workdir
 
 ROOT = Path(__file__).parents[1]
 TINY = tiny.SIZES | {
     "train.batch_size": 8,
     "damsm.steps": 4,
-    "train.steps": 4,
+    "train.steps": 16,
     "log.scalars_every": 1,
     "log.checkpoint_every": 3,
     "log.keep_checkpoints": 2,
     "log.sample_grid_rows": 4,
 }
-STEPS = 8
+STEPS = 20
 SCORES = [
     "encoder_frechet",
     "r_precision",
@@ -103,26 +102,20 @@ def shared(tmp_path_factory):
     return tmp_path_factory.mktemp("cli")
 
 
-@pytest.fixture(scope="module")
-def command(shared):
+def command(*arguments):
     """Runs python with arguments."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-
-    def run(*arguments):
-        return subprocess.run(
-            [sys.executable, *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env=environment,
-            timeout=600,
-        )
-
-    return run
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        timeout=600,
+    )
 
 
 @pytest.fixture(scope="module")
-def train(command, shared):
+def train(shared):
     """Runs the training command at tiny size; `program` stands in for the module."""
 
     def run(workdir, program=None, **options):
@@ -139,19 +132,15 @@ def train(command, shared):
 
 @pytest.fixture(scope="module")
 def finished(train, shared):
-    """The work folder of a whole run, and what the command said."""
-    done = train(shared / "whole")
+    """The work folder of an uninterrupted run, and its process."""
+    done = train(shared / "finished")
     assert done.returncode == 0, done.stderr
-    return shared / "whole", done
+    return shared / "finished", done
 
 
 @pytest.fixture(scope="module")
 def interrupted(finished, train, shared):
-    """Two chains of runs, of which all but the last are cut off, by the name of their folder."""
-
-    def chain(name, *programs):
-        return [train(shared / name, program) for program in programs]
-
+    """Two chains of runs, of which all but the last are interrupted, by their folders' names."""
     chains = {
         "stopped": (
             SIGNAL_AFTER_STEPS.format(steps=2, name="SIGTERM"),
@@ -160,13 +149,12 @@ def interrupted(finished, train, shared):
         ),
         "killed": (KILL_WHILE_WRITING.format(step=6), None),
     }
+
+    def run_chain(name):
+        return shared / name, [train(shared / name, program) for program in chains[name]]
+
     with ThreadPoolExecutor(2) as pool:
-        runs = {name: pool.submit(chain, name, *programs) for name, programs in chains.items()}
-        return {name: (shared / name, future.result()) for name, future in runs.items()}
-
-
-def steps_of_checkpoints(workdir):
-    return sorted(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*"))
+        return dict(zip(chains, pool.map(run_chain, chains), strict=True))
 
 
 def position(workdir, step):
@@ -179,17 +167,16 @@ def pixels(path):
         return np.asarray(image)
 
 
-def assert_same_end(workdir, other, steps=STEPS):
-    """Both runs ended with the same bits, at the same place in the data."""
+def assert_same_end(workdir, other):
+    """Both runs ended with the same bits, at the same position in the data."""
     ours, theirs = (load_model(str(folder)).state for folder in (workdir, other))
-    assert int(ours.step) == int(theirs.step) == steps
+    assert int(ours.step) == int(theirs.step) == STEPS
     paths = jax.tree_util.tree_leaves_with_path(ours)
     for (path, left), right in zip(paths, jax.tree.leaves(theirs), strict=True):
         name = jax.tree_util.keystr(path)
         assert np.asarray(left).tobytes() == np.asarray(right).tobytes(), name
-    assert position(workdir, steps) == position(other, steps)
-    names = [f"samples/step_{steps:07d}.png", "eval/metrics.jsonl", "tokenizer.json"]
-    for name in names:
+    assert position(workdir, STEPS) == position(other, STEPS)
+    for name in (f"samples/step_{STEPS:07d}.png", "eval/metrics.jsonl", "tokenizer.json"):
         assert (workdir / name).read_bytes() == (other / name).read_bytes()
 
 
@@ -201,16 +188,16 @@ def test_training_leaves_what_later_commands_need(finished):
     config = flatten(Workdir(workdir).config())
     assert {key: config[key] for key in TINY} == TINY
     assert Workdir(workdir).tokenizer().unknown_words("a red car") == []
-    assert steps_of_checkpoints(workdir) == [6, 8]
+    assert Workdir(workdir).checkpoint_steps() == [18, 20]
     assert not list(workdir.rglob("*.part"))
-    assert "4 encoder steps, then 4 GAN steps, on 4 cpu device(s); now at step 0" in done.stdout
-    assert f"trained 8 steps; sample grid: {workdir}/samples/step_0000008.png" in done.stdout
+    assert "4 encoder steps, then 16 GAN steps, on 4 cpu device(s); now at step 0" in done.stdout
+    assert f"trained 20 steps; sample grid: {workdir}/samples/step_0000020.png" in done.stdout
     assert "Traceback" not in done.stderr
 
 
 def test_both_stages_change_what_they_train(finished):
     workdir, _ = finished
-    before, after = (load_model(str(workdir), step).state for step in (6, 8))
+    before, after = (load_model(str(workdir), step).state for step in (18, 20))
     for name in ("encoders", "generator", "discriminator", "batch_stats"):
         left, right = (jax.tree.leaves(getattr(state, name)) for state in (before, after))
         assert all(np.isfinite(leaf).all() for leaf in right)
@@ -218,25 +205,25 @@ def test_both_stages_change_what_they_train(finished):
         assert np.mean(moved) > 0.9, name
 
 
-def test_the_sheet_shows_real_generated_and_mask_of_each_caption(finished):
+def test_a_sample_grid_shows_real_generated_and_mask_of_each_caption(finished):
     workdir, _ = finished
-    sheet = pixels(workdir / "samples/step_0000008.png")
+    grid = pixels(workdir / "samples/step_0000020.png")
     # Four rows and three columns of 32 pixels, shown four times as large.
-    assert sheet.shape == (24 + 4 * 136 + 8, 220 + 3 * 136 + 8, 3)
+    assert grid.shape == (24 + 4 * 136 + 8, 220 + 3 * 136 + 8, 3)
     corners = [(24 + row * 136 + 4, 220 + column * 136) for row in range(4) for column in range(3)]
-    cells = [sheet[y : y + 128, x : x + 128] for y, x in corners]
+    cells = [grid[y : y + 128, x : x + 128] for y, x in corners]
     for row in range(4):
         real, generated, mask = cells[3 * row : 3 * row + 3]
         assert not np.array_equal(real, generated)
         assert min(len(np.unique(image)) for image in (real, generated)) > 10
-        # A mask of an untrained predictor is grey, and nowhere near black or white.
+        # A mask of an untrained predictor is gray, and nowhere near black or white.
         assert (mask == mask[..., :1]).all() and 40 < mask.min() <= mask.max() < 215
     assert len({cells[3 * row].tobytes() for row in range(4)}) == 4
-    text = sheet[24:160, :220]
+    text = grid[24:160, :220]
     assert text.min() < 100 and (text > 250).mean() > 0.5
 
 
-def test_scalars_and_pictures_are_there_for_tensorboard(finished):
+def test_scalars_and_images_are_written_for_tensorboard(finished):
     workdir, _ = finished
     (events,) = workdir.glob("events.*")
     content = events.read_bytes()
@@ -246,9 +233,9 @@ def test_scalars_and_pictures_are_there_for_tensorboard(finished):
         b"discriminator/magp",
         b"sample_grid",
         b"time/epoch",
+        b"encoder_frechet",
     ):
         assert tag in content
-    assert b"encoder_frechet" in content
 
 
 def test_scores_are_rows_with_their_recipe(finished):
@@ -256,21 +243,21 @@ def test_scores_are_rows_with_their_recipe(finished):
     rows = list(map(json.loads, (workdir / "eval/metrics.jsonl").read_text().splitlines()))
     assert [row["name"] for row in rows] == SCORES
     for row in rows:
-        assert (row["step"], row["epoch"], row["stage"]) == (STEPS, 4 / 80, "gan")
+        assert (row["step"], row["epoch"], row["stage"]) == (STEPS, 16 / 80, "gan")
         assert row["split"] == row["recipe"]["split"] == "validation"
         assert row["recipe"].keys() >= RECIPE
         assert f"{row['name']:26} {row['value']:.4g}\n" in done.stdout
     values, recipes = ({row["name"]: row[key] for row in rows} for key in ("value", "recipe"))
     assert 0 <= values["attributes/color"] <= 1 and 1 <= values["retrieval/mean_rank"] <= 160
-    assert recipes["encoder_frechet"]["num_real"] == 160
-    assert recipes["encoder_frechet"]["num_generated"] == 160
+    frechet = recipes["encoder_frechet"]
+    assert frechet["num_real"] == frechet["num_generated"] == 160
     assert recipes["attributes/color"]["num_captions"] == 160
     assert recipes["r_precision"]["mismatched"] == 99
     closest = recipes["nearest_training_picture"]["closest"]
     assert re.fullmatch(r"\d{5}", closest["training_picture"]) and closest["caption"]
 
 
-def test_the_command_gives_the_scores_of_training(finished, command, tmp_path):
+def test_evaluate_computes_the_scores_of_training(finished, tmp_path):
     workdir, _ = finished
     moved = tmp_path / "elsewhere"
     moved.mkdir()
@@ -279,55 +266,64 @@ def test_the_command_gives_the_scores_of_training(finished, command, tmp_path):
     done = command("-m", "ssagan_jax.evaluate", f"--workdir={moved}", "--checkpoint=all")
     assert done.returncode == 0, done.stderr
     rows = (moved / "eval/metrics.jsonl").read_text().splitlines()
-    assert {json.loads(row)["step"] for row in rows} == {6, 8}
+    assert {json.loads(row)["step"] for row in rows} == {18, 20}
     of_last = [row for row in rows if json.loads(row)["step"] == STEPS]
     assert of_last == (workdir / "eval/metrics.jsonl").read_text().splitlines()
-    assert "no Inception v3 weights" in done.stdout and "step 6, validation:\n" in done.stdout
+    assert "no Inception v3 weights" in done.stdout and "step 18, validation:\n" in done.stdout
     (events,) = (moved / "eval").glob("events.*")
     assert b"encoder_frechet" in events.read_bytes()
+
+
+def assert_refused(run, message, capsys):
+    """A command exits with code 2 and one error message; returns it."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        run()
+    errors = capsys.readouterr().err
+    assert caught.value.code == 2
+    assert re.match(f"error: .*{message}", errors), errors
+    assert "Traceback" not in errors and errors.count("error:") == 1
+    return errors
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((), r"EMPTY: no trained model here"),
-        (("--workdir=WHOLE", "--checkpoint=7"), r"--checkpoint=7: must be all or one of \[6, 8\]"),
-        (("--workdir=WHOLE", "--num=-1"), r"--num=-1: must be 0 or more"),
-        (("--workdir=WHOLE", "--seed=-1"), r"--seed=-1: must be 0 to 4294967295"),
-        (("--workdir=WHOLE", "--splits=0"), r"config\.eval\.splits=0: must be 1 or more"),
+        (("--workdir=RUN", "--checkpoint=7"), r"--checkpoint=7: must be all or one of \[18, 20\]"),
+        (("--workdir=RUN", "--num=-1"), r"--num=-1: must be 0 or more"),
+        (("--workdir=RUN", "--seed=-1"), r"--seed=-1: must be 0 to 4294967295"),
+        (("--workdir=RUN", "--splits=0"), r"config\.eval\.splits=0: must be 1 or more"),
         (
-            ("--workdir=WHOLE", "--inception_weights=no.pth"),
+            ("--workdir=RUN", "--inception_weights=no.pth"),
             r"'no\.pth': there is no such file; fetch https://",
         ),
     ],
 )
-def test_evaluation_refuses_in_one_line(
-    arguments, message, finished, monkeypatch, capsys, tmp_path
-):
+def test_evaluate_refuses_in_one_line(arguments, message, finished, monkeypatch, capsys, tmp_path):
     before = (finished[0] / "eval/metrics.jsonl").read_bytes()
-    arguments = [argument.replace("WHOLE", str(finished[0])) for argument in arguments]
+    arguments = [argument.replace("RUN", str(finished[0])) for argument in arguments]
     monkeypatch.setattr(sys, "argv", ["evaluate", f"--workdir={tmp_path}", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        evaluate.main()
-    said = capsys.readouterr()
-    assert caught.value.code == 2 and said.err.count("\n") == 1
-    assert re.search("^error: .*" + message.replace("EMPTY", str(tmp_path)), said.err)
+    message = message.replace("EMPTY", str(tmp_path))
+    assert assert_refused(evaluate.main, message, capsys).count("\n") == 1
     assert (finished[0] / "eval/metrics.jsonl").read_bytes() == before
     assert not list(tmp_path.iterdir())
 
 
-def test_the_same_command_again_takes_no_step_and_shows_the_sheet(finished, train):
+def test_the_same_command_again_takes_no_step_and_names_the_sample_grid(finished, train):
     workdir, first = finished
-    before = {path: path.stat().st_mtime_ns for path in (workdir / "checkpoints").rglob("*")}
+
+    def modification_times():
+        return {path: path.stat().st_mtime_ns for path in (workdir / "checkpoints").rglob("*")}
+
+    before = modification_times()
     done = train(workdir)
     assert done.returncode == 0 and "training in" not in done.stdout
     assert done.stdout.splitlines() == first.stdout.splitlines()[-len(SCORES) - 1 :]
-    assert before == {
-        path: path.stat().st_mtime_ns for path in (workdir / "checkpoints").rglob("*")
-    }
+    assert modification_times() == before
 
 
-def test_a_run_stopped_by_a_signal_goes_on_as_if_it_had_not_been(interrupted, finished):
+def test_a_run_stopped_by_a_signal_resumes_to_the_same_bits(interrupted, finished):
     workdir, (terminated, stopped, last) = interrupted["stopped"]
     assert terminated.returncode == 128 + signal.SIGTERM == 143
     assert "checkpoint saved at step 2; run the same command to resume" in terminated.stdout
@@ -339,7 +335,7 @@ def test_a_run_stopped_by_a_signal_goes_on_as_if_it_had_not_been(interrupted, fi
     assert_same_end(workdir, finished[0])
 
 
-def test_a_run_killed_while_it_writes_goes_on_as_if_it_had_not_been(interrupted, finished):
+def test_a_run_killed_while_it_writes_a_checkpoint_resumes_to_the_same_bits(interrupted, finished):
     workdir, (killed, last) = interrupted["killed"]
     assert killed.returncode == -signal.SIGKILL
     assert last.returncode == 0 and "Traceback" not in last.stderr
@@ -347,66 +343,54 @@ def test_a_run_killed_while_it_writes_goes_on_as_if_it_had_not_been(interrupted,
     assert_same_end(workdir, finished[0])
 
 
-def test_twenty_steps_give_the_same_bits_twice(train, shared):
+def test_twenty_steps_give_the_same_bits_twice(finished, train, shared):
     # Two processes, whose threads the machine schedules as it likes.
-    folders = [shared / "once", shared / "again"]
-
-    def run(folder):
-        profile = folder == folders[1]
-        return train(folder, **{"train.steps": 16, "log.profile": profile})
-
-    with ThreadPoolExecutor(2) as pool:
-        runs = list(pool.map(run, folders))
-    assert [done.returncode for done in runs] == [0, 0], runs
-    assert_same_end(*folders, steps=20)
+    done = train(shared / "again", **{"log.profile": True})
+    assert done.returncode == 0, done.stderr
+    assert_same_end(shared / "again", finished[0])
     # The stage of the encoders is too short to be traced.
-    assert [traced_steps(folder) for folder in folders] == [[], [[14, 15, 16, 17, 18, 19]]]
+    traces = [traced_steps(folder) for folder in (finished[0], shared / "again")]
+    assert traces == [[], [[14, 15, 16, 17, 18, 19]]]
 
 
-def test_fine_tuning_starts_from_another_runs_networks_and_words(finished, train, shared):
-    donor, _ = finished
-    options = {"train.checkpoint": donor, "train.steps": 2, "generator.channels": 8}
-    done = train(shared / "tuned", **options)
+def test_fine_tuning_starts_from_another_run_and_resumes_without_it(finished, train, shared):
+    source = shutil.copytree(finished[0], shared / "source")
+    options = {"train.checkpoint": source, "generator.channels": 8}
+    done = train(shared / "tuned", **options, **{"train.steps": 2})
     assert done.returncode == 0, done.stderr
     assert "0 encoder steps, then 2 GAN steps" in done.stdout
-    names = ("tokenizer.json", "config.json")
-    (words, config), (theirs, _) = (
-        [(f / n).read_text() for n in names] for f in (shared / "tuned", donor)
-    )
-    assert words == theirs and json.loads(config)["generator"]["channels"] == 4
-    ours, given = (load_model(str(folder)).state for folder in (shared / "tuned", donor))
+    tuned = Workdir(shared / "tuned")
+    assert tuned.tokenizer().digest == Workdir(source).tokenizer().digest
+    assert tuned.config().generator.channels == 4
+    ours, theirs = (load_model(str(folder)).state for folder in (tuned.path, source))
     assert int(ours.step) == 2
     rates = {"encoders": 4e-5, "generator": 1e-4, "discriminator": 4e-4}
     for name, rate in rates.items():
         moved = jax.tree.map(
             lambda *pair: np.abs(np.subtract(*pair)).max(),
-            *(getattr(s, name) for s in (ours, given)),
+            *(getattr(state, name) for state in (ours, theirs)),
         )
         # A step of Adam moves a weight by not much more than its rate.
         assert 0 < max(jax.tree.leaves(moved)) < 5 * rate, name
-
-
-def test_fine_tuning_goes_on_without_the_folder_it_started_from(finished, train, shared):
-    lent = shared / "lent"
-    shutil.copytree(finished[0], lent)
-    first = train(shared / "kept", **{"train.checkpoint": lent, "train.steps": 2})
-    shutil.rmtree(lent)
-    second = train(shared / "kept", **{"train.checkpoint": lent, "train.steps": 3})
-    assert (first.returncode, second.returncode) == (0, 0), second.stderr
-    assert "now at step 2" in second.stdout
+    shutil.rmtree(source)
+    resumed = train(tuned.path, **options, **{"train.steps": 3})
+    assert resumed.returncode == 0, resumed.stderr
+    assert "now at step 2" in resumed.stdout
 
 
 def test_a_work_folder_without_a_schedule_is_refused_in_one_line(finished, train, shared):
-    older = shutil.copytree(finished[0], shared / "older")
-    (older / "schedule.json").unlink()
-    done = train(older)
+    incomplete = shutil.copytree(finished[0], shared / "incomplete")
+    (incomplete / "schedule.json").unlink()
+    done = train(incomplete)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert re.match(r"error: .*/older/schedule.json: cannot be read .*another --work", done.stderr)
+    assert re.match(
+        r"error: .*/incomplete/schedule.json: cannot be read .*another --work", done.stderr
+    )
 
 
 @pytest.fixture
-def paint(finished, monkeypatch, capsys):
-    """Runs the sampling command within this process; returns what it said."""
+def run_sample(finished, monkeypatch, capsys):
+    """Runs the sampling command within this process; returns its output."""
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["sample", f"--workdir={finished[0]}", *arguments])
@@ -416,14 +400,14 @@ def paint(finished, monkeypatch, capsys):
     return run
 
 
-def pictures(folder):
+def png_files(folder):
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.png"))}
 
 
 CAPTIONS = ("--caption=A red car, a RED car!", "--caption=a plaid car", "--num=2")
 
 
-def test_sampling_needs_the_work_folder_alone(finished, command, paint, tmp_path):
+def test_sampling_needs_only_the_work_folder(finished, run_sample, tmp_path):
     workdir, _ = finished
     # The data set and what was compiled are not where the run left them.
     moved = tmp_path / "elsewhere"
@@ -432,12 +416,12 @@ def test_sampling_needs_the_work_folder_alone(finished, command, paint, tmp_path
         (moved / name).symlink_to(workdir / name)
     done = command("-m", "ssagan_jax.sample", f"--workdir={moved}", *CAPTIONS)
     assert (done.returncode, done.stderr) == (0, "")
-    folder = moved / "painted/step_0000008_seed_0"
+    folder = moved / "painted/step_0000020_seed_0"
     assert done.stdout.splitlines() == [
         "unknown words in 'a plaid car': plaid",
-        f"4 pictures of step 8; sheet: {folder}/sheet.png",
+        f"4 pictures of step 20; sheet: {folder}/sheet.png",
     ]
-    assert sorted(pictures(folder)) == [
+    assert sorted(png_files(folder)) == [
         "000_a-red-car-a-red-car_000.png",
         "000_a-red-car-a-red-car_001.png",
         "001_a-plaid-car_000.png",
@@ -447,51 +431,55 @@ def test_sampling_needs_the_work_folder_alone(finished, command, paint, tmp_path
     assert pixels(folder / "sheet.png").shape == (2 * 136 + 8, 220 + 2 * 136 + 8, 3)
     for path in folder.glob("0*.png"):
         assert pixels(path).shape == (32, 32, 3) and len(np.unique(pixels(path))) > 10
-    # Another process paints the same, to the last bit of the file.
-    paint(*CAPTIONS, f"--output={tmp_path / 'again'}")
-    assert pictures(tmp_path / "again") == pictures(folder)
+    # Another process generates the same files, to the bit.
+    run_sample(*CAPTIONS, f"--output={tmp_path / 'again'}")
+    assert png_files(tmp_path / "again") == png_files(folder)
 
 
-def test_the_seed_decides_the_pictures(paint, tmp_path):
+def test_the_seed_determines_the_images(run_sample, tmp_path):
     for name, seed in (("one", 1), ("other", 2), ("one-again", 1)):
-        paint("--caption=a red car", "--num=2", f"--seed={seed}", f"--output={tmp_path / name}")
-    one, other, again = (pictures(tmp_path / name) for name in ("one", "other", "one-again"))
+        run_sample(
+            "--caption=a red car", "--num=2", f"--seed={seed}", f"--output={tmp_path / name}"
+        )
+    one, other, again = (png_files(tmp_path / name) for name in ("one", "other", "one-again"))
     assert one == again and one.keys() == other.keys()
     assert all(one[name] != other[name] for name in one)
     assert len(set(one.values())) == 3
 
 
-def test_captions_come_from_a_file_too(paint, tmp_path):
+def test_captions_come_from_a_file_too(run_sample, tmp_path):
     (tmp_path / "captions.txt").write_text("a blue car\n\n  \na green truck\n", encoding="utf-8")
     out = tmp_path / "out"
-    said = paint(
+    output = run_sample(
         "--caption=a red car",
         f"--captions_file={tmp_path / 'captions.txt'}",
         "--num=1",
         f"--output={out}",
     )
-    assert said.splitlines()[-1] == f"3 pictures of step 8; sheet: {out}/sheet.png"
-    assert [name[:5] for name in pictures(out)] == ["000_a", "001_a", "002_a", "sheet"]
-    assert "002_a-green-truck_000.png" in pictures(out)
+    assert output.splitlines()[-1] == f"3 pictures of step 20; sheet: {out}/sheet.png"
+    assert [name[:5] for name in png_files(out)] == ["000_a", "001_a", "002_a", "sheet"]
+    assert "002_a-green-truck_000.png" in png_files(out)
 
 
-def test_more_pictures_than_a_batch_do_not_depend_on_their_company(paint, tmp_path):
-    paint("--caption=a red car", "--num=9", "--caption=a blue car", f"--output={tmp_path / 'many'}")
-    paint("--caption=a blue car", "--num=9", f"--output={tmp_path / 'few'}")
-    many, few = pictures(tmp_path / "many"), pictures(tmp_path / "few")
+def test_images_do_not_depend_on_the_others_of_their_batch(run_sample, tmp_path):
+    run_sample(
+        "--caption=a red car", "--num=9", "--caption=a blue car", f"--output={tmp_path / 'many'}"
+    )
+    run_sample("--caption=a blue car", "--num=9", f"--output={tmp_path / 'few'}")
+    many, few = png_files(tmp_path / "many"), png_files(tmp_path / "few")
     assert len(many) == 19
     for number in range(9):
         ours = many[f"001_a-blue-car_{number:03d}.png"]
         assert ours == few[f"000_a-blue-car_{number:03d}.png"]
 
 
-def test_a_checkpoint_can_be_chosen(finished, paint, tmp_path):
-    said = paint("--caption=a red car", "--num=1", "--checkpoint=6")
-    folder = finished[0] / "painted/step_0000006_seed_0"
-    assert said == f"1 pictures of step 6; sheet: {folder}/sheet.png\n"
-    paint("--caption=a red car", "--num=1", f"--output={tmp_path}")
+def test_a_checkpoint_can_be_chosen(finished, run_sample, tmp_path):
+    output = run_sample("--caption=a red car", "--num=1", "--checkpoint=18")
+    folder = finished[0] / "painted/step_0000018_seed_0"
+    assert output == f"1 pictures of step 18; sheet: {folder}/sheet.png\n"
+    run_sample("--caption=a red car", "--num=1", f"--output={tmp_path}")
     name = "000_a-red-car_000.png"
-    assert pictures(folder)[name] != pictures(tmp_path)[name]
+    assert png_files(folder)[name] != png_files(tmp_path)[name]
 
 
 @pytest.mark.parametrize(
@@ -502,25 +490,20 @@ def test_a_checkpoint_can_be_chosen(finished, paint, tmp_path):
         (("--caption=a", "--num=0"), r"--num=0: must be 1 or more"),
         (("--caption=a", "--seed=-1"), r"--seed=-1: must be 0 to 4294967295"),
         (("--caption=!?",), r"caption '!\?' has no word"),
-        (("--caption=a", "--checkpoint=7"), r"no checkpoint 7; there are \[6, 8\]"),
+        (("--caption=a", "--checkpoint=7"), r"no checkpoint 7; there are \[18, 20\]"),
         (("--captions_file=missing.txt",), r"--captions_file=missing\.txt: cannot be read"),
         (("--caption=a", "--workdir=EMPTY"), r"EMPTY: no trained model here \(config\.json is"),
         (("--caption=a", "--workdir=EMPTY/file"), r"EMPTY/file: no trained model here"),
         (("--caption=a", "--output=EMPTY/file"), r"EMPTY/file.*choose another folder"),
     ],
 )
-def test_sampling_refuses_in_one_line(
-    arguments, message, finished, paint, monkeypatch, capsys, tmp_path
-):
+def test_sampling_refuses_in_one_line(arguments, message, finished, run_sample, capsys, tmp_path):
     (tmp_path / "file").touch()
     arguments = [argument.replace("EMPTY", str(tmp_path)) for argument in arguments]
-    painted = sorted((finished[0] / "painted").rglob("*"))
-    with pytest.raises(SystemExit) as caught:
-        paint(*arguments)
-    said = capsys.readouterr()
-    assert caught.value.code == 2 and said.err.count("\n") == 1
-    assert re.search("^error: .*" + message.replace("EMPTY", str(tmp_path)), said.err)
-    assert sorted((finished[0] / "painted").rglob("*")) == painted
+    before = sorted((finished[0] / "painted").rglob("*"))
+    message = message.replace("EMPTY", str(tmp_path))
+    assert assert_refused(lambda: run_sample(*arguments), message, capsys).count("\n") == 1
+    assert sorted((finished[0] / "painted").rglob("*")) == before
     assert os.listdir(tmp_path) == ["file"]
 
 
@@ -545,88 +528,44 @@ REFUSALS = {
     "unknown flag": (["--nonsense=1"], r"Unknown command line flag 'nonsense'"),
     "no flag": (["nonsense"], r"nonsense: not understood; write --name=value"),
     "no such encoders": (["--config.damsm.checkpoint=/missing"], r"/missing.*train a model first"),
-    "no such donor": (
+    "no such run": (
         ["--config.train.checkpoint=/missing"],
         r"config\.train\.checkpoint='/missing': .*/missing: no trained model here",
     ),
-    "another config": (["--workdir=WHOLE"], r"WHOLE: this work folder belongs to another config:"),
+    "another config": (["--workdir=RUN"], r"RUN: this work folder belongs to another config:"),
     "folder below a file": (["--workdir=FILE/below"], r"FILE is a file; choose a folder"),
     "data below a file": (["--config.data.prepared_dir=FILE"], r"FILE.*choose another folder"),
 }
 
 
-@pytest.fixture(scope="module")
-def refused(finished, command, shared):
-    """What the training command says to each bad input, two at a time."""
-    (shared / "file").touch()
-
-    def run(number, arguments):
-        named = {"WHOLE": str(finished[0]), "FILE": str(shared / "file")}
-        for name, path in named.items():
-            arguments = [argument.replace(name, path) for argument in arguments]
-        workdir = shared / f"refused{number}"
-        # A config is named once, and before its keys.
-        if not any(argument.startswith("--config=") for argument in arguments):
-            arguments = ["--config=configs/lstm.py", "--config.data.image_size=32", *arguments]
-        arguments.insert(1, f"--config.data.prepared_dir={shared / 'prepared'}")
-        done = command("-m", "ssagan_jax.main", f"--workdir={workdir}", *arguments)
-        return done, workdir
-
-    with ThreadPoolExecutor(2) as pool:
-        runs = pool.map(run, range(len(REFUSALS)), [case[0] for case in REFUSALS.values()])
-        return dict(zip(REFUSALS, runs, strict=True))
-
-
 @pytest.mark.parametrize("name", REFUSALS)
-def test_bad_input_is_told_in_one_message_and_leaves_no_folder(name, refused, finished, shared):
-    done, workdir = refused[name]
-    message = REFUSALS[name][1].replace("WHOLE", str(finished[0])).replace("FILE", f"{shared}/file")
-    assert done.returncode == 2, done.stderr
-    assert re.match(f"error: .*{message}", done.stderr)
-    assert "Traceback" not in done.stderr and done.stderr.count("error:") == 1
-    # Only another config is told in more than a line: each key has its own.
-    assert name == "another config" or done.stderr.count("\n") == 1
-    assert not workdir.exists()
-
-
-def test_a_refused_folder_stays_as_it_was(refused, finished):
-    done, _ = refused["another config"]
-    assert "  train.batch_size: 8 -> 16\n" in done.stderr
-    assert "log." not in done.stderr and "prepared_dir" not in done.stderr
-    config = flatten(Workdir(finished[0]).config())
-    assert {key: config[key] for key in TINY} == TINY
-
-
-@pytest.mark.parametrize(
-    "kind", [PermissionError(13, "Permission denied"), OSError(28, "No space")]
-)
-def test_a_place_that_cannot_be_written_is_told(kind, capsys):
-    with pytest.raises(SystemExit) as caught, exit_on_user_error():
-        raise kind
-    said = capsys.readouterr().err
-    assert caught.value.code == 2
-    assert kind.strerror in said and "choose another folder" in said
-
-
-def test_faults_of_input_are_told_and_others_pass(capsys):
-    with pytest.raises(SystemExit) as caught, exit_on_user_error():
-        raise InputError("too blue")
-    assert caught.value.code == 2 and capsys.readouterr().err == "error: too blue\n"
-    for other in (ValueError("a fault of ours"), OSError(5, "Input/output error")):
-        with pytest.raises(type(other)), exit_on_user_error():
-            raise other
+def test_training_refuses_invalid_input_and_leaves_no_folder(
+    name, finished, shared, monkeypatch, capsys, tmp_path
+):
+    arguments, message = REFUSALS[name]
+    (tmp_path / "file").touch()
+    for placeholder, path in {"RUN": finished[0], "FILE": tmp_path / "file"}.items():
+        arguments = [argument.replace(placeholder, str(path)) for argument in arguments]
+        message = message.replace(placeholder, str(path))
+    # A config is named once, and before its keys.
+    if not any(argument.startswith("--config=") for argument in arguments):
+        arguments = ["--config=configs/lstm.py", "--config.data.image_size=32", *arguments]
+    arguments.insert(1, f"--config.data.prepared_dir={shared / 'prepared'}")
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["main", f"--workdir={tmp_path / 'new'}", *arguments])
+    with flagsaver.flagsaver():
+        errors = assert_refused(main.run_command, message, capsys)
+    assert os.listdir(tmp_path) == ["file"]
+    if name == "another config":  # One line for each key, and the folder stays as it was.
+        assert "  train.batch_size: 8 -> 16\n" in errors
+        assert "log." not in errors and "prepared_dir" not in errors
+        config = flatten(Workdir(finished[0]).config())
+        assert {key: config[key] for key in TINY} == TINY
+    else:
+        assert errors.count("\n") == 1
 
 
 def test_the_default_work_folder_is_named_after_config_and_variant():
-    assert default_workdir("configs/bert.py") == "runs/bert"
-    assert default_workdir("configs/bert.py:birds") == "runs/bert-birds"
-    assert default_workdir("/elsewhere/my.py:toy_cars") == "runs/my-toy_cars"
-
-
-def test_ctrl_c_before_training_is_told_without_a_traceback():
-    program = (
-        "from ssagan_jax.errors import exit_on_user_error\n"
-        "with exit_on_user_error():\n    raise KeyboardInterrupt"
-    )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+    assert main.default_workdir("configs/bert.py") == "runs/bert"
+    assert main.default_workdir("configs/bert.py:birds") == "runs/bert-birds"
+    assert main.default_workdir("/elsewhere/my.py:toy_cars") == "runs/my-toy_cars"

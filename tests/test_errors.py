@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from ssagan_jax.errors import TrainingError, exit_on_user_error, is_lost_device
+from ssagan_jax.errors import InputError, TrainingError, exit_on_user_error, is_lost_device
 
 ROOT = Path(__file__).parents[1]
 # As they stand in reports of users.
@@ -33,12 +33,30 @@ OTHERS = [
 ]
 
 
-def heard(error, capsys):
+def exit_with(error, capsys):
+    """Exit code and message of an error."""
     with pytest.raises(SystemExit) as caught, exit_on_user_error():
         raise error
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and said.startswith("error: ")
-    return caught.value.code, said
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and message.startswith("error: ")
+    return caught.value.code, message
+
+
+def run_program(body, *arguments):
+    """Runs an indented line within `exit_on_user_error` in a process."""
+    program = (
+        "import jax, sys\nfrom ssagan_jax.errors import exit_on_user_error\n"
+        f"with exit_on_user_error():\n    {body}"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def numpy_error():
+    with pytest.raises(MemoryError) as caught:
+        np.zeros(2**60, np.uint8)
+    return caught.value
 
 
 @pytest.mark.parametrize(
@@ -46,68 +64,67 @@ def heard(error, capsys):
     [
         jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.\nmore"),
         jax.errors.JaxRuntimeError("INTERNAL: cuMemAlloc: CUDA_ERROR_OUT_OF_MEMORY: out of memory"),
-        MemoryError("Unable to allocate 6 TiB"),
+        numpy_error(),
         MemoryError(),
     ],
 )
-def test_out_of_memory_is_answered_with_what_to_set_in_order(error, capsys):
-    code, said = heard(error, capsys)
-    keys = (
-        "train.batch_size",
-        "train.grad_accumulation_steps",
-        "train.remat",
-        "train.compute_dtype",
-    )
-    places = [said.index(f"config.{key}") for key in keys]
+def test_out_of_memory_is_reported_with_what_to_set_in_order(error, capsys):
+    code, message = exit_with(error, capsys)
+    keys = ("batch_size", "grad_accumulation_steps", "remat", "compute_dtype")
+    places = [message.index(f"config.train.{key}") for key in keys]
     assert code == 2 and places == sorted(places)
-    assert (str(error).partition("\n")[0] or "MemoryError") in said
-    assert "XLA_PYTHON_CLIENT_PREALLOCATE=false" in said and "XLA_CLIENT_MEM_FRACTION=" in said
-
-
-def test_an_array_that_numpy_has_no_room_for_is_out_of_memory(capsys):
-    def allocate():
-        return np.zeros(2**60, np.uint8)
-
-    with pytest.raises(SystemExit) as caught, exit_on_user_error():
-        allocate()
-    assert caught.value.code == 2 and "out of memory (Unable to" in capsys.readouterr().err
+    assert f"out of memory ({str(error).partition(chr(10))[0] or 'MemoryError'})" in message
+    assert "XLA_PYTHON_CLIENT_PREALLOCATE=false" in message
+    assert "XLA_CLIENT_MEM_FRACTION=" in message
 
 
 @pytest.mark.parametrize("text", LOST)
-def test_a_lost_device_is_reported_with_how_to_resume(text):
-    program = (
-        "import jax, sys\nfrom ssagan_jax.errors import exit_on_user_error\n"
-        "with exit_on_user_error():\n    raise jax.errors.JaxRuntimeError(sys.argv[1] + '\\nmore')"
-    )
+def test_a_lost_device_is_recognized(text):
     assert is_lost_device(jax.errors.JaxRuntimeError(text))
-    if text is not LOST[0]:  # One process is enough to see the end of it.
-        return
-    done = subprocess.run(
-        [sys.executable, "-c", program, text], cwd=ROOT, capture_output=True, text=True
-    )
+
+
+def test_a_lost_device_is_reported_with_how_to_resume():
+    done = run_program("raise jax.errors.JaxRuntimeError(sys.argv[1] + '\\nmore')", LOST[0])
     assert done.returncode == os.EX_TEMPFAIL == 75
     assert done.stderr == (
-        f"error: a device or a machine failed ({text}); run the same command to resume from the "
+        f"error: a device or a machine failed ({LOST[0]}); run the same command to resume from the "
         "last checkpoint\n"
     )
 
 
-@pytest.mark.parametrize("text", OTHERS)
-def test_other_errors_of_jax_keep_their_traceback(text):
-    with pytest.raises(jax.errors.JaxRuntimeError), exit_on_user_error():
-        raise jax.errors.JaxRuntimeError(text)
+def test_ctrl_c_before_training_exits_without_a_traceback():
+    done = run_program("raise KeyboardInterrupt")
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
-def test_words_of_a_lost_device_from_elsewhere_keep_their_traceback():
-    with pytest.raises(RuntimeError), exit_on_user_error():
-        raise RuntimeError(LOST[2])
+@pytest.mark.parametrize(
+    "error",
+    [
+        *map(jax.errors.JaxRuntimeError, OTHERS),
+        RuntimeError(LOST[2]),  # Not from jax.
+        ValueError("a bug"),
+        OSError(errno.EIO, "Input/output error"),
+    ],
+)
+def test_other_errors_keep_their_traceback(error):
+    with pytest.raises(type(error)), exit_on_user_error():
+        raise error
 
 
-def test_a_full_disk_is_reported_whatever_raises_it(capsys):
-    text = f"RESOURCE_EXHAUSTED: Failed to write: {os.strerror(errno.ENOSPC)}; in zarr"
-    code, said = heard(ValueError(text), capsys)
-    assert code == 2 and text in said and "free some space" in said and "memory" not in said
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(errno.EACCES, "Permission denied"),
+        OSError(errno.ENOSPC, "No space"),
+        ValueError(f"RESOURCE_EXHAUSTED: Failed to write: {os.strerror(errno.ENOSPC)}; in zarr"),
+    ],
+)
+def test_a_disk_that_cannot_be_written_is_reported(error, capsys):
+    code, message = exit_with(error, capsys)
+    assert code == 2 and str(error) in message and "memory" not in message
+    assert "free some space or choose another folder" in message
 
 
-def test_training_that_cannot_continue_is_reported(capsys):
-    assert heard(TrainingError("10 steps in a row"), capsys) == (2, "error: 10 steps in a row\n")
+@pytest.mark.parametrize("kind", [InputError, TrainingError])
+def test_the_message_of_an_input_error_is_reported(kind, capsys):
+    assert exit_with(kind("10 steps in a row"), capsys) == (2, "error: 10 steps in a row\n")
