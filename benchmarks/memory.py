@@ -31,7 +31,6 @@ HEADER = (
     + ("TFLOP", "compiled in s")
 )
 VOCABULARY = 5000
-_MIB = 2**20
 
 
 def _arguments() -> argparse.Namespace:
@@ -65,6 +64,7 @@ def main() -> None:
 
 def _rows(arguments: argparse.Namespace) -> Iterator[tuple[object, ...]]:
     from ssagan_jax.models import resampling
+    from ssagan_jax.steps.memory import step_memory
 
     if not arguments.cpu_product:
         resampling.downsample_matmul = resampling.downsample_conv
@@ -81,18 +81,15 @@ def _rows(arguments: argparse.Namespace) -> Iterator[tuple[object, ...]]:
         config.train.compute_dtype, config.train.remat = dtype, remat == "on"
         config.train.grad_accumulation_steps = accumulate
         sizes = (arguments.image_size, arguments.batch_size, arguments.devices)
-        yield (arguments.config.stem, *sizes, dtype, remat, accumulate, *_measurements(config))
-
-
-def _measurements(config: "ConfigDict") -> list[str]:
-    """Memory in MiB and TFLOP of a config's GAN step, and the seconds that it compiled."""
-    from ssagan_jax.steps.memory import step_memory
-
-    start = time.perf_counter()
-    compiled = _compiled(config)
-    seconds = time.perf_counter() - start
-    memory = [f"{size / _MIB:.0f}" for size in step_memory(compiled).values()]
-    return [*memory, f"{compiled.cost_analysis()['flops'] / 1e12:.2f}", f"{seconds:.0f}"]
+        start = time.perf_counter()
+        compiled = _compiled(config)
+        seconds = time.perf_counter() - start
+        yield (
+            *(arguments.config.stem, *sizes, dtype, remat, accumulate),
+            *(f"{size / 2**20:.0f}" for size in step_memory(compiled).values()),
+            f"{compiled.cost_analysis()['flops'] / 1e12:.2f}",
+            f"{seconds:.0f}",
+        )
 
 
 def _compiled(config: "ConfigDict") -> "jax.stages.Compiled":

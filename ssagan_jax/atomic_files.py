@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from PIL import Image
+
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -28,6 +30,12 @@ def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None
     """Writes a file of text (UTF-8) or bytes; see `atomic_path`."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def save_png(path: str | os.PathLike[str], image: Image.Image) -> None:
+    """Writes an image as PNG; see `atomic_path`."""
+    with atomic_path(path) as temporary:
+        image.save(temporary, format="PNG")
 
 
 @contextlib.contextmanager

@@ -131,16 +131,16 @@ def broadcast_text(work: Callable[[], str]) -> str:
 
 def assert_equal_across_processes(what: str, digest: str) -> None:
     """Raises ProcessError in all processes if one has another digest than the primary process."""
+    primary = broadcast_text(lambda: digest)
 
-    def compare(primary: str) -> None:
+    def compare() -> None:
         if digest != primary:
             raise ProcessError(
                 f"process {jax.process_index()} has other {what} than process 0; all machines need "
                 "the same"
             )
 
-    primary = broadcast_text(lambda: digest)
-    raise_together(lambda: compare(primary))
+    raise_together(compare)
 
 
 def all_processes_have(flag: bool) -> bool:
@@ -156,16 +156,11 @@ def exit_without_barrier() -> Iterator[None]:
     """
     try:
         yield
-    except SystemExit as error:
+    except BaseException as error:
+        code = error.code if isinstance(error, SystemExit) else 1
         # After a signal (above 128) all processes have stopped at the same step.
-        if jax.process_count() == 1 or error.code in (None, 0) or error.code > 128:
+        if jax.process_count() == 1 or code in (None, 0) or code > 128:
             raise
-        code = error.code
-    except BaseException:
-        if jax.process_count() == 1:
-            raise
-        traceback.print_exc()
-        code = 1
-    else:
-        return
-    exit_immediately(code)
+        if not isinstance(error, SystemExit):
+            traceback.print_exc()
+        exit_immediately(code)

@@ -66,33 +66,35 @@ def exit_on_user_error() -> Iterator[None]:
         print("interrupted", file=sys.stderr, flush=True)
         # Not sys.exit: a thread that is still compiling would crash the interpreter's shutdown.
         exit_immediately(130)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     except Exception as error:
-        if is_disk_error(error):
-            print(
-                f"error: {_first_line(error)}; free some space or choose another folder. Complete "
-                "checkpoints are kept; run the same command to resume",
-                file=sys.stderr,
-            )
-            sys.exit(2)
-        if is_out_of_memory(error):
-            print(
-                f"error: out of memory ({_first_line(error)}): {_OUT_OF_MEMORY_ADVICE}",
-                file=sys.stderr,
-            )
-            sys.exit(2)
+        message = _user_message(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr, flush=True)
         if is_lost_device(error):
-            print(
-                f"error: a device or a machine failed ({_first_line(error)}); run the same command "
-                "to resume from the last checkpoint",
-                file=sys.stderr,
-                flush=True,
-            )
             # Not sys.exit, which would wait for the device and for other machines.
             exit_immediately(75)
-        raise
+        sys.exit(2)
+
+
+def _user_message(error: Exception) -> str | None:
+    """What happened and what to do; None if the user cannot fix it."""
+    if isinstance(error, InputError):
+        return str(error)
+    first_line = str(error).partition("\n")[0][:300] or type(error).__name__
+    if is_disk_error(error):
+        return (
+            f"{first_line}; free some space or choose another folder. Complete checkpoints are "
+            "kept; run the same command to resume"
+        )
+    if is_out_of_memory(error):
+        return f"out of memory ({first_line}): {_OUT_OF_MEMORY_ADVICE}"
+    if is_lost_device(error):
+        return (
+            f"a device or a machine failed ({first_line}); run the same command to resume from the "
+            "last checkpoint"
+        )
+    return None
 
 
 def is_disk_error(error: BaseException) -> bool:
@@ -118,10 +120,6 @@ def is_lost_device(error: BaseException) -> bool:
 
 def _is_jax_error(error: BaseException) -> bool:
     return not _JAX_ERRORS.isdisjoint(kind.__name__ for kind in type(error).__mro__)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0][:300] or type(error).__name__
 
 
 def exit_immediately(code: int) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
+from ssagan_jax.atomic_files import save_png
 from ssagan_jax.config_validation import check_seed
 from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.inference.image_grid import draw_image_grid
@@ -45,13 +46,13 @@ def read_captions(captions: list[str], file: str | None) -> list[str]:
 
 def save_images(images: np.ndarray, captions: Sequence[str], folder: Path) -> Path:
     """Writes u8[captions, num, S, S, 3] as single PNGs and a grid; returns the grid's path."""
-    folder.mkdir(parents=True, exist_ok=True)
     for index, (caption, row) in enumerate(zip(captions, images, strict=True)):
         words = "-".join(re.findall(r"[a-z0-9]+", caption.lower()))[:60]
         for number, image in enumerate(row):
-            Image.fromarray(image).save(folder / f"{index:03d}_{words}_{number:03d}.png")
+            path = folder / f"{index:03d}_{words}_{number:03d}.png"
+            save_png(path, Image.fromarray(image))
     path = folder / "sheet.png"
-    draw_image_grid(list(zip(captions, images, strict=True)), ()).save(path)
+    save_png(path, draw_image_grid(list(zip(captions, images, strict=True)), ()))
     return path
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from ssagan_jax.config import stage_steps, warm_start_dir
+from ssagan_jax.config import warm_start_dir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +58,10 @@ class Schedule:
 def make_schedule(config: ConfigDict, num_train_images: int) -> Schedule:
     """The schedule of a run; with trained encoders (`warm_start_dir`) there is no stage 1."""
     steps_per_epoch = num_train_images // config.train.batch_size
-    damsm_steps = 0 if warm_start_dir(config) else stage_steps(config.damsm, steps_per_epoch)
-    gan_steps = stage_steps(config.train, steps_per_epoch)
+    damsm_steps, gan_steps = (
+        section.steps or section.epochs * steps_per_epoch
+        for section in (config.damsm, config.train)
+    )
+    if warm_start_dir(config):
+        damsm_steps = 0
     return Schedule(steps_per_epoch, damsm_steps, damsm_steps + gan_steps)

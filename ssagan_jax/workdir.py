@@ -19,8 +19,9 @@ import os
 import shutil
 import zipfile
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 import safetensors
 from ml_collections import ConfigDict
 
@@ -79,8 +80,7 @@ class Workdir:
 
     def write_schedule(self, schedule: Schedule) -> None:
         """Writes the steps of both stages; replaced if the run is extended."""
-        content = json.dumps(dataclasses.asdict(schedule), indent=2) + "\n"
-        write_atomically(self._schedule, content)
+        _write_json(self._schedule, dataclasses.asdict(schedule))
 
     def fixed_samples(self) -> FixedSamples:
         """Captions, noise and real images of all sample grids.
@@ -88,11 +88,12 @@ class Workdir:
         Raises:
           WorkdirError: the file is missing or invalid.
         """
-        return _load(FixedSamples, self._fixed_samples)
+        samples = _load(FixedSamples, self._fixed_samples)
+        return dataclasses.replace(samples, captions=samples.captions.tolist())
 
     def write_fixed_samples(self, samples: FixedSamples) -> None:
         """Writes captions, noise and real images of all sample grids."""
-        samples.save(self._fixed_samples)
+        _save(self._fixed_samples, samples)
 
     def generated_samples(self, step: int) -> GeneratedSamples:
         """The generated images of a step's sample grid.
@@ -104,7 +105,7 @@ class Workdir:
 
     def write_generated_samples(self, step: int, samples: GeneratedSamples) -> None:
         """Writes the generated images of a step's sample grid."""
-        samples.save(self.sample_grid(step).with_suffix(".npz"))
+        _save(self.sample_grid(step).with_suffix(".npz"), samples)
 
     def check_config(self, config: ConfigDict) -> None:
         """Checks that the folder can be written, and that it holds no run of another config.
@@ -133,7 +134,7 @@ class Workdir:
 
     def write_config(self, config: ConfigDict) -> None:
         """Writes the config; creates the folder if it is missing."""
-        write_atomically(self._config, json.dumps(config.to_dict(), indent=2) + "\n")
+        _write_json(self._config, config.to_dict())
 
     def config(self) -> ConfigDict:
         """The run's config.
@@ -213,9 +214,19 @@ class Workdir:
             )
 
 
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    write_atomically(path, json.dumps(content, indent=2) + "\n")
+
+
+def _save(path: Path, samples: FixedSamples | GeneratedSamples) -> None:
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **vars(samples))
+
+
 def _load(kind: type[_Samples], path: Path) -> _Samples:
     try:
-        return kind.load(path)
+        with np.load(path, allow_pickle=False) as file:
+            return kind(**file)
     except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
         raise _unreadable(path, error) from error
 

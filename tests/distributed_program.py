@@ -1,5 +1,5 @@
 """Both stages' steps in one of several processes, for test_distributed.py: opens a run as
-training does, runs steps from a fixed state in float32 and in float64, and saves the results.
+training does, runs steps from a fixed state in float64, scores it, and saves the results.
 
 python tests/distributed_program.py WORKDIR OUT.npz CONFIG_JSON [HOST:PORT COUNT INDEX]
 """

@@ -7,11 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_steps import Run, distances
-from trees import randomize_zeros
+from test_steps import Run, distances, start_of_gan_stage
 
 from ssagan_jax.models import layers
-from ssagan_jax.steps import pmap, state
+from ssagan_jax.steps import pmap
 from ssagan_jax.steps.networks import build_networks
 
 
@@ -43,14 +42,7 @@ def both(tiny_config, vocabulary, make_batch):
     bfloat16 = copy.deepcopy(config)
     bfloat16.train.compute_dtype = "bfloat16"
     runs = [Run(each, vocabulary, 2, False) for each in (config, bfloat16)]
-    begin = jax.jit(
-        lambda: state.begin_gan_stage(state.initial_state(config, vocabulary), runs[0].optimizers)
-    )
-    first = jax.device_get(begin())
-    first = first.replace(
-        generator=randomize_zeros(first.generator, 1),
-        discriminator=randomize_zeros(first.discriminator, 2),
-    )
+    first = start_of_gan_stage(config, vocabulary)
     return first, [run.take("gan", first, make_batch(config)) for run in runs]
 
 

@@ -13,9 +13,9 @@ from ssagan_jax.config import (
     flatten,
     incompatible_keys,
     set_dataset,
-    stage_steps,
 )
 from ssagan_jax.config_validation import CONSTRAINTS, check_key, validate
+from ssagan_jax.schedule import Schedule, make_schedule
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 VARIANTS = ("toy_cars", "birds", "my_cars")
@@ -50,81 +50,59 @@ PAPER_BERT = PAPER | {
     "train.epochs": 50,
 }
 
+AT_LEAST_1 = """
+text_encoder.word_dim text_encoder.hidden_size text_encoder.num_layers text_encoder.num_heads
+text_encoder.intermediate_size text_encoder.type_vocab_size image_encoder.channels
+generator.noise_dim generator.channels generator.mask_channels discriminator.channels
+train.epochs eval.splits eval.batch_size train.max_nonfinite_steps train.grad_accumulation_steps
+log.scalars_every log.sample_grid_every log.sample_grid_rows log.checkpoint_every
+log.keep_checkpoints
+""".split()
+AT_LEAST_0 = """
+data.cache_mb data.cache_disk_mb text_encoder.vocab_size generator.ssacn_blocks damsm.epochs
+damsm.steps damsm.warmup_steps eval.every_epochs eval.num train.steps
+""".split()
+ABOVE_0 = """
+text_encoder.layer_norm_eps discriminator.learning_rate loss.gamma1 loss.gamma2 loss.gamma3
+damsm.learning_rate damsm.clip_norm train.encoder_learning_rate
+""".split()
+SHARES = """
+text_encoder.dropout text_encoder.bert_dropout damsm.b1 damsm.b2 train.b1 train.b2
+train.ema_decay
+""".split()
 # Just outside of what each constraint allows.
 BAD = {
+    **dict.fromkeys(AT_LEAST_1, [0]),
+    **dict.fromkeys(AT_LEAST_0, [-1]),
+    **dict.fromkeys(ABOVE_0, [0.0]),
+    **dict.fromkeys(SHARES, [-0.1, 1.0]),
     "seed": [-1, 2**32],
     "data.name": ["my cars", "../cars", "-cars", ""],
     "data.image_size": [16, 48, 2048, 0, -64],
     "data.max_words": [0, 511],
     "data.bad_images": ["ignore"],
-    "data.cache_mb": [-1],
-    "data.cache_disk_mb": [-1],
     "tokenizer.kind": ["bytes"],
     "tokenizer.vocab_size": [99],
     "text_encoder.name": ["gru"],
     "text_encoder.embedding_dim": [0, 255, -2],
-    "text_encoder.dropout": [-0.1, 1.0],
-    "text_encoder.word_dim": [0],
-    "text_encoder.hidden_size": [0],
-    "text_encoder.num_layers": [0],
-    "text_encoder.num_heads": [0],
-    "text_encoder.intermediate_size": [0],
-    "text_encoder.bert_dropout": [-0.1, 1.0],
-    "text_encoder.vocab_size": [-1],
     "text_encoder.max_positions": [2],
-    "text_encoder.type_vocab_size": [0],
-    "text_encoder.layer_norm_eps": [0.0],
     "text_encoder.hidden_act": ["tanh"],
     "text_encoder.pooling": ["max"],
+    "loss.magp_norm": ["max"],
     "image_encoder.name": ["vgg"],
-    "image_encoder.channels": [0],
     "image_encoder.statistics": ["none"],
-    "generator.noise_dim": [0],
-    "generator.channels": [0],
-    "generator.ssacn_blocks": [-1],
-    "generator.mask_channels": [0],
     "generator.modulation": ["film"],
     "generator.upsampling": ["bicubic"],
     "generator.learning_rate": [0.0, -1e-4, float("nan")],
-    "discriminator.channels": [0],
-    "discriminator.learning_rate": [0.0],
     "discriminator.updates": [0, 3],
     "loss.damsm_weight": [-0.1],
     "loss.magp_weight": [-1.0],
     "loss.magp_power": [0.5],
-    "loss.magp_norm": ["max"],
     "loss.mismatched": ["random"],
-    "loss.gamma1": [0.0],
-    "loss.gamma2": [0.0],
-    "loss.gamma3": [0.0],
-    "damsm.epochs": [-1],
-    "damsm.steps": [-1],
-    "damsm.learning_rate": [0.0],
-    "damsm.warmup_steps": [-1],
-    "damsm.b1": [-0.1, 1.0],
-    "damsm.b2": [-0.1, 1.0],
-    "damsm.clip_norm": [0.0],
     "train.batch_size": [1, 0],
-    "train.epochs": [0],
-    "eval.every_epochs": [-1],
-    "eval.num": [-1],
     "eval.inception_variant": ["timm"],
-    "eval.splits": [0],
-    "eval.batch_size": [0],
-    "train.steps": [-1],
-    "train.b1": [-0.1, 1.0],
-    "train.b2": [-0.1, 1.0],
-    "train.encoder_learning_rate": [0.0],
     "train.encoders": ["absent"],
-    "train.ema_decay": [-0.1, 1.0],
-    "train.max_nonfinite_steps": [0],
     "train.compute_dtype": ["float16"],
-    "train.grad_accumulation_steps": [0],
-    "log.scalars_every": [0],
-    "log.sample_grid_every": [0],
-    "log.sample_grid_rows": [0],
-    "log.checkpoint_every": [0],
-    "log.keep_checkpoints": [0],
 }
 # Any text or either truth value may stand here; a wrong path is reported when it is opened.
 UNRULED = {
@@ -263,12 +241,11 @@ def test_the_toy_cars_are_not_mirrored():
     assert set_dataset(default_config(), "birds").data.random_flip
 
 
-def test_steps_go_before_epochs():
+def test_steps_replace_epochs():
     config = changed(train__epochs=3)
-    assert stage_steps(config.train, 40) == 120
+    assert make_schedule(config, 40 * 16) == Schedule(40, 8000, 8000 + 120)
     config.train.steps = 7
-    assert stage_steps(config.train, 40) == 7
-    assert stage_steps(config.damsm, 40) == 8000
+    assert make_schedule(config, 40 * 16) == Schedule(40, 8000, 8000 + 7)
 
 
 def test_differences_name_key_and_both_values():

@@ -32,7 +32,7 @@ def free_port():
 
 def start(devices, *arguments):
     environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=4", f"device_count={devices}"),
         "PYTHONPATH": str(ROOT),
     }
     command = [sys.executable, ROOT / "tests" / "distributed_program.py", *map(str, arguments)]
@@ -43,7 +43,7 @@ def start(devices, *arguments):
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """What one process found, and each of two, of which the second sees no work folder."""
+    """Results of one process, and of each of two, of which the second gets no work folder."""
     folder, values, address = tmp_path_factory.mktemp("several"), json.dumps(VALUES), free_port()
     one = [start(4, folder / "one", folder / "one.npz", values)]
     two = [

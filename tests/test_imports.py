@@ -26,7 +26,7 @@ GROUND = {
     "": set(),
     "errors": set(),
     "atomic_files": set(),
-    "fixed_samples": {"atomic_files"},
+    "fixed_samples": set(),
     "config": {"errors"},
     "config_validation": {"config", "errors"},
     "schedule": {"config"},

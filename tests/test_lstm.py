@@ -3,6 +3,7 @@
 import zlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ssagan_jax.models.lstm import LstmTextEncoder
@@ -49,12 +50,46 @@ def params_from_torch(tensors):
     return params
 
 
+PARAMS = jax.tree.map(
+    jnp.asarray, params_from_torch({name: by_name(name, shape) for name, shape in SHAPES.items()})
+)
+ENCODER = LstmTextEncoder(vocab_size=7, embedding_dim=4, word_dim=3, dropout=0.9)
+
+
+@jax.jit
+def encode(tokens, mask):
+    return ENCODER.apply({"params": PARAMS}, tokens, mask, False)
+
+
 def test_outputs_are_those_of_pytorch():
-    params = params_from_torch({name: by_name(name, shape) for name, shape in SHAPES.items()})
-    encoder = LstmTextEncoder(vocab_size=7, embedding_dim=4, word_dim=3)
-    encode = jax.jit(encoder.apply, static_argnums=3)
-    words, sentences = encode({"params": params}, TOKENS, MASK, False)
+    words, sentences = encode(TOKENS, MASK)
     np.testing.assert_allclose(words[:, 0], FIRST, atol=1e-6)
     np.testing.assert_allclose(words[[0, 1], [3, 1]], LAST, atol=1e-6)
     np.testing.assert_allclose(sentences, STATES, atol=1e-6)
     np.testing.assert_array_equal(words[1, 2:], 0)
+
+
+def test_neither_padding_nor_other_rows_are_read():
+    words, sentences = encode(TOKENS, MASK)
+    others = np.array([6 - TOKENS[0], [*TOKENS[1, :2], 6, 6]])
+    other_words, other_sentences = encode(others, MASK)
+    np.testing.assert_array_equal(other_words[1], words[1])
+    np.testing.assert_array_equal(other_sentences[1], sentences[1])
+    assert not np.array_equal(other_words[0], words[0])
+
+
+def test_a_caption_of_one_word():
+    words, sentences = encode(TOKENS, np.arange(4) < [[1], [1]])
+    alone, state = encode(TOKENS[:, :1], np.ones((2, 1), bool))
+    np.testing.assert_allclose(words[:, :1], alone, atol=1e-6)
+    np.testing.assert_allclose(sentences, state, atol=1e-6)
+    # Both directions end at the same word.
+    np.testing.assert_allclose(sentences, words[:, 0], atol=1e-6)
+
+
+def test_word_vectors_are_dropped_in_training_only():
+    def train(seed):
+        rngs = {"dropout": jax.random.key(seed)}
+        return ENCODER.apply({"params": PARAMS}, TOKENS, MASK, True, rngs=rngs)[1]
+
+    assert np.abs(train(0) - train(1)).max() > 1e-3

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from trees import randomize_zeros
 
 from ssagan_jax.models import generator, layers
 from ssagan_jax.models.discriminator import Discriminator, DownBlock
 from ssagan_jax.models.generator import Generator, SemanticSpatialBatchNorm
 from ssagan_jax.models.image_encoder import CnnImageEncoder
-from ssagan_jax.models.lstm import LstmTextEncoder
 from ssagan_jax.models.resampling import (
     downsample_conv,
     downsample_matmul,
@@ -23,16 +23,6 @@ SENTENCE = 5
 
 def normal(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def randomize_zeros(variables):
-    """Noise in place of zeros: gains and text weights are initialized to zero."""
-    leaves, tree = jax.tree.flatten(variables)
-    noisy = [
-        np.where(leaf == 0, 0.5 * normal(index, *leaf.shape), leaf)
-        for index, leaf in enumerate(leaves)
-    ]
-    return jax.tree.unflatten(tree, noisy)
 
 
 def initial(module, *arguments):
@@ -80,7 +70,7 @@ def generate():
     def generate(ssacn_blocks, seed):
         if ssacn_blocks not in compiled:
             net = Generator(16, channels=4, ssacn_blocks=ssacn_blocks, mask_channels=4)
-            variables = randomize_zeros(initial(net, noise, normal(1, 6, SENTENCE), False))
+            variables = randomize_zeros(initial(net, noise, normal(1, 6, SENTENCE), False), 0)
 
             def apply(sentence):
                 return net.apply(variables, noise, sentence, True, mutable=["batch_stats"])[0]
@@ -113,7 +103,7 @@ def test_sscbn_is_its_equation(modulation, train):
     net = SemanticSpatialBatchNorm(modulation)
     features, sentence = 2 + 3 * normal(0, 4, 3, 5, 6), normal(1, 4, SENTENCE)
     mask = np.random.default_rng(2).uniform(size=(4, 3, 5, 1)).astype(np.float32)
-    variables = randomize_zeros(initial(net, features, sentence, mask, False))
+    variables = randomize_zeros(initial(net, features, sentence, mask, False), 0)
     running = variables["batch_stats"]["BatchNorm_0"]
     found, updates = net.apply(variables, features, sentence, mask, train, mutable=["batch_stats"])
 
@@ -212,7 +202,7 @@ def test_dropout_is_drawn_for_the_global_batch():
 def test_features_and_logits_compose_to_the_discriminator():
     net = Discriminator(16, channels=4)
     images, sentence = normal(0, 3, 16, 16, 3), normal(1, 3, SENTENCE)
-    variables = randomize_zeros(initial(net, images, sentence))
+    variables = randomize_zeros(initial(net, images, sentence), 0)
     logits, features = jax.jit(net.apply)(variables, images, sentence)
     assert logits.shape == (3,) and features.shape == (3, 4, 4, 16)
     alone = net.apply(variables, images, method="features")
@@ -258,7 +248,7 @@ def test_downsampling_matmul_is_the_convolution():
 def test_down_block_is_the_references():
     net = DownBlock(6)
     inputs = normal(0, 2, 8, 8, 4)
-    params = randomize_zeros(net.init(jax.random.key(0), inputs))["params"]
+    params = randomize_zeros(net.init(jax.random.key(0), inputs), 0)["params"]
 
     def convolve(values, kernel, stride):
         layout = ("NHWC", "HWIO", "NHWC")
@@ -278,82 +268,7 @@ def test_down_block_is_the_references():
     np.testing.assert_allclose(net.apply({"params": params}, inputs), wanted, rtol=1e-4, atol=1e-5)
 
 
-# Encoders
-
-WORDS, EMBEDDING, WORD_DIM = 5, 6, 4
-LENGTHS = [1, 2, 3, 4, 5]
-
-
-@pytest.fixture(scope="module")
-def lstm():
-    """Parameters, tokens of rows of every length, and a compiled (tokens, mask) -> outputs."""
-    net = LstmTextEncoder(11, EMBEDDING, WORD_DIM)
-    tokens = np.random.default_rng(0).integers(0, 11, (len(LENGTHS), WORDS))
-    mask = np.arange(WORDS) < np.array(LENGTHS)[:, None]
-    params = initial(net, tokens, mask, False)["params"]
-    encode = jax.jit(lambda tokens, mask: net.apply({"params": params}, tokens, mask, False))
-    return params, tokens, mask, encode
-
-
-def numpy_lstm(vectors, params, name):
-    """PyTorch's nn.LSTM in one direction on one row [T, D]: outputs [T, H]."""
-    kernel_in, kernel_hidden, bias_in, bias_hidden = (
-        np.asarray(params[f"{name}_{part}"], np.float64)
-        for part in ("kernel_in", "kernel_hidden", "bias_in", "bias_hidden")
-    )
-
-    def sigmoid(values):
-        return 1 / (1 + np.exp(-values))
-
-    hidden = memory = np.zeros(EMBEDDING // 2)
-    outputs = []
-    for vector in vectors:
-        gates = vector @ kernel_in + bias_in + hidden @ kernel_hidden + bias_hidden
-        gate_in, forget, candidate, gate_out = np.split(gates, 4)
-        memory = sigmoid(forget) * memory + sigmoid(gate_in) * np.tanh(candidate)
-        hidden = sigmoid(gate_out) * np.tanh(memory)
-        outputs.append(hidden)
-    return np.stack(outputs)
-
-
-def test_lstm_is_pytorchs(lstm):
-    params, tokens, mask, encode = lstm
-    words, sentences = encode(tokens, mask)
-    for row, length in enumerate(LENGTHS):
-        vectors = np.asarray(params["embedding"], np.float64)[tokens[row, :length]]
-        forward = numpy_lstm(vectors, params, "forward")
-        backward = numpy_lstm(vectors[::-1], params, "backward")
-        wanted = np.concatenate([forward, backward[::-1]], -1)
-        np.testing.assert_allclose(words[row, :length], wanted, atol=1e-6)
-        np.testing.assert_array_equal(words[row, length:], 0)
-        last = np.concatenate([forward[-1], backward[-1]])
-        np.testing.assert_allclose(sentences[row], last, atol=1e-6)
-
-
-def test_lstm_reads_neither_padding_nor_other_rows(lstm):
-    _, tokens, mask, encode = lstm
-    wanted = encode(tokens, mask)
-    padding = np.where(mask, tokens, 10 - tokens)
-    for found, expected in zip(encode(padding, mask), wanted, strict=True):
-        np.testing.assert_array_equal(found, expected)
-    others = np.where(np.arange(len(LENGTHS))[:, None] == 2, tokens, 10 - tokens)
-    for found, expected in zip(encode(others, mask), wanted, strict=True):
-        np.testing.assert_array_equal(found[2], expected[2])
-        assert not np.array_equal(found[4], expected[4])
-
-
-def test_lstm_drops_word_vectors_in_training_only(lstm):
-    params, tokens, mask, encode = lstm
-    net = LstmTextEncoder(11, EMBEDDING, WORD_DIM, dropout=0.9)
-
-    def train(seed):
-        rngs = {"dropout": jax.random.key(seed)}
-        return net.apply({"params": params}, tokens, mask, True, rngs=rngs)[1]
-
-    assert np.abs(train(0) - train(1)).max() > 1e-3
-    np.testing.assert_allclose(
-        net.apply({"params": params}, tokens, mask, False)[1], encode(tokens, mask)[1], atol=1e-6
-    )
+# Image encoder
 
 
 @pytest.mark.parametrize(("size", "regions"), [(32, 64), (64, 64), (128, 256), (256, 256)])

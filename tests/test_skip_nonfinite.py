@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_steps import Averager, Run, assert_equal, differs
-from trees import randomize_zeros
+from test_steps import Averager, Run, assert_equal, differs, start_of_gan_stage
 
-from ssagan_jax.steps import pmap, state
+from ssagan_jax.steps import pmap
 from ssagan_jax.steps.skip_nonfinite import all_finite, replace_if_finite
 
 FIELDS = {
@@ -30,26 +29,31 @@ def config(tiny_config):
     return config
 
 
+def run_with(config, vocabulary, **values):
+    """Both steps on two devices, with other config values by dotted key."""
+    config = copy.deepcopy(config)
+    config.update_from_flattened_dict(values)
+    return Run(config, vocabulary, 2, False, image_encoder=Averager(pmap.BATCH_AXIS))
+
+
 @pytest.fixture(scope="module")
 def run(config, vocabulary):
-    return Run(config, vocabulary, 2, False, image_encoder=Averager(pmap.BATCH_AXIS))
+    return run_with(config, vocabulary)
 
 
 @pytest.fixture(scope="module")
 def first(config, vocabulary, make_batch, run):
     """The state at the start of stage 2, in numpy."""
-    current = jax.device_get(jax.jit(lambda: state.initial_state(config, vocabulary))())
-    image_encoder = jax.device_get(
+    begun = start_of_gan_stage(config, vocabulary)
+    variables = jax.device_get(
         Averager().init(jax.random.key(0), make_batch(config)["image"] / 127.5 - 1)
     )
-    encoders = randomize_zeros(current.encoders, 0) | {"image": image_encoder["params"]}
-    current = current.replace(
+    encoders = begun.encoders | {"image": variables["params"]}
+    return begun.replace(
         encoders=encoders,
-        trunk=image_encoder["trunk"],
-        generator=randomize_zeros(current.generator, 1),
-        discriminator=randomize_zeros(current.discriminator, 2),
+        encoders_opt=jax.device_get(run.optimizers.encoders.init(encoders)),
+        trunk=variables["trunk"],
     )
-    return jax.device_get(state.begin_gan_stage(current, run.optimizers))
 
 
 def corrupted(batch, value):
@@ -122,11 +126,8 @@ def test_nonfinite_generated_images_leave_statistics_and_ema(run, first, config,
 
 def test_either_of_two_discriminator_updates_counts(config, vocabulary, first, make_batch):
     """At this power the gradient of MA-GP, the second update, overflows float32."""
-    config = copy.deepcopy(config)
-    config.discriminator.updates = 2
-    config.loss.magp_weight = 1e38
-    config.loss.magp_power = 40.0
-    run = Run(config, vocabulary, 2, False, image_encoder=Averager(pmap.BATCH_AXIS))
+    values = {"discriminator.updates": 2, "loss.magp_weight": 1e38, "loss.magp_power": 40.0}
+    run = run_with(config, vocabulary, **values)
     after, metrics = run.take("gan", first, corrupted(make_batch(config), 0.0))
     assert np.isfinite(metrics["discriminator/adversarial"])
     assert nonfinite(metrics) == {"discriminator"}
@@ -136,9 +137,7 @@ def test_either_of_two_discriminator_updates_counts(config, vocabulary, first, m
 def test_an_overflowing_learning_rate_never_enters_the_parameters(
     config, vocabulary, first, make_batch
 ):
-    config = copy.deepcopy(config)
-    config.generator.learning_rate = 1e39
-    run = Run(config, vocabulary, 2, False, image_encoder=Averager(pmap.BATCH_AXIS))
+    run = run_with(config, vocabulary, **{"generator.learning_rate": 1e39})
     after, metrics = run.take("gan", first, corrupted(make_batch(config), 0.0))
     assert nonfinite(metrics) == {"generator"}
     assert_skipped(after, first, {"generator"})
@@ -155,9 +154,7 @@ def test_a_gradient_too_large_to_be_squared_is_skipped(first, run):
 
 
 def test_frozen_encoders_have_no_update_to_skip(config, vocabulary, first, make_batch):
-    config = copy.deepcopy(config)
-    config.train.encoders = "frozen"
-    run = Run(config, vocabulary, 2, False, image_encoder=Averager(pmap.BATCH_AXIS))
+    run = run_with(config, vocabulary, **{"train.encoders": "frozen"})
     _, metrics = run.take("gan", first, corrupted(make_batch(config), 0.0))
     assert {name for name in metrics if name.startswith("nonfinite/")} == {
         "nonfinite/discriminator",

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from ssagan_jax.atomic_files import save_png, write_atomically
 from ssagan_jax.data.pipeline import Batch, CaptionedImages, Record
 from ssagan_jax.data.tokenizer import Tokenizer
 from ssagan_jax.inference.sampler import generate_images
@@ -67,7 +68,6 @@ def build_generate_fn(networks: Networks, noise_dim: int, batch_size: int) -> Ba
 
 def save_images(batch: Batch, records: Sequence[Record], folder: Path) -> None:
     """Writes every image as NUMBER.png, with its caption beside it in NUMBER.txt."""
-    folder.mkdir(parents=True, exist_ok=True)
     for image, number, record in zip(batch["image"], batch["number"], records, strict=True):
-        Image.fromarray(image).save(folder / f"{number:06d}.png")
-        (folder / f"{number:06d}.txt").write_text(record["caption"] + "\n", encoding="utf-8")
+        save_png(folder / f"{number:06d}.png", Image.fromarray(image))
+        write_atomically(folder / f"{number:06d}.txt", record["caption"] + "\n")

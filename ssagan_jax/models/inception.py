@@ -5,7 +5,7 @@ FID network, load name by name.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -61,13 +61,6 @@ class InceptionTaps(NamedTuple):
     logits: jax.Array | None
 
 
-def _frozen(
-    module: nn.Module, name: str, init: nn.initializers.Initializer, shape: tuple[int, ...]
-) -> jax.Array:
-    """A variable of the collection "trunk", which is not optimized."""
-    return module.variable("trunk", name, lambda: init(module.make_rng("params"), shape)).value
-
-
 class _Conv(nn.Module):
     """Convolution without bias, batch norm with a fixed scale and bias, ReLU.
 
@@ -85,18 +78,17 @@ class _Conv(nn.Module):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         shape = (*self.kernel, inputs.shape[-1], self.features)
         # Zeros until weights are loaded: random initialization would compile for minutes.
-        kernel = _frozen(self, "kernel", nn.initializers.zeros, shape)
-        scale = _frozen(self, "scale", nn.initializers.ones, shape[-1:])
-        bias = _frozen(self, "bias", nn.initializers.zeros, shape[-1:])
+        kernel = self.variable("trunk", "kernel", jnp.zeros, shape).value
+        scale = self.variable("trunk", "scale", jnp.ones, shape[-1:]).value
+        bias = self.variable("trunk", "bias", jnp.zeros, shape[-1:]).value
         mean = self.variable("trunk", "mean", jnp.zeros, shape[-1:])
         variance = self.variable("trunk", "variance", jnp.ones, shape[-1:])
-        strides, layout = (self.stride, self.stride), ("NHWC", "HWIO", "NHWC")
         hidden = jax.lax.conv_general_dilated(
             to_compute_dtype(inputs, self.dtype),
             to_compute_dtype(kernel, self.dtype),
-            strides,
+            (self.stride, self.stride),
             self.padding,
-            dimension_numbers=layout,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
         )
         if self.is_mutable_collection("trunk") and not self.is_initializing():
             hidden, (batch_mean, batch_variance) = layers.normalize_by_batch(
@@ -132,18 +124,18 @@ class _Block(nn.Module):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         outputs = [out for name, steps in self.branches for out in self._run(inputs, name, steps)]
         if not self.pool_features:
-            outputs.append(nn.max_pool(inputs, (3, 3), (2, 2)))
-            return jnp.concatenate(outputs, axis=-1)
-        if self.pool == "max":
+            pooled = nn.max_pool(inputs, (3, 3), (2, 2))
+        elif self.pool == "max":
             pooled = nn.max_pool(inputs, (3, 3), padding="SAME")
         else:
             padded = self.pool == "average"
             pooled = nn.avg_pool(
                 to_float32(inputs), (3, 3), padding="SAME", count_include_pad=padded
             )
-        conv = functools.partial(_Conv, axis_name=self.axis_name, dtype=self.dtype)
-        outputs.append(conv(self.pool_features, (1, 1), name="branch_pool")(pooled))
-        return jnp.concatenate(outputs, axis=-1)
+        if self.pool_features:
+            conv = functools.partial(_Conv, axis_name=self.axis_name, dtype=self.dtype)
+            pooled = conv(self.pool_features, (1, 1), name="branch_pool")(pooled)
+        return jnp.concatenate([*outputs, pooled], axis=-1)
 
     def _run(
         self, hidden: jax.Array, name: str, steps: tuple[tuple[int, int, int], ...]
@@ -229,8 +221,9 @@ class _Classifier(nn.Module):
     @nn.compact
     def __call__(self, pooled: jax.Array) -> jax.Array:
         shape = (pooled.shape[-1], self.classes)
-        kernel = _frozen(self, "kernel", nn.initializers.zeros, shape)
-        return pooled @ kernel + _frozen(self, "bias", nn.initializers.zeros, shape[-1:])[None]
+        kernel = self.variable("trunk", "kernel", jnp.zeros, shape).value
+        bias = self.variable("trunk", "bias", jnp.zeros, shape[-1:]).value
+        return pooled @ kernel + bias[None]
 
 
 class InceptionImageEncoder(nn.Module):
@@ -257,11 +250,8 @@ class InceptionImageEncoder(nn.Module):
         """
         trunk = InceptionV3Features(axis_name=self.axis_name, dtype=self.dtype, name="inception")
         taps = trunk(images)
-        head = functools.partial(nn.Dense, self.embedding_dim, kernel_init=_head_init)
+        init = functools.partial(jax.random.uniform, minval=-0.1, maxval=0.1)
+        head = functools.partial(nn.Dense, self.embedding_dim, kernel_init=init)
         regions = head(use_bias=False, name="regions")(taps.mixed_6e)
         code = head(name="code")(taps.pooled)
         return regions.reshape(regions.shape[0], -1, self.embedding_dim), code
-
-
-def _head_init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-    return jax.random.uniform(key, shape, dtype, -0.1, 0.1)

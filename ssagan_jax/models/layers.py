@@ -6,7 +6,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.typing import ArrayLike
 
 from ssagan_jax.models.collectives import axis_size, local_shard, mean_across_devices
 from ssagan_jax.models.mixed_precision import to_float32
@@ -134,9 +133,3 @@ def normalize_by_batch(
 def leaky_relu(inputs: jax.Array) -> jax.Array:
     """Leaky ReLU with slope 0.2, as in the reference."""
     return nn.leaky_relu(inputs, 0.2)
-
-
-def zero_where_masked(values: jax.Array, mask: ArrayLike) -> jax.Array:
-    """Sets values [B, T, ...] to zero where mask bool[B, T] is False."""
-    mask = jnp.asarray(mask)
-    return jnp.where(mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim)), values, 0)

@@ -47,9 +47,7 @@ class LstmTextEncoder(nn.Module):
         """
         init = nn.initializers.uniform(0.2)
         table = self.param(
-            "embedding",
-            lambda *args: init(*args) - 0.1,
-            (self.vocab_size, self.word_dim),
+            "embedding", lambda *args: init(*args) - 0.1, (self.vocab_size, self.word_dim)
         )
         vectors = layers.Dropout(self.dropout, self.axis_name)(table[tokens], not train)
         # Each row is reversed within its length, so that padding stays at the end.
@@ -60,7 +58,7 @@ class LstmTextEncoder(nn.Module):
         forward, forward_last = self._direction("forward", vectors, mask)
         backward, backward_last = self._direction("backward", backward_in, mask)
         backward = jnp.take_along_axis(backward, reverse[..., None], 1)
-        words = layers.zero_where_masked(jnp.concatenate([forward, backward], -1), mask)
+        words = jnp.where(mask[..., None], jnp.concatenate([forward, backward], -1), 0)
         return words, jnp.concatenate([forward_last, backward_last], -1)
 
     def _direction(

@@ -1,6 +1,6 @@
 """The encoders' update: DAMSM on real images and their captions (eq. 2)."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import optax
@@ -15,14 +15,6 @@ from ssagan_jax.steps.losses import ImageFeatures, TextFeatures, damsm_losses
 from ssagan_jax.steps.optimizers import apply_optimizer
 from ssagan_jax.steps.skip_nonfinite import replace_if_finite
 from ssagan_jax.steps.state import Batch, Metrics, PyTree, StepContext, TrainState
-
-
-class EncoderUpdate(NamedTuple):
-    """The state after the update; the captions' embeddings before it; and metrics."""
-
-    state: TrainState
-    text: TextFeatures
-    metrics: Metrics
 
 
 def encode_images(
@@ -101,11 +93,14 @@ def update_encoders(
     state: TrainState,
     batch: Batch,
     dropout_key: jax.Array,
-) -> EncoderUpdate:
-    """One update of both encoders with their optimizer of a stage, skipped if it is not finite."""
+) -> tuple[TrainState, TextFeatures, Metrics]:
+    """One update of both encoders with their optimizer of a stage, skipped if it is not finite.
+
+    Returns the state after it, the captions' embeddings before it, and metrics.
+    """
     trunk, found, text = encode_batch(context, state, batch, dropout_key, train=True)
     loss, gradient = mean_across_devices((found.loss, found.gradient), context.axis_name)
     params, opt_state = apply_optimizer(optimizer, gradient, state.encoders_opt, state.encoders)
     updated = {"encoders": params, "encoders_opt": opt_state, "trunk": trunk}
     state, nonfinite = replace_if_finite(state, updated, (loss, gradient))
-    return EncoderUpdate(state, text, found.metrics | {"nonfinite/encoders": nonfinite})
+    return state, text, found.metrics | {"nonfinite/encoders": nonfinite}

@@ -15,12 +15,7 @@ from jax import lax
 from ssagan_jax.models.collectives import mean_across_devices
 from ssagan_jax.steps.discriminator_update import update_discriminator
 from ssagan_jax.steps.encoder_update import encode_batch, update_encoders
-from ssagan_jax.steps.generator_update import (
-    GeneratorInputs,
-    generate_batch,
-    sample_noise,
-    update_generator,
-)
+from ssagan_jax.steps.generator_update import generate_batch, sample_noise, update_generator
 from ssagan_jax.steps.networks import normalize_images
 from ssagan_jax.steps.state import Batch, Metrics, StepContext, TrainState, step_keys
 
@@ -47,7 +42,6 @@ def gan_step(context: StepContext, state: TrainState, batch: Batch) -> tuple[Tra
     state, discriminator_metrics = update_discriminator(
         context, state, batch["image"], generated.images, text.sentence
     )
-    inputs = GeneratorInputs(generated.images, batch, text, noise)
-    state, generator_metrics = update_generator(context, state, inputs, generated)
+    state, generator_metrics = update_generator(context, state, batch, text, noise, generated)
     metrics = encoder_metrics | discriminator_metrics | generator_metrics
     return state.replace(step=state.step + 1), mean_across_devices(metrics, context.axis_name)

@@ -34,15 +34,6 @@ class GeneratedBatch(NamedTuple):
     batch_stats: PyTree
 
 
-class GeneratorInputs(NamedTuple):
-    """Generated images f32[b, S, S, 3] in (-1, 1), and what they were generated from."""
-
-    generated: jax.Array
-    batch: Batch
-    text: TextFeatures
-    noise: jax.Array
-
-
 def sample_noise(context: StepContext, key: jax.Array, rows: int) -> jax.Array:
     """This device's rows f32[rows, N] of the standard normal noise of the global batch."""
     shape = (rows * axis_size(context.axis_name), context.config.generator.noise_dim)
@@ -105,11 +96,19 @@ def generator_loss(
 
 
 def update_generator(
-    context: StepContext, state: TrainState, inputs: GeneratorInputs, generated: GeneratedBatch
+    context: StepContext,
+    state: TrainState,
+    batch: Batch,
+    text: TextFeatures,
+    noise: jax.Array,
+    generated: GeneratedBatch,
 ) -> tuple[TrainState, Metrics]:
-    """One update of the generator and of its EMA, skipped if it is not finite."""
+    """One update of the generator and of its EMA, skipped if it is not finite.
 
-    def evaluate(trunk: PyTree, inputs: GeneratorInputs, _: Any) -> MicrobatchOutputs:
+    `generated` was generated from `text` and `noise`.
+    """
+
+    def evaluate(trunk: PyTree, inputs: PyTree, _: Any) -> MicrobatchOutputs:
         images, batch, text, noise = inputs
         (loss, (trunk, metrics)), image_gradient = jax.value_and_grad(generator_loss, has_aux=True)(
             images, context, state, trunk, batch, text
@@ -121,6 +120,7 @@ def update_generator(
         return MicrobatchOutputs(trunk, LossAndGradient(loss, gradient, metrics))
 
     microbatches = context.config.train.grad_accumulation_steps
+    inputs = (generated.images, batch, text, noise)
     outputs = accumulate_microbatches(evaluate, microbatches, inputs, state.trunk)
     found = outputs.averaged
     loss, gradient = mean_across_devices((found.loss, found.gradient), context.axis_name)

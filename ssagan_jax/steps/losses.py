@@ -10,8 +10,6 @@ import jax.numpy as jnp
 
 from ssagan_jax.models.collectives import all_gather_rows
 
-EPSILON = 1e-8
-
 
 class ImageFeatures(NamedTuple):
     """Region features f32[B, R, E] and codes f32[B, E] of images."""
@@ -27,17 +25,17 @@ class TextFeatures(NamedTuple):
     sentence: jax.Array
 
 
-def _safe_norm(values: jax.Array, axis: int) -> jax.Array:
-    """Euclidean norm with gradient zero, not NaN, at zero."""
-    squares = (values**2).sum(axis)
+def _safe_norm(values: jax.Array) -> jax.Array:
+    """Euclidean norm over the last axis, with gradient zero, not NaN, at zero."""
+    squares = (values**2).sum(-1)
     # Not > 0, which is false for NaN and would replace it by 0.
     positive = squares != 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), 0)
 
 
 def _cosine(first: jax.Array, second: jax.Array) -> jax.Array:
-    norms = _safe_norm(first, -1) * _safe_norm(second, -1)
-    return (first * second).sum(-1) / jnp.maximum(norms, EPSILON)
+    norms = _safe_norm(first) * _safe_norm(second)
+    return (first * second).sum(-1) / jnp.maximum(norms, 1e-8)
 
 
 def word_attention(
@@ -117,13 +115,13 @@ def damsm_losses(
     words, sentences, mask, class_ids = (
         all_gather_rows(rows, axis_name) for rows in (*text_features, mask, class_ids)
     )
-    by_words = word_similarity(regions, words, mask, gammas[0], gammas[1])
-    by_sentences = sentence_similarity(codes, sentences)
+    similarities = {
+        "words": word_similarity(regions, words, mask, gammas[0], gammas[1]),
+        "sentences": sentence_similarity(codes, sentences),
+    }
     return {
-        "words": contrastive_loss(all_gather_rows(by_words, axis_name), class_ids, gammas[2]),
-        "sentences": contrastive_loss(
-            all_gather_rows(by_sentences, axis_name), class_ids, gammas[2]
-        ),
+        name: contrastive_loss(all_gather_rows(rows, axis_name), class_ids, gammas[2])
+        for name, rows in similarities.items()
     }
 
 
@@ -154,11 +152,9 @@ def matching_aware_penalty(
       norm: "joint", the norm of the concatenated gradients, as in the reference; or "sum", the sum
         of their norms, as in eq. 6.
     """
-    batch = image_gradient.shape[0]
+    image_gradient = image_gradient.reshape(len(image_gradient), -1)
     if norm == "sum":
-        length = _safe_norm(image_gradient.reshape(batch, -1), -1)
-        length = length + _safe_norm(sentence_gradient, -1)
+        length = _safe_norm(image_gradient) + _safe_norm(sentence_gradient)
     else:
-        both = jnp.concatenate([image_gradient.reshape(batch, -1), sentence_gradient], -1)
-        length = _safe_norm(both, -1)
+        length = _safe_norm(jnp.concatenate([image_gradient, sentence_gradient], -1))
     return (length**power).mean()

@@ -112,16 +112,11 @@ def sampling_variables(state: TrainState) -> dict[str, PyTree]:
     return {"params": state.generator, "batch_stats": state.batch_stats}
 
 
-def create_state(config: ConfigDict, networks: Networks, optimizers: Optimizers) -> TrainState:
-    """The state of a new run with initial weights drawn from `config.seed`."""
-    return state_from_variables(config, initial_variables(config, networks), optimizers)
-
-
 def initial_state(config: ConfigDict, vocabulary: Vocabulary) -> TrainState:
-    """The state of a new run."""
-    networks = build_networks(config, vocabulary)
+    """The state of a new run with initial weights drawn from `config.seed`."""
+    variables = initial_variables(config, build_networks(config, vocabulary))
     # The number of steps does not change the tree of the optimizers' states.
-    return create_state(config, networks, build_optimizers(config, damsm_steps=1))
+    return state_from_variables(config, variables, build_optimizers(config, damsm_steps=1))
 
 
 def abstract_state(config: ConfigDict, tokenizer: Tokenizer) -> TrainState:

@@ -45,22 +45,16 @@ def _train_both_stages(run: TrainingRun, state: TrainState) -> TrainState:
     writer = _create_writer(run, state)
     networks = build_networks(run.config, run.tokenizer.vocabulary, BATCH_AXIS)
     context = StepContext(run.config, networks, run.optimizers)
-    schedule = run.schedule
+    schedule, gan_stage = run.schedule, run.schedule.gan_stage
     state, stop_signal = replicate(state), 0
     try:
         with StopSignals() as stop:
-            if int(state.step) < schedule.damsm_steps:
-                step_fn = PmapStep(functools.partial(damsm_step, context))
-                state, stop_signal = _train_stage(
-                    run, state, schedule.damsm_stage, step_fn, writer, stop
-                )
-            if int(state.step) == schedule.damsm_steps:
-                state = replicate(begin_gan_stage(unreplicate(state), run.optimizers))
-            if not stop_signal:
-                step_fn = PmapStep(functools.partial(gan_step, context))
-                state, stop_signal = _train_stage(
-                    run, state, schedule.gan_stage, step_fn, writer, stop
-                )
+            for stage, step in ((schedule.damsm_stage, damsm_step), (gan_stage, gan_step)):
+                if stage == gan_stage and int(state.step) == stage.first:
+                    state = replicate(begin_gan_stage(unreplicate(state), run.optimizers))
+                if int(state.step) < stage.last and not stop_signal:
+                    step_fn = PmapStep(functools.partial(step, context))
+                    state, stop_signal = _train_stage(run, state, stage, step_fn, writer, stop)
         run.save(state)
     finally:
         run.wait()
@@ -68,8 +62,9 @@ def _train_both_stages(run: TrainingRun, state: TrainState) -> TrainState:
         _write_scores(run, state, writer)
     writer.close()
     if stop_signal:
-        step = int(state.step)
-        print_on_primary(f"checkpoint saved at step {step}; run the same command to resume")
+        print_on_primary(
+            f"checkpoint saved at step {int(state.step)}; run the same command to resume"
+        )
         sys.exit(128 + stop_signal)
     return state
 
@@ -156,8 +151,8 @@ def _write_sample_grid(
 def _print_results(run: TrainingRun, state: TrainState) -> None:
     """Prints the final scores, which are computed now if an earlier process did not get to it."""
     step = run.schedule.total_steps
-    scores = read_scores(run.workdir, "validation").get(step, {}) if is_primary() else {}
-    scores = list(scores.values())
+    saved = read_scores(run.workdir, "validation") if is_primary() else {}
+    scores = list(saved.get(step, {}).values())
     if not broadcast_tree(np.asarray(bool(scores))):
         scores = run.score(state)
     print_on_primary(format_scores(scores))

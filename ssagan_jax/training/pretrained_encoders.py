@@ -1,6 +1,7 @@
 """Published weights for the encoders: BERT of Hugging Face, Inception v3 of torchvision."""
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -31,16 +32,9 @@ def with_pretrained_sizes(config: ConfigDict) -> ConfigDict:
         raise ConfigError(f"config.image_encoder.weights={image.weights!r}: there is no such file")
     if text.pretrained:
         bert, _ = _load_bert(text)
-        text.vocab_size = bert.vocab_size
-        text.hidden_size = bert.hidden_size
-        text.num_layers = bert.num_layers
-        text.num_heads = bert.num_heads
-        text.intermediate_size = bert.intermediate_size
-        text.max_positions = bert.max_positions
-        text.type_vocab_size = bert.type_vocab_size
-        text.layer_norm_eps = bert.layer_norm_eps
-        text.hidden_act = bert.hidden_act
-        text.bert_dropout = bert.dropout
+        sizes = dataclasses.asdict(bert)
+        sizes["bert_dropout"] = sizes.pop("dropout")
+        text.update(sizes)
         validate(config)
     return config.lock()
 

@@ -5,6 +5,7 @@ import time
 from tqdm import tqdm
 
 from ssagan_jax.distributed import is_primary
+from ssagan_jax.schedule import Stage
 
 _LABELS = {
     "damsm/words": "words",
@@ -20,16 +21,16 @@ _REFRESH_SECONDS = 0.5
 class ProgressBar:
     """Shows steps, losses, images per second and remaining time of one stage on the terminal."""
 
-    def __init__(self, name: str, first: int, step: int, last: int, batch_size: int) -> None:
-        """Shows a stage of steps first..last, at `step`, with `batch_size` images per step."""
+    def __init__(self, stage: Stage, step: int, batch_size: int) -> None:
+        """Shows a stage of a run that is at `step`, with `batch_size` images per step."""
         self._batch_size = batch_size
         self._shown = self._started = time.monotonic()
         self._steps = 0
         self._metrics: dict[str, float] = {}
         self._bar = tqdm(
-            desc=name,
-            total=last - first,
-            initial=step - first,
+            desc=stage.name,
+            total=stage.last - stage.first,
+            initial=step - stage.first,
             postfix="compiling, which can take a minute",
             dynamic_ncols=True,
             disable=not is_primary(),

@@ -111,7 +111,9 @@ def open_run(config: ConfigDict, path: str) -> tuple[TrainingRun, TrainState]:
     workdir = Workdir(path)
     config = _broadcast_config(config, workdir)
     datasets = raise_together(lambda: open_datasets(config))
-    tokenizer = _broadcast_tokenizer(config, workdir, datasets["train"])
+    tokenizer = tokenizer_from_json(
+        broadcast_text(lambda: _open_tokenizer(config, workdir, datasets["train"]).to_json())
+    )
     batches = raise_together(lambda: _training_batches(config, datasets["train"], tokenizer))
     schedule = make_schedule(config, len(datasets["train"]))
     evaluator = raise_together(lambda: Evaluator(config, datasets, tokenizer, schedule))
@@ -134,9 +136,10 @@ def open_run(config: ConfigDict, path: str) -> tuple[TrainingRun, TrainState]:
         checkpoints=checkpoints,
         fixed_samples=fixed_samples,
     )
-    state = broadcast_tree(state)
-    _broadcast_position(batches)
-    return run, state
+    position = broadcast_text(lambda: json.dumps(batches.get_state()))
+    if not is_primary():
+        batches.set_state(json.loads(position))
+    return run, broadcast_tree(state)
 
 
 def _broadcast_config(config: ConfigDict, workdir: Workdir) -> ConfigDict:
@@ -154,15 +157,8 @@ def _broadcast_config(config: ConfigDict, workdir: Workdir) -> ConfigDict:
     return config_from_dict(json.loads(broadcast_text(resolve)))
 
 
-def _broadcast_tokenizer(
-    config: ConfigDict, workdir: Workdir, dataset: CaptionedImages
-) -> Tokenizer:
-    """The tokenizer of the work folder, or the one that the config asks for."""
-    text = broadcast_text(lambda: _open_tokenizer(config, workdir, dataset).to_json())
-    return tokenizer_from_json(text)
-
-
 def _open_tokenizer(config: ConfigDict, workdir: Workdir, dataset: CaptionedImages) -> Tokenizer:
+    """The tokenizer of the work folder, or else the one that the config describes."""
     if workdir.has_tokenizer():
         return workdir.tokenizer()
     records = map(dataset.metadata, range(len(dataset)))
@@ -208,7 +204,9 @@ def _open_workdir(
     resuming = bool(workdir.checkpoint_steps())
     if not resuming:
         state = _new_state(config, tokenizer)
-        _check_disk_space(config, workdir, state)
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        # One more: the oldest checkpoint is deleted after the newest one is written.
+        workdir.check_disk_space(size * (config.log.keep_checkpoints + 1))
         fixed_samples = choose_fixed_samples(config, validation, tokenizer)
     checkpoints = Checkpoints(workdir.checkpoints, config.log.keep_checkpoints, tokenizer.digest)
     if resuming:
@@ -231,19 +229,6 @@ def _new_state(config: ConfigDict, tokenizer: Tokenizer) -> TrainState:
     if warm_start_dir(config):
         return with_warm_start_encoders(state, config)
     return with_pretrained_weights(state, config)
-
-
-def _check_disk_space(config: ConfigDict, workdir: Workdir, state: TrainState) -> None:
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-    # One more: the oldest checkpoint is deleted after the newest one is written.
-    workdir.check_disk_space(size * (config.log.keep_checkpoints + 1))
-
-
-def _broadcast_position(batches: grain.DatasetIterator) -> None:
-    """Moves the iterators of all processes to the position of the primary one."""
-    position = broadcast_text(lambda: json.dumps(batches.get_state()))
-    if not is_primary():
-        batches.set_state(json.loads(position))
 
 
 def _log_to_file(path: str | os.PathLike[str]) -> None:

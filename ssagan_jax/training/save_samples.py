@@ -4,7 +4,7 @@ import numpy as np
 from clu.metric_writers import MetricWriter
 from ml_collections import ConfigDict
 
-from ssagan_jax.atomic_files import atomic_path
+from ssagan_jax.atomic_files import save_png
 from ssagan_jax.data.pipeline import CaptionedImages, evaluation_batches
 from ssagan_jax.data.tokenizer import Tokenizer
 from ssagan_jax.fixed_samples import FixedSamples, GeneratedSamples
@@ -58,8 +58,7 @@ def write_sample_grid(
     columns = zip(fixed.real, images, gray, strict=True)
     rows = list(zip(fixed.captions, columns, strict=True))
     grid = draw_image_grid(rows, ("real", "generated", "mask"))
-    with atomic_path(workdir.sample_grid(step)) as temporary:
-        grid.save(temporary, format="PNG")
+    save_png(workdir.sample_grid(step), grid)
     writer.write_images(step, {"sample_grid": np.asarray(grid)[None]})
     writer.write_images(step, {f"masks/{index}": mask for index, mask in enumerate(masks)})
     writer.write_texts(step, {"captions": "\n\n".join(fixed.captions)})

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator
-from types import TracebackType
 
 import jax
 from clu.metric_writers import MetricWriter
@@ -36,18 +35,13 @@ class StepMonitor:
         self._writer = writer
         self._limit = NonFiniteLimit(config.train.max_nonfinite_steps)
         self._meter = ThroughputMeter(stage.first, batch_size, steps_per_epoch)
-        self._bar = ProgressBar(stage.name, stage.first, step, stage.last, batch_size)
+        self._bar = ProgressBar(stage, step, batch_size)
         self._unread: tuple[int, Metrics] | None = None
 
     def __enter__(self) -> "StepMonitor":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
     def after_step(self, step: int, metrics: Metrics) -> None:

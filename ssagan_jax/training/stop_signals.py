@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM: a request to stop after the current step."""
 
 import signal
-from types import FrameType, TracebackType
+from types import FrameType
 
 import jax
 
@@ -25,12 +25,7 @@ class StopSignals:
             self._handlers[number] = signal.signal(number, self._receive)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
@@ -43,17 +38,14 @@ class StopSignals:
         Args:
           largest: the largest `received` of all processes at the start of the step.
         """
-        previous, self._latest = self._latest, largest
-        return self._agreed(previous)
+        signal_to_stop_for, self._latest = self.after_stage(), largest
+        return signal_to_stop_for
 
     def after_stage(self) -> int:
         """Returns the signal to stop for after the last step of a stage, 0 for none."""
-        return self._agreed(self._latest)
-
-    def _agreed(self, largest: jax.Array | None) -> int:
         if jax.process_count() == 1:
             return self.received
-        return 0 if largest is None else int(largest)
+        return 0 if self._latest is None else int(self._latest)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received:

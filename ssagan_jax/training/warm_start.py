@@ -12,22 +12,9 @@ from ssagan_jax.steps.optimizers import build_optimizers
 from ssagan_jax.steps.state import TrainState, network_variables, state_from_variables
 from ssagan_jax.workdir import Workdir, WorkdirError
 
-# The keys that fix a network's shapes and function are taken from the other run, those of its
-# training are not.
-_NETWORK_KEYS = {
-    "data": ("image_size",),
-    "generator": (
-        "noise_dim",
-        "channels",
-        "ssacn_blocks",
-        "mask_channels",
-        "modulation",
-        "upsampling",
-    ),
-    "discriminator": ("channels",),
-}
 _ENCODERS = ("tokenizer", "text_encoder", "image_encoder")
-_TRAINING_KEYS = ("dropout", "bert_dropout")
+# The other keys fix the shapes and function of a network.
+_TRAINING_KEYS = ("dropout", "bert_dropout", "learning_rate", "updates")
 
 
 def warm_start_tokenizer(config: ConfigDict, captions: Iterable[str]) -> Tokenizer:
@@ -65,9 +52,8 @@ def with_warm_start_sizes(config: ConfigDict, resumed: Workdir | None = None) ->
     except WorkdirError as error:
         key = f"config.train.checkpoint={config.train.checkpoint!r}"
         raise ConfigError(f"{key}: {error}") from error
-    for section, keys in _NETWORK_KEYS.items():
-        config[section].update({key: source[section][key] for key in keys})
-    for section in _ENCODERS:
+    config.data.image_size = source.data.image_size
+    for section in (*_ENCODERS, "generator", "discriminator"):
         sizes = {key: value for key, value in source[section].items() if key not in _TRAINING_KEYS}
         config[section].update(sizes)
     validate(config)

@@ -1,4 +1,4 @@
-"""One uninterrupted run, which all others are held against."""
+"""One uninterrupted run, with which all others are compared."""
 
 import time
 
@@ -14,20 +14,20 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def whole(runs):
-    """The work folder of a run that nothing happened to."""
-    workdir = runs.place / "whole"
-    said = runs.finish_well(workdir)
-    assert f"trained {STEPS} steps" in said and steps_in(workdir)[-1] == STEPS
+def reference(runs):
+    """The work folder of an uninterrupted run."""
+    workdir = runs.place / "reference"
+    output = runs.finish_successfully(workdir)
+    assert f"trained {STEPS} steps" in output and steps_in(workdir)[-1] == STEPS
     return workdir
 
 
 @pytest.fixture(scope="session")
-def seconds(runs, whole):
-    """How long a run takes that has nothing to compile: until it trains, and in all."""
+def seconds(runs, reference):
+    """Seconds until a run with a warm compilation cache trains, and until it ends."""
     began = time.monotonic()
     process = runs.start(runs.place / "again")
-    while "training in" not in runs.said("again"):
+    while "training in" not in runs.output("again"):
         assert process.poll() is None
         time.sleep(0.01)
     started = time.monotonic() - began
@@ -36,8 +36,8 @@ def seconds(runs, whole):
 
 
 @pytest.fixture
-def happened(request):
-    """(fault, what happened): puts a line in the table at the end."""
+def report(request):
+    """(fault, outcome): adds a line to the table at the end."""
     return lambda *line: request.config.stash.setdefault(REPORT, []).append(line)
 
 

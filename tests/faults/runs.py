@@ -1,4 +1,4 @@
-"""The training command at tiny size, and what its runs leave."""
+"""The training command at tiny size, and comparisons of its runs."""
 
 import functools
 import json
@@ -44,9 +44,9 @@ class Runs:
         self.place = place
 
     def start(self, workdir, program=None, devices=1, limit=None, **options):
-        """The process, which writes what it says to `said(workdir)`.
+        """Starts a process, whose output `output(workdir)` returns.
 
-        `program` stands in for the module; `limit` is the most memory that it may ask for, in MiB.
+        `program` stands in for the module; `limit` is the most memory that it may allocate, in MiB.
         """
         values = TINY | {"data.prepared_dir": self.place / "prepared"} | options
         command = [sys.executable, *(("-c", program) if program else ("-m", "ssagan_jax.main"))]
@@ -54,25 +54,31 @@ class Runs:
         command += [f"--config.{key}={value}" for key, value in values.items()]
         if limit:
             command = ["bash", "-c", f'ulimit -v {limit * 1024}; exec "$@"', "bash", *command]
-        with open(f"{self.place / Path(workdir).name}.said", "wb") as said:
+        with open(f"{self.place / Path(workdir).name}.output", "wb") as file:
             return subprocess.Popen(
-                command, stdout=said, stderr=said, cwd=ROOT, env=self._environment(devices)
+                command, stdout=file, stderr=file, cwd=ROOT, env=self._environment(devices)
             )
 
-    def said(self, workdir):
-        """What the last run of a work folder said so far."""
-        return (self.place / f"{Path(workdir).name}.said").read_text(errors="replace")
+    def output(self, workdir):
+        """The output of the last run of a work folder so far."""
+        return (self.place / f"{Path(workdir).name}.output").read_text(errors="replace")
 
     def finish(self, workdir, *arguments, **options):
-        """Exit code and words of a whole run."""
+        """Exit code and output of a run."""
         code = self.start(workdir, *arguments, **options).wait(timeout=400)
-        return code, self.said(workdir)
+        return code, self.output(workdir)
 
-    def finish_well(self, workdir, **options):
-        """Words of a whole run, which ended well."""
-        code, said = self.finish(workdir, **options)
-        assert code == 0 and "Traceback" not in said, said
-        return said
+    def finish_with_error(self, workdir, *arguments, **options):
+        """The output of a run that must exit with code 2, and without a traceback."""
+        code, output = self.finish(workdir, *arguments, **options)
+        assert code == 2 and "Traceback" not in output, output
+        return output
+
+    def finish_successfully(self, workdir, **options):
+        """The output of a run that must succeed."""
+        code, output = self.finish(workdir, **options)
+        assert code == 0 and "Traceback" not in output, output
+        return output
 
     def _environment(self, devices):
         flags = (
@@ -90,17 +96,17 @@ class Runs:
         }
 
 
-def wait_for(process, happened):
-    """Waits until something happened or the process ended; returns whether it happened."""
+def wait_for(process, condition):
+    """Waits until a condition holds or the process ended; returns whether the condition held."""
     while process.poll() is None:
-        if happened():
+        if condition():
             return True
         time.sleep(0.002)
     return False
 
 
 def steps_in(workdir):
-    """Steps of the checkpoints that are there by name."""
+    """Steps of the checkpoints, by the names of their folders."""
     return Workdir(workdir).checkpoint_steps()
 
 
@@ -111,7 +117,7 @@ def state_of(workdir, step):
 
 
 def read_state(workdir, step=None):
-    """Arrays by path of a checkpoint, the newest whole one where None, and its data position."""
+    """Arrays by path of a checkpoint (None: the latest intact one), and its data position."""
     folder = Workdir(workdir)
     tokenizer = folder.tokenizer()
     checkpoints = Checkpoints(folder.checkpoints, None, tokenizer.digest)
@@ -124,9 +130,9 @@ def read_state(workdir, step=None):
 
 
 def assert_same_checkpoint(workdir, other, step):
-    """All tensors (parameters, optimizers, key, step) bit for bit, and the place in the data."""
-    (ours, place), (theirs, their_place) = read_state(workdir, step), state_of(other, step)
-    assert ours.keys() == theirs.keys() and place == their_place == {"next_index": step}
+    """All tensors (parameters, optimizers, key, step) bit for bit, and the position in the data."""
+    (ours, position), (theirs, other_position) = read_state(workdir, step), state_of(other, step)
+    assert ours.keys() == theirs.keys() and position == other_position == {"next_index": step}
     assert int(ours[".step"]) == step
     for name, leaf in ours.items():
         assert leaf.dtype == theirs[name].dtype and leaf.tobytes() == theirs[name].tobytes(), name

@@ -8,27 +8,19 @@ import numpy as np
 import pytest
 from runs import CHECKPOINTS, STEPS, assert_same_end, read_state, state_of, steps_in, wait_for
 
+WAYS = ("flipped", "halved", "emptied", "removed")
 
-def flipped(file):
+
+def damage(file, way):
     content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 4
-    file.write_bytes(content)
+    middle = len(content) // 2
+    content[middle] ^= 4
+    file.write_bytes({"flipped": content, "halved": content[:middle]}.get(way, b""))
+    if way == "removed":
+        file.unlink()
 
 
-def halved(file):
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-
-
-def emptied(file):
-    file.write_bytes(b"")
-
-
-def removed(file):
-    file.unlink()
-
-
-WAYS = (flipped, halved, emptied, removed)
-# The kinds of files, and what comes of it.
+# The kinds of files, and whether their damage is reported.
 FILES = {
     "state/ocdbt.process_*/d/*": ("array data", "named"),
     "state/d/*": ("index of the arrays", "named"),
@@ -41,11 +33,11 @@ FILES = {
 
 
 @pytest.fixture
-def cut(runs, whole):
-    """Makes a copy of the run as it stood when it had saved a step."""
+def rewind(runs, reference):
+    """Makes a copy of the run as it was after saving a step."""
 
     def make(name, step):
-        workdir = shutil.copytree(whole, runs.place / name)
+        workdir = shutil.copytree(reference, runs.place / name)
         for later in (later for later in CHECKPOINTS if later > step):
             shutil.rmtree(workdir / f"checkpoints/{later}")
         (workdir / "eval/metrics.jsonl").unlink()
@@ -55,49 +47,48 @@ def cut(runs, whole):
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_a_damaged_file_is_reported_or_harmless(kind, cut, whole, happened, capsys):
+def test_a_damaged_file_is_reported_or_harmless(kind, rewind, reference, report, capsys):
     name, expected = FILES[kind]
-    files = (whole / "checkpoints/10").glob(kind)
-    file = max(files, key=lambda file: file.stat().st_size).relative_to(whole)
+    files = (reference / "checkpoints/10").glob(kind)
+    file = max(files, key=lambda file: file.stat().st_size).relative_to(reference)
     for way in WAYS:
-        workdir = cut(f"{way.__name__}-{name}", 10)
-        way(workdir / file)
+        workdir = rewind(f"{way}-{name}", 10)
+        damage(workdir / file, way)
         ours, _ = read_state(workdir)
         is_named = "checkpoint 10 is damaged" in capsys.readouterr().err
         assert is_named == (expected == "named"), way
-        theirs, _ = state_of(whole, 8 if is_named else 10)
+        theirs, _ = state_of(reference, 8 if is_named else 10)
         assert all(ours[path].tobytes() == leaf.tobytes() for path, leaf in theirs.items())
         shutil.rmtree(workdir)
-    happened(name, f"{expected}, be it {', '.join(way.__name__ for way in WAYS)}")
+    report(name, f"{expected}, be it {', '.join(WAYS)}")
 
 
 def test_a_run_resumes_from_the_latest_intact_checkpoint_to_the_same_bits(
-    cut, runs, whole, happened
+    rewind, runs, reference, report
 ):
-    workdir = cut("spoiled", STEPS)
+    workdir = rewind("corrupt", STEPS)
     files = (workdir / "checkpoints/12/state/ocdbt.process_0/d").iterdir()
-    flipped(max(files, key=lambda file: file.stat().st_size))
-    halved(workdir / "checkpoints/10/meta/metadata")
-    said = runs.finish_well(workdir)
-    assert re.search(r"checkpoint 12 is damaged \(.+\); using checkpoint 8", said)
+    damage(max(files, key=lambda file: file.stat().st_size), "flipped")
+    damage(workdir / "checkpoints/10/meta/metadata", "halved")
+    output = runs.finish_successfully(workdir)
+    assert re.search(r"checkpoint 12 is damaged \(.+\); using checkpoint 8", output)
     assert re.search(
-        r"checkpoint 10 is damaged \(meta cannot be read.+\); using checkpoint 8", said
+        r"checkpoint 10 is damaged \(meta cannot be read.+\); using checkpoint 8", output
     )
-    assert "now at step 8" in said
+    assert "now at step 8" in output
     assert {path.name for path in (workdir / "damaged").iterdir()} == {"10", "12"}
-    assert_same_end(workdir, whole)
-    happened("the last two are damaged", "both named and set aside, the same bits from 8 on")
+    assert_same_end(workdir, reference)
+    report("the last two are damaged", "both reported and moved away, the same bits from 8 on")
 
 
-def test_without_an_intact_checkpoint_the_run_does_not_start_over(cut, runs, happened):
-    workdir = cut("hopeless", 4)
+def test_without_an_intact_checkpoint_the_run_does_not_start_over(rewind, runs, report):
+    workdir = rewind("all corrupt", 4)
     for step in steps_in(workdir):
-        emptied(workdir / f"checkpoints/{step}/state/manifest.ocdbt")
-    code, said = runs.finish(workdir)
-    assert (code, "Traceback" in said) == (2, False), said
-    assert re.search(r"error: .*checkpoints: damaged: 4 \(state .*; 2 \(state .*train again", said)
+        damage(workdir / f"checkpoints/{step}/state/manifest.ocdbt", "emptied")
+    output = runs.finish_with_error(workdir)
+    assert re.search(r"error: .*damaged: 4 \(state .*; 2 \(state .*train again", output)
     assert steps_in(workdir) == [2, 4] and not (workdir / "damaged").exists()
-    happened("all are damaged", "exit code 2, each is named, nothing is moved or begun")
+    report("all are damaged", "exit code 2, each is named, nothing is moved, no run starts")
 
 
 @pytest.mark.parametrize(
@@ -110,27 +101,31 @@ def test_without_an_intact_checkpoint_the_run_does_not_start_over(cut, runs, hap
         ),
     ],
 )
-def test_a_checkpoint_of_another_run_is_refused(options, message, runs, whole, happened):
+def test_a_checkpoint_of_another_run_is_refused(options, message, runs, reference, report):
     (name,) = options
     workdir = runs.place / name
-    shutil.copytree(whole / "checkpoints", workdir / "checkpoints")
-    code, said = runs.finish(workdir, **options)
-    assert (code, "Traceback" in said) == (2, False), said
-    assert re.search("error: .*" + message, said)
+    shutil.copytree(reference / "checkpoints", workdir / "checkpoints")
+    output = runs.finish_with_error(workdir, **options)
+    assert re.search("error: .*" + message, output)
     assert steps_in(workdir) == CHECKPOINTS and not (workdir / "damaged").exists()
-    happened(f"a checkpoint with another {name}", "exit code 2, with both sides")
+    report(f"a checkpoint with another {name}", "exit code 2, with both sides")
 
 
-def test_resuming_on_another_number_of_devices_ends_nearly_the_same(cut, runs, whole, happened):
-    workdir = cut("devices", 4)
+def test_resuming_on_another_number_of_devices_ends_nearly_the_same(
+    rewind, runs, reference, report
+):
+    workdir = rewind("devices", 4)
     process = runs.start(workdir, devices=2)
     assert wait_for(process, lambda: 8 in steps_in(workdir))
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=400) == 143
-    assert "on 2 cpu device(s); now at step 4" in runs.said(workdir)
-    assert "on 1 cpu device(s)" in runs.finish_well(workdir)
-    (ours, place), (theirs, their_place) = read_state(workdir, STEPS), state_of(whole, STEPS)
-    assert place == their_place
+    assert "on 2 cpu device(s); now at step 4" in runs.output(workdir)
+    assert "on 1 cpu device(s)" in runs.finish_successfully(workdir)
+    (ours, position), (theirs, other_position) = (
+        read_state(workdir, STEPS),
+        state_of(reference, STEPS),
+    )
+    assert position == other_position
     for exact in (".step", ".key"):
         np.testing.assert_array_equal(ours[exact], theirs[exact])
     # The key and the counters are far larger than any weight.
@@ -139,4 +134,4 @@ def test_resuming_on_another_number_of_devices_ends_nearly_the_same(cut, runs, w
     size = sum(np.sum(leaf.astype(float) ** 2) for leaf in floats.values())
     distance = float(np.sqrt(apart / size))
     assert 0 < distance < 1e-4
-    happened("1 device, then 2, then 1", f"{distance:.1e} apart in norm")
+    report("1 device, then 2, then 1", f"{distance:.1e} apart in norm")

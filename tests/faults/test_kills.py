@@ -14,15 +14,15 @@ from ssagan_jax.workdir import Workdir
 
 KILLS = int(os.environ.get("SSAGAN_KILLS", "20"))
 CHAINS = 2  # Side by side.
-# When to kill: after so long, so long after the training began, or while a checkpoint is written.
+# When to kill: at any time, after training began, while a checkpoint is saved, or near the end.
 MOMENTS = ("any", "training", "saving", "any", "training", "saving", "any", "ending")
 
 
 class Chain:
-    """Runs of one work folder after another, each killed until enough were."""
+    """Runs of one work folder after another, each killed until there were enough kills."""
 
-    def __init__(self, runs, whole, seconds, number):
-        self.runs, self.whole, self.number = runs, whole, number
+    def __init__(self, runs, reference, seconds, number):
+        self.runs, self.reference, self.number = runs, reference, number
         self.started, self.all = seconds
         self.random = random.Random(number)
         self.phases = []
@@ -40,14 +40,14 @@ class Chain:
                 self.phases.append(self._phase(workdir))
                 with lock:
                     self._check(workdir)
-            else:  # It had ended.
-                assert process.returncode == 0, self.runs.said(workdir)
+            else:  # It had already ended.
+                assert process.returncode == 0, self.runs.output(workdir)
                 with lock:
-                    assert_same_end(workdir, self.whole)
+                    assert_same_end(workdir, self.reference)
                 workdir = self._folder()
-        self.runs.finish_well(workdir)
+        self.runs.finish_successfully(workdir)
         with lock:
-            assert_same_end(workdir, self.whole)
+            assert_same_end(workdir, self.reference)
         return self
 
     def _folder(self):
@@ -56,9 +56,9 @@ class Chain:
 
     def _wait(self, process, workdir, moment):
         """Waits for a random moment of a kind, or for the run's end."""
-        happened = {
+        condition = {
             "any": lambda: True,
-            "training": lambda: "training in" in self.runs.said(workdir),
+            "training": lambda: "training in" in self.runs.output(workdir),
             "saving": lambda: any(Workdir(workdir).checkpoints.glob("*tmp*")),
             "ending": lambda: STEPS in steps_in(workdir),
         }[moment]
@@ -72,43 +72,43 @@ class Chain:
         }[moment]
         skipped = self.random.randrange(3) if moment == "saving" else 0
         for _ in range(skipped):
-            wait_for(process, happened)
-            wait_for(process, lambda: not happened())
-        wait_for(process, happened)
+            wait_for(process, condition)
+            wait_for(process, lambda: not condition())
+        wait_for(process, condition)
         until = time.monotonic() + self.random.uniform(0, longest)
         wait_for(process, lambda: time.monotonic() > until)
 
     def _phase(self, workdir):
-        """Where a killed run stood, by what it said and left."""
-        said = self.runs.said(workdir)
+        """What a killed run was doing, by its output and files."""
+        output = self.runs.output(workdir)
         if any(Workdir(workdir).checkpoints.glob("*tmp*")):
             return "saving"
         if STEPS in steps_in(workdir):
             return "scoring"
-        if "training in" not in said:
+        if "training in" not in output:
             return "start"
-        return "gan stage" if "gan " in said else "encoder stage"
+        return "gan stage" if "gan " in output else "encoder stage"
 
     def _check(self, workdir):
         for step in steps_in(workdir):
-            assert_same_checkpoint(workdir, self.whole, step)
+            assert_same_checkpoint(workdir, self.reference, step)
             self.compared += 1
 
 
-def test_runs_killed_at_random_moments_resume_to_the_same_bits(runs, whole, seconds, happened):
-    assert_same_end(runs.place / "again", whole)  # As two runs do that nothing happens to.
+def test_runs_killed_at_random_moments_resume_to_the_same_bits(runs, reference, seconds, report):
+    assert_same_end(runs.place / "again", reference)  # As two uninterrupted runs do.
     lock = threading.Lock()
-    chains = [Chain(runs, whole, seconds, number) for number in range(CHAINS)]
+    chains = [Chain(runs, reference, seconds, number) for number in range(CHAINS)]
     with ThreadPoolExecutor(CHAINS) as pool:
         done = list(pool.map(lambda chain: chain.go(KILLS // CHAINS, lock), chains))
     phases = collections.Counter(phase for chain in done for phase in chain.phases)
     kills = phases.total()
     where = ", ".join(f"{count} in {phase}" for phase, count in sorted(phases.items()))
     compared = sum(chain.compared for chain in done)
-    happened(
+    report(
         f"{kills} kills with SIGKILL",
-        f"{kills} of {KILLS} went on to the same bits ({where}; {compared} checkpoints that they "
-        "left were compared)",
+        f"{kills} of {KILLS} resumed to the same bits ({where}; {compared} checkpoints were "
+        "compared)",
     )
     assert kills == KILLS
     assert {"start", "saving"} <= phases.keys() and {"gan stage", "encoder stage"} & phases.keys()

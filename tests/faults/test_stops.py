@@ -15,7 +15,7 @@ from runs import (
     wait_for,
 )
 
-# No CPU is lost like this: the error is made, where a step's metrics are first looked at.
+# A CPU does not fail like this, so the error is raised after a step.
 LOSES_ITS_DEVICE = """
 import jax
 from ssagan_jax import main
@@ -38,18 +38,18 @@ main.run_command()
 """
 
 
-def test_sigterm_saves_the_current_step(runs, whole, happened):
+def test_sigterm_saves_the_current_step(runs, reference, report):
     workdir = runs.place / "terminated"
     process = runs.start(workdir)
     assert wait_for(process, lambda: 2 in steps_in(workdir))
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=120) == 143
-    last, said = steps_in(workdir)[-1], runs.said(workdir)
-    assert f"checkpoint saved at step {last}" in said and "Traceback" not in said
+    last, output = steps_in(workdir)[-1], runs.output(workdir)
+    assert f"checkpoint saved at step {last}" in output and "Traceback" not in output
     assert 2 <= last < STEPS
-    assert f"now at step {last}" in runs.finish_well(workdir)
-    assert_same_end(workdir, whole)
-    happened("SIGTERM", f"exit code 143, saved at step {last}, went on to the same bits")
+    assert f"now at step {last}" in runs.finish_successfully(workdir)
+    assert_same_end(workdir, reference)
+    report("SIGTERM", f"exit code 143, saved at step {last}, resumed to the same bits")
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def small_disk(runs):
 
 
 def test_a_disk_that_fills_up_is_reported_and_the_run_resumes_with_space(
-    small_disk, runs, whole, happened
+    small_disk, runs, reference, report
 ):
     workdir = small_disk / "filled"
     process = runs.start(workdir)
@@ -77,42 +77,43 @@ def test_a_disk_that_fills_up_is_reported_and_the_run_resumes_with_space(
         while True:
             other.write(bytes(2**16))
             other.flush()
-    code, said = process.wait(timeout=120), runs.said(workdir)
-    assert (code, "Traceback" in said) == (2, False), said
-    assert "No space left" in said and "free some space" in said
+    code, output = process.wait(timeout=120), runs.output(workdir)
+    assert (code, "Traceback" in output) == (2, False), output
+    assert "No space left" in output and "free some space" in output
     left = steps_in(workdir)
     assert left and left[-1] < STEPS
     for step in left:
-        assert_same_checkpoint(workdir, whole, step)
+        assert_same_checkpoint(workdir, reference, step)
     (small_disk / "other").unlink()
-    assert f"now at step {left[-1]}" in runs.finish_well(workdir)
-    assert_same_end(workdir, whole)
-    happened("a disk of 256 MiB fills up", f"exit code 2, {left} whole, went on to the same bits")
+    assert f"now at step {left[-1]}" in runs.finish_successfully(workdir)
+    assert_same_end(workdir, reference)
+    report("a disk of 256 MiB fills up", f"exit code 2, {left} intact, resumed to the same bits")
 
 
-def test_a_lost_device_is_reported_and_the_same_command_resumes(runs, whole, happened):
+def test_a_lost_device_is_reported_and_the_same_command_resumes(runs, reference, report):
     workdir = runs.place / "lost"
-    code, said = runs.finish(workdir, LOSES_ITS_DEVICE)
-    assert code == os.EX_TEMPFAIL and "Traceback" not in said, said
-    (line,) = [line for line in said.splitlines() if "error: a device or a machine failed" in line]
+    code, output = runs.finish(workdir, LOSES_ITS_DEVICE)
+    assert code == os.EX_TEMPFAIL and "Traceback" not in output, output
+    (line,) = [
+        line for line in output.splitlines() if "error: a device or a machine failed" in line
+    ]
     assert "CUDA_ERROR_ECC_UNCORRECTABLE" in line and "run the same command to resume" in line
     left = steps_in(workdir)
     assert left and set(left) <= set(CHECKPOINTS)
-    runs.finish_well(workdir)
-    assert_same_end(workdir, whole)
-    happened("a lost device (the error is made)", f"exit code 75 after {left}, then the same bits")
+    runs.finish_successfully(workdir)
+    assert_same_end(workdir, reference)
+    report("a lost device (raised by the test)", f"exit code 75 after {left}, then the same bits")
 
 
-def test_out_of_memory_is_reported_with_what_to_set(runs, whole, happened):
-    # All pictures at once ask for 18 GB, and the process may have less: a real refusal.
+def test_out_of_memory_is_reported_with_what_to_set(runs, reference, report):
+    # One step of all images needs 18 GB, more than the process may allocate.
     options = {"train.batch_size": 640, "damsm.steps": 0, "damsm.epochs": 0}
     sizes = {"generator.channels": 128, "discriminator.channels": 64}
     workdir = runs.place / "large"
-    code, said = runs.finish(workdir, limit=12_000, **options, **sizes)
-    assert (code, "Traceback" in said) == (2, False), said
-    (line,) = [line for line in said.splitlines() if "error: out of memory" in line]
+    output = runs.finish_with_error(workdir, limit=12_000, **options, **sizes)
+    (line,) = [line for line in output.splitlines() if "error: out of memory" in line]
     assert "RESOURCE_EXHAUSTED: Out of memory allocating" in line
     for key in ("batch_size", "grad_accumulation_steps", "remat", "compute_dtype"):
         assert f"config.train.{key}" in line
     assert "XLA_PYTHON_CLIENT_PREALLOCATE" in line
-    happened("out of memory", "exit code 2, what to set in order")
+    report("out of memory", "exit code 2, what to set in order")

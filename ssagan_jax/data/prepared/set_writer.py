@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ssagan_jax.atomic_files import atomic_path, write_atomically
+from ssagan_jax.atomic_files import save_png, write_atomically
 from ssagan_jax.data.prepared.builder import CaptionedImageBuilder
 from ssagan_jax.data.tensorflow_import import import_tensorflow, quiet_tfds
 from ssagan_jax.errors import DataError
@@ -101,8 +101,7 @@ def write_files(files: Files, folder: Path) -> None:
         if isinstance(content, str):
             write_atomically(folder / name, content.encode(errors="backslashreplace"))
         else:
-            with atomic_path(folder / name) as path:
-                content.save(path, format="PNG")
+            save_png(folder / name, content)
 
 
 def _exists(folder: Path) -> bool:
