@@ -515,7 +515,7 @@ REFUSALS = {
     "image size": (["--config.data.image_size=48"], r"image_size=48: must be 32, 64, 128"),
     "batch size": (
         ["--config.train.batch_size=6"],
-        r"batch_size=6: must be divisible by the 4 devices of this run; 4 or 8 would do",
+        r"batch_size=6: must be divisible by the 4 devices of this run; use 4 or 8",
     ),
     "no birds": (["--config=configs/lstm.py:birds"], r"data\.dir.*CUB_200_2011"),
     "unknown variant": (
