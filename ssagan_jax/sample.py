@@ -51,7 +51,7 @@ def save_images(images: np.ndarray, captions: Sequence[str], folder: Path) -> Pa
         for number, image in enumerate(row):
             path = folder / f"{index:03d}_{words}_{number:03d}.png"
             save_png(path, Image.fromarray(image))
-    path = folder / "sheet.png"
+    path = folder / "grid.png"
     save_png(path, draw_image_grid(list(zip(captions, images, strict=True)), ()))
     return path
 
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--num", type=int, default=8, help="images per caption")
     parser.add_argument("--seed", type=int, default=0, help="random seed of the noise")
     parser.add_argument("--checkpoint", type=int, help="checkpoint step; default: latest")
-    parser.add_argument("--output", help="output folder; default: WORKDIR/painted/STEP_SEED")
+    parser.add_argument("--output", help="output folder; default: WORKDIR/generated/STEP_SEED")
     flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error():
@@ -81,10 +81,11 @@ def main() -> None:
             if unknown := trained.tokenizer.unknown_words(caption):
                 print(f"unknown words in {caption!r}: {', '.join(unknown)}")
         step = int(trained.state.step)
-        folder = trained.workdir.path / "painted" / f"step_{step:07d}_seed_{flags.seed}"
+        folder = trained.workdir.path / "generated" / f"step_{step:07d}_seed_{flags.seed}"
         images = trained.sample(captions, flags.num, flags.seed)
         path = save_images(images, captions, Path(flags.output or folder))
-    print(f"{len(captions) * flags.num} pictures of step {step}; sheet: {path}")
+    count = len(captions) * flags.num
+    print(f"{count} image{'s' * (count > 1)} of step {step}; grid: {path}")
 
 
 if __name__ == "__main__":

@@ -416,19 +416,19 @@ def test_sampling_needs_only_the_work_folder(finished, run_sample, tmp_path):
         (moved / name).symlink_to(workdir / name)
     done = command("-m", "ssagan_jax.sample", f"--workdir={moved}", *CAPTIONS)
     assert (done.returncode, done.stderr) == (0, "")
-    folder = moved / "painted/step_0000020_seed_0"
+    folder = moved / "generated/step_0000020_seed_0"
     assert done.stdout.splitlines() == [
         "unknown words in 'a plaid car': plaid",
-        f"4 pictures of step 20; sheet: {folder}/sheet.png",
+        f"4 images of step 20; grid: {folder}/grid.png",
     ]
     assert sorted(png_files(folder)) == [
         "000_a-red-car-a-red-car_000.png",
         "000_a-red-car-a-red-car_001.png",
         "001_a-plaid-car_000.png",
         "001_a-plaid-car_001.png",
-        "sheet.png",
+        "grid.png",
     ]
-    assert pixels(folder / "sheet.png").shape == (2 * 136 + 8, 220 + 2 * 136 + 8, 3)
+    assert pixels(folder / "grid.png").shape == (2 * 136 + 8, 220 + 2 * 136 + 8, 3)
     for path in folder.glob("0*.png"):
         assert pixels(path).shape == (32, 32, 3) and len(np.unique(pixels(path))) > 10
     # Another process generates the same files, to the bit.
@@ -456,8 +456,8 @@ def test_captions_come_from_a_file_too(run_sample, tmp_path):
         "--num=1",
         f"--output={out}",
     )
-    assert output.splitlines()[-1] == f"3 pictures of step 20; sheet: {out}/sheet.png"
-    assert [name[:5] for name in png_files(out)] == ["000_a", "001_a", "002_a", "sheet"]
+    assert output.splitlines()[-1] == f"3 images of step 20; grid: {out}/grid.png"
+    assert [name[:5] for name in png_files(out)] == ["000_a", "001_a", "002_a", "grid."]
     assert "002_a-green-truck_000.png" in png_files(out)
 
 
@@ -475,8 +475,8 @@ def test_images_do_not_depend_on_the_others_of_their_batch(run_sample, tmp_path)
 
 def test_a_checkpoint_can_be_chosen(finished, run_sample, tmp_path):
     output = run_sample("--caption=a red car", "--num=1", "--checkpoint=18")
-    folder = finished[0] / "painted/step_0000018_seed_0"
-    assert output == f"1 pictures of step 18; sheet: {folder}/sheet.png\n"
+    folder = finished[0] / "generated/step_0000018_seed_0"
+    assert output == f"1 image of step 18; grid: {folder}/grid.png\n"
     run_sample("--caption=a red car", "--num=1", f"--output={tmp_path}")
     name = "000_a-red-car_000.png"
     assert png_files(folder)[name] != png_files(tmp_path)[name]
@@ -500,10 +500,10 @@ def test_a_checkpoint_can_be_chosen(finished, run_sample, tmp_path):
 def test_sampling_refuses_in_one_line(arguments, message, finished, run_sample, capsys, tmp_path):
     (tmp_path / "file").touch()
     arguments = [argument.replace("EMPTY", str(tmp_path)) for argument in arguments]
-    before = sorted((finished[0] / "painted").rglob("*"))
+    before = sorted((finished[0] / "generated").rglob("*"))
     message = message.replace("EMPTY", str(tmp_path))
     assert assert_refused(lambda: run_sample(*arguments), message, capsys).count("\n") == 1
-    assert sorted((finished[0] / "painted").rglob("*")) == before
+    assert sorted((finished[0] / "generated").rglob("*")) == before
     assert os.listdir(tmp_path) == ["file"]
 
 
