@@ -195,9 +195,10 @@ def test_saved_and_loaded_it_is_the_same(tokenizer, tmp_path):
         assert loaded.unknown_words(caption) == tokenizer.unknown_words(caption)
 
 
-def test_learning_again_gives_the_same_digest_and_other_captions_another(words):
-    assert learn_tokenizer("words", CAPTIONS, 30_000).digest == words.digest
-    assert learn_tokenizer("words", CAPTIONS[:1], 30_000).digest != words.digest
+def test_learning_again_gives_the_same_digest_and_other_captions_another(tokenizer):
+    kind = tokenizer.kind
+    assert learn_tokenizer(kind, iter(CAPTIONS), 30_000).digest == tokenizer.digest
+    assert learn_tokenizer(kind, CAPTIONS[:1], 30_000).digest != tokenizer.digest
 
 
 def test_a_missing_or_damaged_file_is_refused_by_its_name(tmp_path):

@@ -157,17 +157,45 @@ def learn_tokenizer(kind: str, captions: Iterable[str], vocab_size: int) -> Toke
       captions: sentences.
       vocab_size: largest number of entries; the most frequent words are kept.
     """
-    if kind == "words":
-        backend = _word_backend()
-        make_trainer, specials = trainers.WordLevelTrainer, [WORD_PAD, WORD_UNKNOWN]
-    else:
-        backend = tokenizers.Tokenizer(models.WordPiece(unk_token=PIECE_SPECIALS[1]))
-        backend.normalizer = normalizers.BertNormalizer()
-        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        make_trainer, specials = trainers.WordPieceTrainer, list(PIECE_SPECIALS)
-    trainer = make_trainer(vocab_size=vocab_size, special_tokens=specials, show_progress=False)
+    if kind == "wordpiece":
+        return Tokenizer(kind, _learn_word_pieces(list(captions), vocab_size), learned=True)
+    backend = _word_backend()
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=vocab_size, special_tokens=[WORD_PAD, WORD_UNKNOWN], show_progress=False
+    )
     backend.train_from_iterator(captions, trainer)
     return Tokenizer(kind, backend, learned=True)
+
+
+def _learn_word_pieces(captions: Sequence[str], vocab_size: int) -> tokenizers.Tokenizer:
+    """BERT's tokenizer with word pieces of these captions, the same ones in every process."""
+    backend = _word_piece_backend({})
+    letters = {
+        letter
+        for caption in captions
+        for word, _ in backend.pre_tokenizer.pre_tokenize_str(
+            backend.normalizer.normalize_str(caption)
+        )
+        for letter in word[1:]
+    }
+    # The trainer numbers the letters inside of words in an order that differs between processes,
+    # and breaks ties by these numbers; it keeps the order of special tokens.
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[*PIECE_SPECIALS, *(f"##{letter}" for letter in sorted(letters))],
+        show_progress=False,
+    )
+    backend.train_from_iterator(captions, trainer)
+    learned = _word_piece_backend(backend.get_vocab())
+    learned.add_special_tokens(list(PIECE_SPECIALS))
+    return learned
+
+
+def _word_piece_backend(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=PIECE_SPECIALS[1]))
+    backend.normalizer = normalizers.BertNormalizer()
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return backend
 
 
 def _word_backend() -> tokenizers.Tokenizer:
