@@ -39,19 +39,28 @@ def save_png(path: str | os.PathLike[str], image: Image.Image) -> None:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     """Yields an empty folder beside `path` to fill, and renames it at the end.
 
     If the body raises, nothing is left; what a killed process left is removed at the next call.
 
+    Args:
+      path: where the folder goes.
+      replace: whether a folder that is there already is replaced.
+
     Raises:
-      OSError: `path` is a file, or a folder that is not empty.
+      OSError: `path` is a file, or, unless `replace`, a folder that is not empty.
     """
-    part = path.with_name(f"{path.name}.part")
+    part, old = (path.with_name(f"{path.name}{suffix}") for suffix in (".part", ".old"))
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         yield part
+        if replace and path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            path.rename(old)
         part.replace(path)
+        if replace:
+            shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)

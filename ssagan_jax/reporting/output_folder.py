@@ -1,8 +1,8 @@
 """The output folder of a report, replaced as a whole."""
 
-import shutil
 from pathlib import Path
 
+from ssagan_jax.atomic_files import atomic_folder
 from ssagan_jax.errors import InputError
 from ssagan_jax.reporting.page import MARK
 
@@ -22,14 +22,7 @@ def check_output(output: Path) -> None:
 
 
 def write_output(output: Path, files: dict[str, bytes]) -> None:
-    """Writes to a temporary folder first, which then replaces an earlier report."""
-    temporary, old = (output.with_name(output.name + suffix) for suffix in (".part", ".old"))
-    for folder in (temporary, old):
-        shutil.rmtree(folder, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for name, content in files.items():
-        (temporary / name).write_bytes(content)
-    if output.exists():
-        output.rename(old)
-    temporary.rename(output)
-    shutil.rmtree(old, ignore_errors=True)
+    """Writes a report; an earlier one is replaced once the new one is complete."""
+    with atomic_folder(output, replace=True) as folder:
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
