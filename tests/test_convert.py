@@ -276,7 +276,7 @@ def test_a_converted_folder_generates_and_converts_back_exactly(files, run, tens
     assert (config.generator.noise_dim, config.discriminator.channels) == (NOISE, WIDTH)
     assert (config.text_encoder.embedding_dim, config.text_encoder.word_dim) == (SENTENCE, WORD_DIM)
     output = run(sample, workdir=workdir, caption="a red zebra", num=2, output=tmp_path / "out")
-    assert "unknown words in 'a red zebra': zebra\n2 pictures of step 0" in output
+    assert "unknown words in 'a red zebra': zebra\n2 images of step 0" in output
     for image in map(Image.open, tmp_path.glob("out/000_a-red-zebra_00[01].png")):
         assert image.getcolors() == [(SIZE * SIZE, (64, 128, 191))]
     assert len(os.listdir(tmp_path / "out")) == 3
