@@ -71,7 +71,10 @@ def upsample_2x(inputs: jax.Array, method: str) -> jax.Array:
         # Not jax.image.resize, whose gradient is a slow scatter.
         blocks = (batch, height, 2, width, 2, channels)
         return jnp.broadcast_to(inputs[:, :, None, :, None], blocks).reshape(shape)
-    return jax.image.resize(inputs, shape, method)
+    # What jax.image.resize calls, which cannot be exported for any number of rows.
+    return jax.image.scale_and_translate(
+        inputs, shape, (1, 2), jnp.full(2, 2.0), jnp.zeros(2), method
+    )
 
 
 def _align_corners_matrix(size: int) -> jax.Array:
