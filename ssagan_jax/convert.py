@@ -10,12 +10,13 @@ from pathlib import Path
 
 import safetensors.numpy
 from absl import logging
+from ml_collections import ConfigDict
 
 from ssagan_jax.atomic_files import atomic_folder
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
-from ssagan_jax.data.tokenizer import fixed_vocab_tokenizer
+from ssagan_jax.checkpointing.load_state import load_state
+from ssagan_jax.data.tokenizer import Tokenizer, fixed_vocab_tokenizer
 from ssagan_jax.errors import InputError, exit_on_user_error
-from ssagan_jax.inference.trained_model import TrainedModel, load_model
 from ssagan_jax.models.generator import num_blocks
 from ssagan_jax.pytorch.captions_pickle import load_words, save_words
 from ssagan_jax.pytorch.name_mapping import PYTORCH_NETWORKS, to_pytorch
@@ -27,7 +28,7 @@ from ssagan_jax.pytorch.state_from_pytorch import (
     without_prefix,
 )
 from ssagan_jax.schedule import Schedule
-from ssagan_jax.steps.state import network_variables, sampling_variables
+from ssagan_jax.steps.state import TrainState, network_variables, sampling_variables
 from ssagan_jax.workdir import Workdir
 
 # DataParallel wraps the two networks that the reference trains and loads with it.
@@ -74,21 +75,25 @@ def convert_from_pytorch(flags: argparse.Namespace) -> None:
     print(f"wrote {target}: {config.data.image_size} pixels, {len(words)} words")
 
 
-def convert_to_pytorch(trained: TrainedModel, output: str, raw: bool) -> None:
+def convert_to_pytorch(workdir: Workdir, state: TrainState, output: str, raw: bool) -> None:
     """Writes a model's networks as PyTorch files to a new folder; writes nothing if that fails.
 
-    With `raw`, the generator's last weights are written instead of their moving average.
+    Args:
+      workdir: of the model.
+      state: of one of its checkpoints.
+      output: the new folder.
+      raw: write the generator's last weights instead of their moving average.
 
     Raises:
       InputError: the folder is not empty.
     """
     target = _check_new("--output", output)
-    converted = trained.workdir.converted()
-    extras = safetensors.numpy.load_file(trained.workdir.pytorch_extras) if converted else {}
-    variables = network_variables(trained.state)
+    tokenizer, converted = workdir.tokenizer(), workdir.converted()
+    extras = safetensors.numpy.load_file(workdir.pytorch_extras) if converted else {}
+    variables = network_variables(state)
     if not raw:
-        variables["generator"] = sampling_variables(trained.state)
-    skipped = _unsupported_networks(trained)
+        variables["generator"] = sampling_variables(state)
+    skipped = _unsupported_networks(workdir.config(), tokenizer, converted)
     with atomic_folder(target) as part:
         for network, name in PYTORCH_NETWORKS.items():
             if network in skipped:
@@ -97,18 +102,19 @@ def convert_to_pytorch(trained: TrainedModel, output: str, raw: bool) -> None:
             prefix = (_PREFIXES | converted)[network]
             tensors = to_pytorch(network, variables[network], spare)
             tensors = {f"{prefix}{key}": tensor for key, tensor in tensors.items()}
-            write_pth(part / f"{name}_{int(trained.state.step):03d}.pth", tensors)
+            write_pth(part / f"{name}_{int(state.step):03d}.pth", tensors)
         if "text_encoder" not in skipped:
-            save_words(part / "captions.pickle", trained.tokenizer.entries())
+            save_words(part / "captions.pickle", tokenizer.entries())
     for network, reason in skipped.items():
         print(f"skipped {network}: {reason}")
     print(f"wrote {target}: {', '.join(sorted(path.name for path in target.iterdir()))}")
 
 
-def _unsupported_networks(trained: TrainedModel) -> dict[str, str]:
+def _unsupported_networks(
+    config: ConfigDict, tokenizer: Tokenizer, converted: dict[str, str]
+) -> dict[str, str]:
     """Networks that SSA-GAN's code cannot load, each with the reason."""
-    config, reasons = trained.config, {}
-    generator = config.generator
+    generator, reasons = config.generator, {}
     if generator.modulation != "reference" or generator.upsampling != "nearest":
         reasons["generator"] = (
             f"config.generator.modulation={generator.modulation!r} and "
@@ -116,11 +122,10 @@ def _unsupported_networks(trained: TrainedModel) -> dict[str, str]:
         )
     elif generator.ssacn_blocks < num_blocks(config.data.image_size):
         reasons["generator"] = f"it has plain blocks (ssacn_blocks={generator.ssacn_blocks})"
-    if config.text_encoder.name != "lstm" or trained.tokenizer.kind == "wordpiece":
+    if config.text_encoder.name != "lstm" or tokenizer.kind == "wordpiece":
         reasons["text_encoder"] = "not a bi-LSTM over words"
     if config.image_encoder.name != "inception_v3":
         reasons["image_encoder"] = "not Inception v3"
-    converted = trained.workdir.converted()
     for network in PYTORCH_NETWORKS if converted else ():
         if network not in converted:
             reasons[network] = "it was not converted and is untrained"
@@ -160,7 +165,9 @@ def main() -> None:
         if flags.output and any(vars(flags)[name] for name in (*PYTORCH_NETWORKS, "captions")):
             raise InputError("--output: cannot be combined with PyTorch files to read")
         if flags.output:
-            convert_to_pytorch(load_model(flags.workdir, flags.checkpoint), flags.output, flags.raw)
+            workdir = Workdir(flags.workdir)
+            state = load_state(workdir, flags.checkpoint)
+            convert_to_pytorch(workdir, state, flags.output, flags.raw)
         else:
             convert_from_pytorch(flags)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from absl import logging
 from ml_collections import ConfigDict
 
+from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.config_validation import check_seed, check_value
 from ssagan_jax.data.datasets import open_datasets
 from ssagan_jax.data.tensorflow_import import import_tensorflow
@@ -20,7 +21,6 @@ from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.evaluation.eval_context import EvalRequest
 from ssagan_jax.evaluation.evaluator import Evaluator
 from ssagan_jax.evaluation.scores import Score, format_scores, write_scores
-from ssagan_jax.inference.trained_model import load_model
 from ssagan_jax.metrics.inception_weights import how_to_fetch
 from ssagan_jax.workdir import Workdir
 
@@ -45,9 +45,9 @@ def evaluate(
         )
     all_scores = []
     for step in steps:
-        trained = load_model(str(workdir.path), step)
+        state = load_state(workdir, step)
         folder = request.folder and request.folder / f"step_{step:07d}"
-        scores = evaluator(trained.state, dataclasses.replace(request, folder=folder))
+        scores = evaluator(state, dataclasses.replace(request, folder=folder))
         write_scores(workdir, scores)
         print(f"step {step}, {request.split}:\n{format_scores(scores)}", flush=True)
         all_scores += scores

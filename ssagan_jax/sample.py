@@ -18,7 +18,7 @@ from ssagan_jax.atomic_files import save_png
 from ssagan_jax.config_validation import check_seed
 from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.inference.image_grid import draw_image_grid
-from ssagan_jax.inference.trained_model import load_model
+from ssagan_jax.inference.model_loading import load_model
 
 
 def read_captions(captions: list[str], file: str | None) -> list[str]:
@@ -76,16 +76,15 @@ def main() -> None:
         check_seed(flags.seed)
         captions = read_captions(flags.caption, flags.captions_file)
         trained = load_model(flags.workdir, flags.checkpoint)
-        trained.workdir.check_generator()
         for caption in captions:
             if unknown := trained.tokenizer.unknown_words(caption):
                 print(f"unknown words in {caption!r}: {', '.join(unknown)}")
-        step = int(trained.state.step)
-        folder = trained.workdir.path / "generated" / f"step_{step:07d}_seed_{flags.seed}"
+        name = f"step_{trained.step:07d}_seed_{flags.seed}"
+        folder = Path(flags.workdir).expanduser().absolute() / "generated" / name
         images = trained.sample(captions, flags.num, flags.seed)
         path = save_images(images, captions, Path(flags.output or folder))
     count = len(captions) * flags.num
-    print(f"{count} image{'s' * (count > 1)} of step {step}; grid: {path}")
+    print(f"{count} image{'s' * (count > 1)} of step {trained.step}; grid: {path}")
 
 
 if __name__ == "__main__":

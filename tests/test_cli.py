@@ -19,8 +19,8 @@ from PIL import Image
 from test_stage_profile import traced_steps
 
 from ssagan_jax import evaluate, main, sample
+from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.config import flatten
-from ssagan_jax.inference.trained_model import load_model
 from ssagan_jax.workdir import Workdir
 
 ROOT = Path(__file__).parents[1]
@@ -169,7 +169,7 @@ def pixels(path):
 
 def assert_same_end(workdir, other):
     """Both runs ended with the same bits, at the same position in the data."""
-    ours, theirs = (load_model(str(folder)).state for folder in (workdir, other))
+    ours, theirs = (load_state(Workdir(folder)) for folder in (workdir, other))
     assert int(ours.step) == int(theirs.step) == STEPS
     paths = jax.tree_util.tree_leaves_with_path(ours)
     for (path, left), right in zip(paths, jax.tree.leaves(theirs), strict=True):
@@ -197,7 +197,7 @@ def test_training_leaves_what_later_commands_need(finished):
 
 def test_both_stages_change_what_they_train(finished):
     workdir, _ = finished
-    before, after = (load_model(str(workdir), step).state for step in (18, 20))
+    before, after = (load_state(Workdir(workdir), step) for step in (18, 20))
     for name in ("encoders", "generator", "discriminator", "batch_stats"):
         left, right = (jax.tree.leaves(getattr(state, name)) for state in (before, after))
         assert all(np.isfinite(leaf).all() for leaf in right)
@@ -362,7 +362,7 @@ def test_fine_tuning_starts_from_another_run_and_resumes_without_it(finished, tr
     tuned = Workdir(shared / "tuned")
     assert tuned.tokenizer().digest == Workdir(source).tokenizer().digest
     assert tuned.config().generator.channels == 4
-    ours, theirs = (load_model(str(folder)).state for folder in (tuned.path, source))
+    ours, theirs = (load_state(Workdir(folder)) for folder in (tuned.path, source))
     assert int(ours.step) == 2
     rates = {"encoders": 4e-5, "generator": 1e-4, "discriminator": 4e-4}
     for name, rate in rates.items():

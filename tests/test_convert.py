@@ -1,7 +1,5 @@
 """PyTorch files to a work folder and back, without PyTorch: the files are made here."""
 
-import copy
-import dataclasses
 import os
 import pickle
 import re
@@ -16,9 +14,9 @@ import pytest
 from PIL import Image
 
 from ssagan_jax import convert, sample
+from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.config import ConfigError, default_config
 from ssagan_jax.errors import DataError
-from ssagan_jax.inference.trained_model import load_model
 from ssagan_jax.models.discriminator import Discriminator
 from ssagan_jax.models.generator import Generator
 from ssagan_jax.models.inception import InceptionImageEncoder
@@ -432,8 +430,8 @@ def test_words_of_our_own_tokenizer_get_the_references_padding(tmp_path):
 
 @pytest.fixture(scope="module")
 def source(converted):
-    """The model of the folder `converted`, not to be changed."""
-    return load_model(converted)
+    """The state in the folder `converted`, not to be changed."""
+    return load_state(Workdir(converted))
 
 
 @pytest.fixture(scope="module")
@@ -458,13 +456,13 @@ def fine_tuning(converted):
 
 def test_fine_tuning_starts_from_converted_networks_with_its_own_rates(converted, source, tensors):
     config = with_warm_start_sizes(fine_tuning(converted))
-    theirs = source.config
+    theirs = Workdir(converted).config()
     assert config.data.image_size == SIZE and config.generator.channels == WIDTH
     assert config.image_encoder == theirs.image_encoder and config.is_locked
     assert config.text_encoder.word_dim == WORD_DIM and config.text_encoder.dropout == 0.25
     assert config.generator.learning_rate == 0.5 and theirs.generator.learning_rate == 1e-4
     state = warm_start_state(config)
-    given = network_variables(source.state)
+    given = network_variables(source)
     assert jax.tree.all(jax.tree.map(np.array_equal, network_variables(state), given))
     assert int(state.step) == 0 and state.ema is None
     encoder = to_pytorch("text_encoder", network_variables(state)["text_encoder"])
@@ -486,12 +484,12 @@ def test_a_missing_warm_start_folder_is_named_with_its_key(tmp_path):
 
 
 def test_encoders_of_a_converted_folder_skip_stage_1(converted, source):
-    config = copy.deepcopy(source.config)
+    config = Workdir(converted).config()
     config.damsm.checkpoint = str(converted)
     config.generator.channels = 4
-    other = source.state.replace(encoders=jax.tree.map(np.zeros_like, source.state.encoders))
+    other = source.replace(encoders=jax.tree.map(np.zeros_like, source.encoders))
     state = with_warm_start_encoders(other, config)
-    assert jax.tree.all(jax.tree.map(np.array_equal, state.encoders, source.state.encoders))
+    assert jax.tree.all(jax.tree.map(np.array_equal, state.encoders, source.encoders))
     config.text_encoder.word_dim = 7
     config.data.image_size = 64
     problems = r"data\.image_size: 32 -> 64; text_encoder\.word_dim: 5 -> 7"
@@ -503,21 +501,20 @@ def test_encoders_of_a_converted_folder_skip_stage_1(converted, source):
 
 
 @pytest.fixture
-def trained(source, tmp_path):
+def trained(converted, source, tmp_path):
     """The converted networks as if they were trained here, with moving averages."""
-    doubled = jax.tree.map(lambda leaf: 2 * leaf, source.state.generator)
-    average = {"params": doubled, "batch_stats": source.state.batch_stats}
-    state = source.state.replace(step=np.int32(1234), ema=average)
-    config = copy.deepcopy(source.config)
-    return dataclasses.replace(
-        source, workdir=Workdir(tmp_path / "run"), config=config, state=state
-    )
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, source.generator)
+    average = {"params": doubled, "batch_stats": source.batch_stats}
+    workdir = Workdir(tmp_path / "run")
+    workdir.write_config(Workdir(converted).config())
+    workdir.write_tokenizer(Workdir(converted).tokenizer())
+    return workdir, source.replace(step=np.int32(1234), ema=average)
 
 
 def test_our_own_weights_are_written_for_a_strict_reader(trained, tensors, tmp_path, capsys):
     for raw, factor in ((False, 2), (True, 1)):
         folder = tmp_path / f"raw-{raw}"
-        convert.convert_to_pytorch(trained, str(folder), raw)
+        convert.convert_to_pytorch(*trained, str(folder), raw)
         generator = read_tensors(folder / "netG_1234.pth", keep_prefix=True)
         given = tensors["generator"]["block1.c1.weight"]
         np.testing.assert_array_equal(generator["module.block1.c1.weight"], factor * given)
@@ -529,14 +526,17 @@ def test_our_own_weights_are_written_for_a_strict_reader(trained, tensors, tmp_p
 
 
 def test_networks_that_pytorch_cannot_load_are_skipped_and_named(trained, tmp_path, capsys):
-    trained.config.generator.upsampling = "bilinear"
-    trained.config.text_encoder.name = "bert"
-    convert.convert_to_pytorch(trained, str(tmp_path / "out"), raw=False)
+    workdir, _ = trained
+    config = workdir.config()
+    config.generator.upsampling = "bilinear"
+    config.text_encoder.name = "bert"
+    workdir.write_config(config)
+    convert.convert_to_pytorch(*trained, str(tmp_path / "out"), raw=False)
     output = capsys.readouterr().out
     assert "skipped generator: config.generator.modulation='reference' and upsampl" in output
     assert "skipped text_encoder: not a bi-LSTM over words" in output
     assert os.listdir(tmp_path / "out") == ["netD_1234.pth"]
-    trained.config.generator.upsampling = "nearest"
-    trained.config.generator.ssacn_blocks = 3
-    convert.convert_to_pytorch(trained, str(tmp_path / "other"), raw=False)
+    config.generator.update(upsampling="nearest", ssacn_blocks=3)
+    workdir.write_config(config)
+    convert.convert_to_pytorch(*trained, str(tmp_path / "other"), raw=False)
     assert "generator: it has plain blocks (ssacn_blocks=3)" in capsys.readouterr().out

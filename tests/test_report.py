@@ -23,12 +23,13 @@ from PIL import Image
 
 from ssagan_jax import report
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
+from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.data.tokenizer import learn_tokenizer
 from ssagan_jax.errors import InputError
 from ssagan_jax.evaluation.scores import Score, write_scores
 from ssagan_jax.fixed_samples import FixedSamples, GeneratedSamples
+from ssagan_jax.inference.model_loading import load_model
 from ssagan_jax.inference.sampler import sample_noise
-from ssagan_jax.inference.trained_model import load_model
 from ssagan_jax.reporting.charts import CHARTS, smooth
 from ssagan_jax.reporting.epoch_selection import select_image_steps, select_table_steps
 from ssagan_jax.reporting.output_folder import check_output, write_output
@@ -359,7 +360,7 @@ def test_time_memory_and_sizes_are_what_was_measured(folders, page):
     assert stats["peak memory"] == ["1,014 MiB of the process"] * 2
     assert stats["devices"] == ["3 x abacus"] * 2
     assert stats["GAN epochs trained"] == ["2.0"] * 2
-    state = load_model(str(folders / "bert")).state
+    state = load_state(Workdir(folders / "bert"))
     assert count_parameters(runs[1])["generator"] == sum(
         x.size for x in jax.tree.leaves(state.generator)
     )

@@ -58,14 +58,14 @@ class Sampler:
         self._generate = jax.jit(functools.partial(generate_images, networks))
 
     def __call__(
-        self, state: TrainState, tokens: np.ndarray, mask: np.ndarray, noise: np.ndarray
+        self, variables: dict[str, Any], tokens: np.ndarray, mask: np.ndarray, noise: np.ndarray
     ) -> tuple[np.ndarray, list[np.ndarray]]:
         """Images and masks of one batch, on the host; shapes as in `generate_images`."""
-        images, masks = self._generate(generation_variables(state), tokens, mask, noise)
+        images, masks = self._generate(variables, tokens, mask, noise)
         return np.asarray(images), [np.asarray(m) for m in masks]
 
     def batches(
-        self, state: TrainState, *arrays: np.ndarray, batch_size: int
+        self, variables: dict[str, Any], *arrays: np.ndarray, batch_size: int
     ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
         """Yields images and masks of any number of rows of tokens, mask and noise, in batches.
 
@@ -74,6 +74,6 @@ class Sampler:
         total = len(arrays[0])
         for start in range(0, total, batch_size):
             indices = np.minimum(np.arange(start, start + batch_size), total - 1)
-            images, masks = self(state, *(array[indices] for array in arrays))
+            images, masks = self(variables, *(array[indices] for array in arrays))
             count = min(batch_size, total - start)
             yield images[:count], [m[:count] for m in masks]

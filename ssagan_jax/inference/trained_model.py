@@ -1,17 +1,14 @@
-"""Loads a trained model from its work folder."""
+"""A trained model: captions in, images out."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.data.tokenizer import Tokenizer
 from ssagan_jax.inference.sampler import Sampler, sample_noise
-from ssagan_jax.steps.networks import build_networks
-from ssagan_jax.steps.state import TrainState, abstract_state
-from ssagan_jax.workdir import Workdir
 
 # Every batch is padded to this size, so an image does not depend on how many are generated.
 _BATCH_SIZE = 16
@@ -19,12 +16,24 @@ _BATCH_SIZE = 16
 
 @dataclasses.dataclass(frozen=True)
 class TrainedModel:
-    """A checkpoint with its config and tokenizer, ready to generate images."""
+    """Weights with their config and tokenizer, ready to generate images.
 
-    workdir: Workdir
+    Attributes:
+      config: of the run.
+      tokenizer: of the run.
+      step: of the checkpoint that the weights are from.
+      variables: {"text", "generator"}, as `sampler.generation_variables` returns them.
+      image_encoder: the image encoder's variables {"params", "trunk"}; None if they are not known.
+      example_captions: captions of the data that the model was trained on; may be empty.
+      sampler: of the networks that the config describes.
+    """
+
     config: ConfigDict
     tokenizer: Tokenizer
-    state: TrainState
+    step: int
+    variables: dict[str, Any]
+    image_encoder: dict[str, Any] | None
+    example_captions: tuple[str, ...]
     sampler: Sampler
 
     def generate(self, captions: Sequence[str], noise: np.ndarray) -> np.ndarray:
@@ -54,23 +63,4 @@ class TrainedModel:
     ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
         encoded = [self.tokenizer.encode(text, self.config.data.max_words) for text in captions]
         tokens, mask = (np.stack(part) for part in zip(*encoded, strict=True))
-        return self.sampler.batches(self.state, tokens, mask, noise, batch_size=_BATCH_SIZE)
-
-
-def load_model(path: str, checkpoint: int | None = None) -> TrainedModel:
-    """Loads a trained model.
-
-    Args:
-      path: the work folder.
-      checkpoint: step of the checkpoint; None for the latest.
-
-    Raises:
-      WorkdirError, TokenizerError, CheckpointError: the folder holds no such model.
-    """
-    workdir = Workdir(path)
-    config = workdir.config()
-    tokenizer = workdir.tokenizer()
-    checkpoints = Checkpoints(workdir.checkpoints, None, tokenizer.digest)
-    state = checkpoints.restore(abstract_state(config, tokenizer), step=checkpoint)
-    sampler = Sampler(build_networks(config, tokenizer.vocabulary))
-    return TrainedModel(workdir, config, tokenizer, state, sampler)
+        return self.sampler.batches(self.variables, tokens, mask, noise, batch_size=_BATCH_SIZE)

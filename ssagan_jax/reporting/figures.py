@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ssagan_jax.inference.image_grid import mask_to_rgb
+from ssagan_jax.inference.model_loading import load_model
 from ssagan_jax.inference.sampler import sample_noise
-from ssagan_jax.inference.trained_model import TrainedModel, load_model
+from ssagan_jax.inference.trained_model import TrainedModel
 from ssagan_jax.reporting.runs import ReportedRun
 
 
@@ -38,8 +39,8 @@ class RunFigures:
     def model(self, step: int) -> TrainedModel:
         """The model of a checkpoint; raises what `load_model` does."""
         last = self._model
-        if last is None or int(last.state.step) != step:
-            model = load_model(str(self._run.workdir.path), step)
+        if last is None or last.step != step:
+            model = load_model(self._run.workdir.path, step)
             # All checkpoints share what is compiled.
             self._model = dataclasses.replace(model, sampler=last.sampler) if last else model
         return self._model

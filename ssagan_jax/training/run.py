@@ -32,7 +32,7 @@ from ssagan_jax.distributed import (
 from ssagan_jax.evaluation.evaluator import Evaluator
 from ssagan_jax.evaluation.scores import Score, write_scores
 from ssagan_jax.fixed_samples import FixedSamples
-from ssagan_jax.inference.sampler import Sampler
+from ssagan_jax.inference.sampler import Sampler, generation_variables
 from ssagan_jax.schedule import Schedule, make_schedule
 from ssagan_jax.steps.networks import build_networks
 from ssagan_jax.steps.optimizers import Optimizers, build_optimizers
@@ -84,7 +84,8 @@ class TrainingRun:
         max_words = self.config.data.max_words
         encoded = [self.tokenizer.encode(text, max_words) for text in self.fixed_samples.captions]
         tokens, mask = (np.stack(part) for part in zip(*encoded, strict=True))
-        return self.sampler(unreplicate(state), tokens, mask, self.fixed_samples.noise)
+        variables = generation_variables(unreplicate(state))
+        return self.sampler(variables, tokens, mask, self.fixed_samples.noise)
 
     def save(self, state: TrainState) -> None:
         """Starts to write a checkpoint."""

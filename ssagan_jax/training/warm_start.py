@@ -4,10 +4,10 @@ from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
+from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.config import ConfigError, incompatible_keys, warm_start_dir
 from ssagan_jax.config_validation import validate
 from ssagan_jax.data.tokenizer import Tokenizer, TokenizerError
-from ssagan_jax.inference.trained_model import load_model
 from ssagan_jax.steps.optimizers import build_optimizers
 from ssagan_jax.steps.state import TrainState, network_variables, state_from_variables
 from ssagan_jax.workdir import Workdir, WorkdirError
@@ -66,7 +66,7 @@ def warm_start_state(config: ConfigDict) -> TrainState:
     Raises:
       InputError: there is no such run.
     """
-    source = load_model(config.train.checkpoint).state
+    source = load_state(Workdir(config.train.checkpoint))
     state = state_from_variables(
         config, network_variables(source), build_optimizers(config, damsm_steps=1)
     )
@@ -81,13 +81,14 @@ def with_warm_start_encoders(state: TrainState, config: ConfigDict) -> TrainStat
     Raises:
       InputError: there is no such run, or it has other encoders.
     """
-    source = load_model(config.damsm.checkpoint)
-    if differences := incompatible_keys(_encoder_keys(source.config), _encoder_keys(config)):
+    workdir = Workdir(config.damsm.checkpoint)
+    if differences := incompatible_keys(_encoder_keys(workdir.config()), _encoder_keys(config)):
         raise ConfigError(
             f"config.damsm.checkpoint={config.damsm.checkpoint!r}: its encoders differ: "
             + "; ".join(differences)
         )
-    return state.replace(encoders=source.state.encoders, trunk=source.state.trunk)
+    source = load_state(workdir)
+    return state.replace(encoders=source.encoders, trunk=source.trunk)
 
 
 def _encoder_keys(config: ConfigDict) -> ConfigDict:
