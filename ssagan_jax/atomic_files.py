@@ -8,6 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from ssagan_jax.errors import InputError
+
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -64,3 +66,19 @@ def atomic_folder(path: Path, replace: bool = False) -> Iterator[Path]:
             shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def check_new_folder(flag: str, path: str) -> Path:
+    """The absolute path of a folder to make with `atomic_folder`.
+
+    Raises:
+      InputError: names the flag; the path is a file or a folder with something in it, or cannot be
+        written.
+    """
+    target = Path(path).expanduser().absolute()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"{flag}={path}: exists already; choose a new folder")
+    parent = next(folder for folder in target.parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"{flag}={path}: {parent} cannot be written; choose another folder")
+    return target

@@ -6,13 +6,12 @@ python -m ssagan_jax.convert --workdir=runs/birds --output=FOLDER
 """
 
 import argparse
-from pathlib import Path
 
 import safetensors.numpy
 from absl import logging
 from ml_collections import ConfigDict
 
-from ssagan_jax.atomic_files import atomic_folder
+from ssagan_jax.atomic_files import atomic_folder, check_new_folder
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.data.tokenizer import Tokenizer, fixed_vocab_tokenizer
@@ -47,7 +46,7 @@ def convert_from_pytorch(flags: argparse.Namespace) -> None:
             "give --text_encoder=FILE and --captions=captions.pickle to make a work folder, or "
             "--output=FOLDER to write the networks of a work folder as PyTorch files"
         )
-    target = _check_new("--workdir", flags.workdir)
+    target = check_new_folder("--workdir", flags.workdir)
     words = load_words(flags.captions)
     given = {network: getattr(flags, network) for network in PYTORCH_NETWORKS}
     sources = {name: read_weight_source(name, path) for name, path in given.items() if path}
@@ -87,7 +86,7 @@ def convert_to_pytorch(workdir: Workdir, state: TrainState, output: str, raw: bo
     Raises:
       InputError: the folder is not empty.
     """
-    target = _check_new("--output", output)
+    target = check_new_folder("--output", output)
     tokenizer, converted = workdir.tokenizer(), workdir.converted()
     extras = safetensors.numpy.load_file(workdir.pytorch_extras) if converted else {}
     variables = network_variables(state)
@@ -130,14 +129,6 @@ def _unsupported_networks(
         if network not in converted:
             reasons[network] = "it was not converted and is untrained"
     return reasons
-
-
-def _check_new(flag: str, path: str) -> Path:
-    """The absolute path; raises InputError if it is a file or a folder with something in it."""
-    target = Path(path).expanduser().absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise InputError(f"{flag}={path}: exists already; choose a new folder")
-    return target
 
 
 def main() -> None:

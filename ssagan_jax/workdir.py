@@ -3,6 +3,7 @@
 config.json      the run's config
 tokenizer.json   its vocabulary
 schedule.json    number of steps of both stages
+dataset.json     numbers of images and captions of each split
 checkpoints/     one folder per checkpoint, named after its step
 damaged/         corrupt checkpoints that were skipped
 samples/         fixed.npz (captions, noise and real images of all sample grids), and for each grid
@@ -61,6 +62,7 @@ class Workdir:
         self._config = self.path / "config.json"
         self._tokenizer = self.path / "tokenizer.json"
         self._schedule = self.path / "schedule.json"
+        self._dataset = self.path / "dataset.json"
         self._fixed_samples = self.samples / "fixed.npz"
 
     def sample_grid(self, step: int) -> Path:
@@ -81,6 +83,19 @@ class Workdir:
     def write_schedule(self, schedule: Schedule) -> None:
         """Writes the steps of both stages; replaced if the run is extended."""
         _write_json(self._schedule, dataclasses.asdict(schedule))
+
+    def dataset_counts(self) -> dict[str, dict[str, int]]:
+        """The numbers of "images" and "captions" by split; {} if they are not known."""
+        if not self._dataset.exists():
+            return {}
+        try:
+            return json.loads(self._dataset.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise _unreadable(self._dataset, error) from error
+
+    def write_dataset_counts(self, counts: dict[str, dict[str, int]]) -> None:
+        """Writes the numbers of images and captions by split."""
+        _write_json(self._dataset, counts)
 
     def fixed_samples(self) -> FixedSamples:
         """Captions, noise and real images of all sample grids.

@@ -24,7 +24,7 @@ DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [README, *DOCS, ROOT / "launch" / "colab.ipynb"]
 DEFAULTS = flatten(default_config())
 SECTIONS = "|".join({key.partition(".")[0] for key in DEFAULTS if "." in key})
-FILE = r"\w+\.(?:md|py|json|log)\b"
+FILE = r"\w+\.(?:md|py|json|log|safetensors)\b"
 KEY = rf"(?:(?:--)?config\.(?=[a-z])|(?=(?:{SECTIONS})\.))(?!{FILE})(\w+(?:\.\w+)?)"
 README_LINES = 150
 
@@ -223,7 +223,7 @@ def test_the_readme_is_short_and_links_every_page():
 
 def test_flags_that_pages_name_alone_belong_to_a_command_or_script():
     known = set(flags.FLAGS)
-    for command in ("prepare", "sample", "evaluate", "report", "convert"):
+    for command in ("prepare", "sample", "evaluate", "report", "convert", "export"):
         known |= set(re.findall(r"--(\w+)", parser_of(f"ssagan_jax.{command}").format_help()))
     launch = [path.read_text() for path in (ROOT / "launch").iterdir()]
     named = {

@@ -12,7 +12,8 @@ PACKAGE = "ssagan_jax"
 # From the top down. A module may import from its own layer and those below it.
 LAYERS = (
     {"main"},
-    {"sample", "evaluate", "report", "prepare", "convert"},
+    {"sample", "evaluate", "report", "prepare", "convert", "export"},
+    {"exporting"},
     {"training", "reporting"},
     {"evaluation"},
     {"inference", "metrics"},
@@ -25,7 +26,7 @@ LAYERS = (
 GROUND = {
     "": set(),
     "errors": set(),
-    "atomic_files": set(),
+    "atomic_files": {"errors"},
     "fixed_samples": set(),
     "config": {"errors"},
     "config_validation": {"config", "errors"},

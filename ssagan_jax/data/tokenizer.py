@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -131,6 +132,31 @@ def tokenizer_from_json(text: str) -> Tokenizer:
     return Tokenizer(content["kind"], backend, content["learned"])
 
 
+def bounded_tokenizer_from_json(text: str) -> Tokenizer:
+    """Like `tokenizer_from_json`, for a text of unknown origin.
+
+    Its pipeline may not make a caption grow: no padding, and no replacement but those of our own
+    pipelines.
+
+    Raises:
+      TokenizerError: it has another pipeline than a tokenizer of this kind can have.
+      Exception: it is no tokenizer; of any class.
+    """
+    content = json.loads(text)
+    kind, pipeline = content["kind"], content["tokenizer"]
+    ours = {"words": _word_backend, "listed_words": _fixed_vocab_backend}
+    if kind in ours:
+        backend = json.loads(ours[kind]({}).to_str())
+        same = all(pipeline[part] == backend[part] for part in ("normalizer", "pre_tokenizer"))
+        model = "WordLevel"
+    else:
+        same = not re.search(r'"(Replace|Prepend)"', json.dumps(pipeline["normalizer"]))
+        model = "WordPiece"
+    if not same or pipeline["model"]["type"] != model or pipeline.get("padding"):
+        raise TokenizerError(f"the pipeline is not that of a {kind} tokenizer")
+    return tokenizer_from_json(text)
+
+
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     """Reads a file of `Tokenizer.save`.
 
@@ -159,7 +185,7 @@ def learn_tokenizer(kind: str, captions: Iterable[str], vocab_size: int) -> Toke
     """
     if kind == "wordpiece":
         return Tokenizer(kind, _learn_word_pieces(list(captions), vocab_size), learned=True)
-    backend = _word_backend()
+    backend = _word_backend({})
     trainer = trainers.WordLevelTrainer(
         vocab_size=vocab_size, special_tokens=[WORD_PAD, WORD_UNKNOWN], show_progress=False
     )
@@ -198,8 +224,8 @@ def _word_piece_backend(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
     return backend
 
 
-def _word_backend() -> tokenizers.Tokenizer:
-    backend = tokenizers.Tokenizer(models.WordLevel(unk_token=WORD_UNKNOWN))
+def _word_backend(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=WORD_UNKNOWN))
     backend.normalizer = normalizers.Sequence(
         [
             normalizers.NFD(),
@@ -227,6 +253,10 @@ def fixed_vocab_tokenizer(words: Sequence[str]) -> Tokenizer:
       TokenizerError: "<end>" is not in the list.
     """
     vocabulary = {word: index for index, word in enumerate([*words, _DROPPED])}
+    return Tokenizer("listed_words", _fixed_vocab_backend(vocabulary), learned=True)
+
+
+def _fixed_vocab_backend(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
     backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=_DROPPED))
     # Words without any ASCII character are kept, so that they are reported as unknown.
     foreign = r"(?:(?![\x00-\x7f])[\p{L}\p{N}])+"
@@ -237,7 +267,7 @@ def fixed_vocab_tokenizer(words: Sequence[str]) -> Tokenizer:
     backend.pre_tokenizer = pre_tokenizers.Split(
         tokenizers.Regex(r"[\p{L}\p{N}_]+"), behavior="removed", invert=True
     )
-    return Tokenizer("listed_words", backend, learned=True)
+    return backend
 
 
 def pretrained_tokenizer(name: str) -> Tokenizer:

@@ -3,6 +3,9 @@
 import os
 
 from ssagan_jax.checkpointing.load_state import load_state
+from ssagan_jax.errors import InputError
+from ssagan_jax.inference.hub import download_model, is_hub_name
+from ssagan_jax.inference.model_folder import is_model_folder, read_model_folder
 from ssagan_jax.inference.sampler import Sampler, generation_variables
 from ssagan_jax.inference.trained_model import TrainedModel
 from ssagan_jax.steps.networks import build_networks
@@ -14,14 +17,22 @@ def load_model(source: str | os.PathLike[str], checkpoint: int | None = None) ->
     """Loads a trained model.
 
     Args:
-      source: the work folder.
-      checkpoint: step of the checkpoint; None for the latest.
+      source: a work folder, a model folder, or a model's name "USER/NAME" on the Hugging Face hub,
+        if there is no folder of that name.
+      checkpoint: step of the checkpoint of a work folder; None for the latest.
 
     Raises:
       InputError: the source holds no such model.
     """
     # The one place that tells the kinds of source apart.
-    return _from_workdir(Workdir(source), checkpoint)
+    from_hub = not os.path.exists(source) and is_hub_name(source)
+    if not from_hub and not is_model_folder(source):
+        return _from_workdir(Workdir(source), checkpoint)
+    if checkpoint is not None:
+        raise InputError(
+            f"checkpoint={checkpoint}: {source} is not a work folder, and has no other"
+        )
+    return read_model_folder(download_model(str(source)) if from_hub else source)
 
 
 def _from_workdir(workdir: Workdir, checkpoint: int | None) -> TrainedModel:

@@ -124,6 +124,8 @@ def open_run(config: ConfigDict, path: str) -> tuple[TrainingRun, TrainState]:
     state, checkpoints, fixed_samples = raise_together(
         lambda: _open_workdir(config, workdir, tokenizer, batches, schedule, datasets["validation"])
     )
+    if is_primary() and not workdir.dataset_counts():
+        workdir.write_dataset_counts({name: _count(split) for name, split in datasets.items()})
     _log_to_file(workdir.log if is_primary() else os.devnull)
     run = TrainingRun(
         config=config,
@@ -169,6 +171,11 @@ def _open_tokenizer(config: ConfigDict, workdir: Workdir, dataset: CaptionedImag
     if config.tokenizer.pretrained:
         return pretrained_tokenizer(config.tokenizer.pretrained)
     return learn_tokenizer(config.tokenizer.kind, captions, config.tokenizer.vocab_size)
+
+
+def _count(dataset: CaptionedImages) -> dict[str, int]:
+    captions = (len(dataset.metadata(index)["captions"]) for index in range(len(dataset)))
+    return {"images": len(dataset), "captions": sum(captions)}
 
 
 def _training_batches(

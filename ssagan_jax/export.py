@@ -1,0 +1,83 @@
+"""Exports a trained model: a model folder to give away, with a model card.
+
+python -m ssagan_jax.export --workdir=runs/my_cars --output=my_cars --license=cc-by-4.0
+
+`load_model` opens the folder. It holds no optimizer and no pickle.
+"""
+
+import argparse
+from pathlib import Path
+
+from absl import logging
+
+from ssagan_jax.atomic_files import atomic_folder, check_new_folder, save_png
+from ssagan_jax.errors import InputError, exit_on_user_error
+from ssagan_jax.exporting.model_card import check_license, draw_samples, write_model_card
+from ssagan_jax.inference.hub import check_upload, upload_model
+from ssagan_jax.inference.model_folder import CARD, SAMPLES, write_model_folder
+from ssagan_jax.inference.model_loading import load_model
+from ssagan_jax.workdir import Workdir
+
+
+def export(flags: argparse.Namespace) -> None:
+    """Writes the folder, all of it or nothing, and uploads it if asked to.
+
+    Raises:
+      InputError: the work folder holds no trained generator, or a flag cannot be used.
+    """
+    target = check_new_folder("--output", flags.output)
+    check_license(flags.license)
+    if flags.push_to:
+        check_upload(flags.push_to)
+    workdir = Workdir(flags.workdir)
+    workdir.config()  # Not a model folder or a name of the hub, which have no scores and counts.
+    model = load_model(workdir.path, flags.checkpoint)
+    schedule = workdir.schedule()
+    if not schedule.has_generator(model.step):
+        raise InputError(
+            f"--checkpoint={model.step}: its generator is untrained, which begins after step "
+            f"{schedule.damsm_steps}; choose a later one of {workdir.checkpoint_steps()}, or "
+            "resume training"
+        )
+    with atomic_folder(target) as part:
+        write_model_folder(part, model, flags.dtype)
+        if (grid := draw_samples(model)) is not None:
+            save_png(part / SAMPLES, grid)
+        source = flags.push_to or target.name
+        card = write_model_card(workdir, model, source, flags.license, flags.dtype)
+        (part / CARD).write_text(card, encoding="utf-8")
+    _print_files(target)
+    if flags.push_to:
+        files = sorted(path.name for path in target.iterdir() if path.is_file())
+        print(f"uploaded to {upload_model(target, flags.push_to, files)}")
+
+
+def _print_files(folder: Path) -> None:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    for path in files:
+        print(f"{path.stat().st_size / 2**20:8.2f} MiB  {path.relative_to(folder)}")
+    print(f"{sum(path.stat().st_size for path in files) / 2**20:8.2f} MiB in {folder}")
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ssagan_jax.export",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--workdir", required=True, help="folder of a trained model")
+    add("--output", required=True, help="new folder")
+    add("--checkpoint", type=int, help="step of the checkpoint; default: latest")
+    add("--license", help="license of the model, by its identifier on the hub: cc-by-4.0, ...")
+    add("--dtype", choices=("float32", "float16"), default="float32", help="of stored parameters")
+    add("--push_to", metavar="USER/NAME", help="upload to the Hugging Face hub, publicly")
+    flags = parser.parse_args()
+    logging.set_verbosity(logging.ERROR)
+    with exit_on_user_error():
+        export(flags)
+
+
+if __name__ == "__main__":
+    main()

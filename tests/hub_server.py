@@ -1,0 +1,193 @@
+"""A stand-in for the Hugging Face hub: the requests that huggingface_hub makes, for model repos."""
+
+import base64
+import hashlib
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import yaml
+
+TOKEN = "hf_stand_in"
+
+
+class Hub(ThreadingHTTPServer):
+    """Repos in memory.
+
+    Attributes:
+      repos: content of each file by path, by "USER/NAME".
+      requests: method and path of every request.
+    """
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.repos, self.blobs, self.requests = {}, {}, []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def __enter__(self):
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.shutdown()
+        self.server_close()
+
+    def commit(self, name):
+        """The hash of a repo's content."""
+        content = sorted((path, _digest(data)) for path, data in self.repos[name].items())
+        return hashlib.sha1(repr(content).encode()).hexdigest()
+
+
+def _digest(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def _is_lfs(path):
+    return path.endswith((".safetensors", ".png", ".onnx"))
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Hub
+
+    def log_message(self, *_):
+        pass
+
+    def _route(self):
+        self.server.requests.append((self.command, self.path))
+        path = self.path.partition("?")[0]
+        for pattern, method in _ROUTES:
+            command, _, pattern = pattern.partition(" ")
+            if (found := re.fullmatch(pattern, path)) and self.command in command.split("|"):
+                return getattr(self, method)(*found.groups())
+        return self._answer(404, {"error": f"no route {self.command} {path}"})
+
+    do_GET = do_HEAD = do_POST = do_PUT = _route
+
+    def _body(self):
+        if "chunked" in self.headers.get("Transfer-Encoding", ""):
+            chunks = []
+            while size := int(self.rfile.readline(), 16):
+                chunks.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            return b"".join(chunks)
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+    def _answer(self, status, content=b"", **headers):
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in ({"Content-Length": len(data)} | headers).items():
+            self.send_header(name.replace("_", "-"), str(value))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def _may_write(self):
+        if self.headers.get("Authorization") == f"Bearer {TOKEN}":
+            return True
+        self._body()
+        self._answer(401, {"error": "Invalid username or password."})
+        return False
+
+    def _repo(self, name):
+        if name not in self.server.repos:
+            self._body()
+            self._answer(404, {"error": "Repository not found"}, X_Error_Code="RepoNotFound")
+        return self.server.repos.get(name)
+
+    def create(self):
+        if not self._may_write():
+            return
+        body = json.loads(self._body())
+        name = f"{body.get('organization') or 'user'}/{body['name']}"
+        status = 409 if name in self.server.repos else 200
+        self.server.repos.setdefault(name, {})
+        self._answer(status, {"url": f"{self.server.url}/{name}"})
+
+    def validate_yaml(self):
+        front = json.loads(self._body())["content"].split("---\n")[1]
+        known = isinstance(yaml.safe_load(front), dict)
+        errors = [] if known else [{"message": "no front matter"}]
+        self._answer(200 if known else 400, {"errors": errors, "warnings": []})
+
+    def preupload(self, name):
+        if not self._may_write() or self._repo(name) is None:
+            return
+        files = [
+            {
+                "path": file["path"],
+                "uploadMode": "lfs" if _is_lfs(file["path"]) else "regular",
+                "shouldIgnore": False,
+            }
+            for file in json.loads(self._body())["files"]
+        ]
+        self._answer(200, {"files": files})
+
+    def lfs_batch(self, name):
+        if not self._may_write() or self._repo(name) is None:
+            return
+        objects = [
+            each | {"actions": {"upload": {"href": f"{self.server.url}/lfs/{each['oid']}"}}}
+            for each in json.loads(self._body())["objects"]
+        ]
+        self._answer(200, {"transfer": "basic", "objects": objects})
+
+    def put_blob(self, oid):
+        data = self._body()
+        self.server.blobs[oid] = data
+        self._answer(200 if _digest(data) == oid else 400)
+
+    def make_commit(self, name):
+        if not self._may_write() or self._repo(name) is None:
+            return
+        for line in self._body().splitlines():
+            item = json.loads(line)
+            value = item["value"]
+            if item["key"] == "file":
+                self.server.repos[name][value["path"]] = base64.b64decode(value["content"])
+            elif item["key"] == "lfsFile":
+                self.server.repos[name][value["path"]] = self.server.blobs[value["oid"]]
+        commit = self.server.commit(name)
+        url = f"{self.server.url}/{name}/commit/{commit}"
+        self._answer(200, {"success": True, "commitOid": commit, "commitUrl": url})
+
+    def info(self, name):
+        if (repo := self._repo(name)) is not None:
+            siblings = [{"rfilename": path} for path in repo]
+            self._answer(200, {"id": name, "sha": self.server.commit(name), "siblings": siblings})
+
+    def tree(self, name):
+        if (repo := self._repo(name)) is None:
+            return
+        files = []
+        for path, data in repo.items():
+            lfs = {"oid": _digest(data), "size": len(data), "pointerSize": 130}
+            entry = {"type": "file", "path": path, "size": len(data), "oid": _digest(data)[:40]}
+            files.append(entry | ({"lfs": lfs} if _is_lfs(path) else {}))
+        self._answer(200, files)
+
+    def resolve(self, name, path):
+        if (repo := self._repo(name)) is None:
+            return
+        if path not in repo:
+            self._answer(404, {"error": "Entry not found"}, X_Error_Code="EntryNotFound")
+            return
+        etag = _digest(repo[path])
+        commit = self.server.commit(name)
+        self._answer(200, repo[path], ETag=f'"{etag}"', X_Repo_Commit=commit)
+
+
+_NAME = r"([\w.-]+/[\w.-]+)"
+_ROUTES = [
+    ("POST /api/repos/create", "create"),
+    ("POST /api/validate-yaml", "validate_yaml"),
+    (rf"POST /api/models/{_NAME}/preupload/main", "preupload"),
+    (rf"POST /{_NAME}\.git/info/lfs/objects/batch", "lfs_batch"),
+    (r"PUT /lfs/(\w{64})", "put_blob"),
+    (rf"POST /api/models/{_NAME}/commit/main", "make_commit"),
+    (rf"GET /api/models/{_NAME}(?:/revision/\w+)?", "info"),
+    (rf"GET /api/models/{_NAME}/tree/\w+", "tree"),
+    (rf"GET|HEAD /{_NAME}/resolve/\w+/(.+)", "resolve"),
+]

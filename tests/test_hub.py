@@ -1,0 +1,130 @@
+"""Models on the hub: the real client against a stand-in server on this machine."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_run
+from hub_server import TOKEN, Hub
+
+from ssagan_jax.inference.hub import is_hub_name
+
+ROOT = Path(__file__).parents[1]
+# The client reads its environment when it is imported, hence one process for all.
+PROGRAM = """
+import contextlib, io, json, sys
+import numpy as np
+from ssagan_jax import export
+from ssagan_jax.inference.model_loading import load_model
+
+workdir, folder = sys.argv[1:]
+answers = {}
+
+def message(key, function):
+    error = io.StringIO()
+    with contextlib.redirect_stderr(error):
+        try:
+            function()
+        except SystemExit as stop:
+            answers[key] = [stop.code, error.getvalue()]
+        except Exception as caught:
+            answers[key] = [type(caught).__name__, str(caught)]
+
+def push(output, name, *flags):
+    sys.argv = ["export", f"--workdir={workdir}", f"--output={output}", f"--push_to={name}", *flags]
+    export.main()
+
+push(f"{folder}/cars", "user/cars", "--license=mit")
+original, fetched = load_model(workdir), load_model("user/cars")
+captions = ["a red car", "a blue car in the city"]
+pictures = [model.sample(captions, 2, 3) for model in (original, fetched)]
+np.savez(f"{folder}/pictures.npz", *pictures)
+message("bad name", lambda: push(f"{folder}/other", "cars"))
+message("missing", lambda: load_model("user/none"))
+
+import huggingface_hub.constants
+huggingface_hub.constants.ENDPOINT = "http://127.0.0.1:9"
+message("unreachable", lambda: load_model("user/none"))
+np.save(f"{folder}/cached.npy", load_model("user/cars").sample(captions, 2, 3))
+message("upload fails", lambda: push(f"{folder}/kept", "user/cars"))
+import os
+del os.environ["HF_TOKEN"]
+message("no token", lambda: push(f"{folder}/another", "user/cars"))
+json.dump(answers, open(f"{folder}/answers.json", "w"))
+"""
+
+
+@pytest.fixture(scope="module")
+def session(tiny_config, tmp_path_factory):
+    """The hub, the folder of the program's results and its output."""
+    folder = tmp_path_factory.mktemp("hub")
+    workdir = tiny_run.make_run(folder / "run", tiny_config)
+    with Hub() as hub:
+        hub.repos["user/cars"] = {"evil.py": b"raise SystemExit(9)", "pytorch_model.bin": b"\x80"}
+        environment = os.environ | {
+            "PYTHONPATH": str(ROOT),
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(folder / "cache"),
+            "HF_TOKEN": TOKEN,
+            "HF_HUB_DISABLE_XET": "1",
+            "NO_PROXY": "127.0.0.1",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, str(workdir.path), str(folder)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=folder,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        yield hub, folder, done.stdout
+
+
+def test_a_model_comes_back_from_the_hub_bit_for_bit(session):
+    hub, folder, output = session
+    assert f"uploaded to {hub.url}/user/cars" in output
+    uploaded = {path.name: path.read_bytes() for path in (folder / "cars").iterdir()}
+    assert len(uploaded) == 7
+    assert {name: hub.repos["user/cars"][name] for name in uploaded} == uploaded
+    with np.load(folder / "pictures.npz") as file:
+        original, fetched = file["arr_0"], file["arr_1"]
+    assert original.std() > 10
+    np.testing.assert_array_equal(fetched, original)
+    np.testing.assert_array_equal(np.load(folder / "cached.npy"), original)
+
+
+def test_only_files_of_a_model_folder_are_fetched(session):
+    hub, folder, _ = session
+    fetched = {path.rpartition("/")[2] for _, path in hub.requests if "/resolve/" in path}
+    assert "generator.safetensors" in fetched
+    assert not fetched & {"evil.py", "pytorch_model.bin"}
+    assert not list((folder / "cache").rglob("evil.py"))
+
+
+@pytest.mark.parametrize(
+    ("case", "code", "message"),
+    [
+        ("bad name", 2, "error: --push_to=cars: must be USER/NAME"),
+        ("missing", "HubError", "user/none: there is no such folder, and the hub has no such mode"),
+        ("unreachable", "HubError", "user/none: there is no such folder, and the hub cannot be re"),
+        ("upload fails", 2, "kept is complete, but the hub cannot be reached"),
+        ("no token", 2, "error: --push_to=user/cars: no token of the hub; run `hf auth login`"),
+    ],
+)
+def test_what_fails_is_said_in_one_sentence(session, case, code, message):
+    _, folder, _ = session
+    found, text = json.loads((folder / "answers.json").read_text())[case]
+    assert found == code and message in text and text.count("\n") <= 1
+    assert (folder / "kept" / "config.json").exists()
+    assert not (folder / "other").exists() and not (folder / "another").exists()
+
+
+def test_names_of_the_hub():
+    assert is_hub_name("user/cars-64.v2")
+    for name in ("cars", "/user/cars", "user/cars/", "../cars", "a/b/c", "user/c rs", Path("a/b")):
+        assert not is_hub_name(name)
