@@ -2,7 +2,8 @@
 
 python -m ssagan_jax.export --workdir=runs/my_cars --output=my_cars --license=cc-by-4.0
 
-`load_model` opens the folder. It holds no optimizer and no pickle.
+`load_model` opens the folder. It holds no optimizer and no pickle. Images have the range (-1, 1) in
+ONNX and StableHLO files, whose batches may have any size.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from absl import logging
 
 from ssagan_jax.atomic_files import atomic_folder, check_new_folder, save_png
 from ssagan_jax.errors import InputError, exit_on_user_error
+from ssagan_jax.exporting import onnx_model, stablehlo_model, web
 from ssagan_jax.exporting.model_card import check_license, draw_samples, write_model_card
 from ssagan_jax.inference.hub import check_upload, upload_model
 from ssagan_jax.inference.model_folder import CARD, SAMPLES, write_model_folder
@@ -29,6 +31,9 @@ def export(flags: argparse.Namespace) -> None:
     check_license(flags.license)
     if flags.push_to:
         check_upload(flags.push_to)
+    if flags.onnx or flags.web:
+        onnx_model.check_onnx_installed()
+    runtime = web.read_runtime(flags.onnxruntime_web) if flags.web else {}
     workdir = Workdir(flags.workdir)
     workdir.config()  # Not a model folder or a name of the hub, which have no scores and counts.
     model = load_model(workdir.path, flags.checkpoint)
@@ -39,6 +44,8 @@ def export(flags: argparse.Namespace) -> None:
             f"{schedule.damsm_steps}; choose a later one of {workdir.checkpoint_steps()}, or "
             "resume training"
         )
+    if flags.web:
+        web.check_tokenizer(model.tokenizer)
     with atomic_folder(target) as part:
         write_model_folder(part, model, flags.dtype)
         if (grid := draw_samples(model)) is not None:
@@ -46,6 +53,18 @@ def export(flags: argparse.Namespace) -> None:
         source = flags.push_to or target.name
         card = write_model_card(workdir, model, source, flags.license, flags.dtype)
         (part / CARD).write_text(card, encoding="utf-8")
+        if flags.stablehlo:
+            content, difference = stablehlo_model.convert_to_stablehlo(model)
+            (part / stablehlo_model.FILE).write_bytes(content)
+            print(f"StableHLO: differs from JAX by at most {difference:.1e}", flush=True)
+        if flags.onnx or flags.web:
+            content, difference = onnx_model.convert_to_onnx(model)
+            print(f"ONNX: differs from JAX by at most {difference:.1e}", flush=True)
+        if flags.onnx:
+            (part / onnx_model.FILE).write_bytes(content)
+        if flags.web:
+            title = f"Images from captions: {target.name}"
+            web.write_web_page(part / web.FOLDER, model, content, runtime, title, flags.license)
     _print_files(target)
     if flags.push_to:
         files = sorted(path.name for path in target.iterdir() if path.is_file())
@@ -73,6 +92,14 @@ def main() -> None:
     add("--license", help="license of the model, by its identifier on the hub: cc-by-4.0, ...")
     add("--dtype", choices=("float32", "float16"), default="float32", help="of stored parameters")
     add("--push_to", metavar="USER/NAME", help="upload to the Hugging Face hub, publicly")
+    add("--onnx", action="store_true", help=f"also write {onnx_model.FILE}; needs [onnx]")
+    add("--stablehlo", action="store_true", help=f"also write {stablehlo_model.FILE}")
+    add("--web", action="store_true", help="also write a web page, web/; needs [onnx] and npm")
+    add(
+        "--onnxruntime_web",
+        metavar="DIR",
+        help="npm package onnxruntime-web, if npm cannot fetch it",
+    )
     flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error():

@@ -191,7 +191,9 @@ class BertTextEncoder(nn.Module):
         bert = Bert(self.config, pooler, self.axis_name, self.dtype, name="bert")
         hidden, sentence = bert(ids, attention_mask, train)
         if self.pooling == "mean":
-            sentence = jnp.mean(hidden, axis=1, where=attention_mask[..., None])
+            attended = attention_mask[..., None]
+            # Not jnp.mean's `where`, which cannot be exported to ONNX.
+            sentence = jnp.where(attended, hidden, 0).sum(1) / attended.sum(1)
         words = hidden[:, 1:-1]
         if self.config.hidden_size != self.embedding_dim:
             words = nn.Dense(self.embedding_dim, name="word_projection")(words)
