@@ -216,7 +216,20 @@ def source_captions(source):
     return [line for text in texts for line in text.split("\n") if line.strip()]
 
 
-@pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
+needs_node = pytest.mark.skipif(not shutil.which("node"), reason="node is not installed")
+
+
+def run_node(folder, program):
+    """What a module prints that is run beside a copy of the page."""
+    shutil.copytree(PAGE, folder, dirs_exist_ok=True)
+    (folder / "package.json").write_text('{"type": "module"}')
+    (folder / "program.js").write_text(program)
+    done = subprocess.run(["node", "program.js"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@needs_node
 @pytest.mark.parametrize("source", ["hard", "toy cars", "birds"])
 @pytest.mark.parametrize("kind", ["words", "wordpiece", "listed_words"])
 def test_javascript_computes_the_same_ids(kind, source, tmp_path):
@@ -229,12 +242,7 @@ def test_javascript_computes_the_same_ids(kind, source, tmp_path):
         tokenizer = learn_tokenizer(kind, captions, 200)
     file = json.loads(tokenizer.to_json())
     (tmp_path / "input.json").write_text(json.dumps(dict(file=file, captions=captions, length=7)))
-    shutil.copy(PAGE / "tokenizer.js", tmp_path)
-    (tmp_path / "package.json").write_text('{"type": "module"}')
-    (tmp_path / "ids.js").write_text(IDS)
-    done = subprocess.run(["node", "ids.js"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    results = json.loads(done.stdout)
+    results = run_node(tmp_path, IDS)
     assert len(results) == len(captions)
     for caption, (ids, unknown, encoded) in zip(captions, results, strict=True):
         assert ids == tokenizer.ids(caption), caption
@@ -247,6 +255,23 @@ def test_javascript_computes_the_same_ids(kind, source, tmp_path):
         if caption.isascii():
             expected = dict.fromkeys(word.lower() for word in tokenizer.unknown_words(caption))
             assert unknown == list(expected), caption
+
+
+@needs_node
+def test_noise_is_standard_normal_and_depends_on_the_seed(tmp_path):
+    program = """
+    import { sampleNoise } from "./noise.js";
+    const rows = [0, 1, 0, 4294967295].map((seed) => Array.from(sampleNoise(seed, 20000)));
+    process.stdout.write(JSON.stringify(rows));
+    """
+    rows = np.array(run_node(tmp_path, program))
+    np.testing.assert_array_equal(rows[0], rows[2])
+    np.testing.assert_allclose(rows.mean(1), 0, atol=0.03)
+    np.testing.assert_allclose(rows.std(1), 1, atol=0.03)
+    np.testing.assert_allclose((rows**4).mean(1), 3, atol=0.3)
+    off_diagonal = np.corrcoef(rows[[0, 1, 3]])[np.triu_indices(3, 1)]
+    assert np.abs(off_diagonal).max() < 0.03
+    assert np.abs(np.corrcoef(rows[0, 1:], rows[0, :-1])[0, 1]) < 0.03
 
 
 # The page in a browser

@@ -175,6 +175,20 @@ def test_the_model_card_says_what_the_model_is(run, exported):
     assert 'load_model("cars")' in body and "/home" not in text and str(run.path) not in text
 
 
+def test_a_run_without_sample_grids_counts_and_scores_is_exported(tiny_config, tmp_path):
+    run = tiny_run.make_run(tmp_path / "run", tiny_config)
+    shutil.rmtree(run.samples)
+    run.metrics.unlink()
+    (run.path / "dataset.json").unlink()
+    command(run, tmp_path / "out")
+    assert not (tmp_path / "out/samples.png").exists()
+    text = (tmp_path / "out/README.md").read_text()
+    assert "| train data | 80 images, up to one batch |" in text
+    assert "This checkpoint was not scored." in text and "samples.png" not in text
+    assert "license:" not in text and "None was named; ask" in text
+    assert load_model(tmp_path / "out").example_captions == ()
+
+
 @pytest.mark.parametrize("name", ["", "two words", "a\nb", "mit: x", "../x"])
 def test_a_license_is_an_identifier(name):
     with pytest.raises(InputError, match="--license=.*identifier"):

@@ -67,7 +67,7 @@ def upload_model(folder: Path, name: str, files: Sequence[str]) -> str:
     from huggingface_hub import CommitOperationAdd, HfApi
 
     api = HfApi()
-    with _one_sentence(f"--push_to={name}: {folder} is complete, but"):
+    with _one_sentence(f"--push_to={name}: not uploaded, and left in {folder}:"):
         address = api.create_repo(name, exist_ok=True)
         api.create_commit(
             name,

@@ -25,6 +25,7 @@ def load_model(source: str | os.PathLike[str], checkpoint: int | None = None) ->
       InputError: the source holds no such model.
     """
     # The one place that tells the kinds of source apart.
+    source = os.path.expanduser(source)
     from_hub = not os.path.exists(source) and is_hub_name(source)
     if not from_hub and not is_model_folder(source):
         return _from_workdir(Workdir(source), checkpoint)
@@ -32,7 +33,7 @@ def load_model(source: str | os.PathLike[str], checkpoint: int | None = None) ->
         raise InputError(
             f"checkpoint={checkpoint}: {source} is not a work folder, and has no other"
         )
-    return read_model_folder(download_model(str(source)) if from_hub else source)
+    return read_model_folder(download_model(source) if from_hub else source)
 
 
 def _from_workdir(workdir: Workdir, checkpoint: int | None) -> TrainedModel:

@@ -1,6 +1,7 @@
 // The page: a form, and the images that it asks for. Texts are inserted as text, never as markup.
 
-import { loadGenerator, sampleNoise } from "./generator.js";
+import { loadGenerator } from "./generator.js";
+import { sampleNoise } from "./noise.js";
 
 const form = document.querySelector("form");
 const { caption, count, seed, truncation, paint } = form.elements;
