@@ -334,6 +334,7 @@ def test_the_page_generates_the_same_images(browser, served, measured):
     requests, errors = [], []
     page.on("request", lambda request: requests.append(request.url))
     page.on("pageerror", lambda error: errors.append(error))
+    page.on("console", lambda message: errors.append(message.text))
     page.goto(address)
     page.wait_for_selector("button[name=paint]:enabled", timeout=60_000)
     assert page.inner_text("h1") == "Images from captions: cars"

@@ -170,7 +170,8 @@ def test_the_model_card_says_what_the_model_is(run, exported):
     assert (front["license"], front["pipeline_tag"]) == ("cc-by-4.0", "text-to-image")
     assert "| train data | 80 images with 160 captions |" in body
     assert "10 steps of both encoders (DAMSM), then 20 of the GAN (2.0 epochs), 8 images" in body
-    assert "0.250 [1]" in body and "[1] Diversity: num_real: 7; features: pixels" in body
+    assert "| Diversity | 0.250 | features: a\\|b |" in body
+    assert "| Color correct | 0.500 | num_captions: 7 |" in body and "- All: seed: 5." in body
     assert '| `generator.upsampling` | `"bilinear"` |' in body
     assert 'load_model("cars")' in body and "/home" not in text and str(run.path) not in text
 

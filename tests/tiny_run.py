@@ -43,8 +43,14 @@ def make_run(folder, tiny_config, **values):
     noise, size = np.zeros((2, config.generator.noise_dim), np.float32), config.data.image_size
     real = np.zeros((2, size, size, 3), np.uint8)
     workdir.write_fixed_samples(FixedSamples(CAPTIONS, noise, real))
-    recipe = {"num_real": 7, "features": "pixels"}
-    write_scores(workdir, [Score(STEP, 2.0, "gan", "validation", "diversity", 0.25, None, recipe)])
+    scores = [
+        Score(STEP, 2.0, "gan", "validation", name, value, None, {"seed": 5} | recipe)
+        for name, value, recipe in (
+            ("diversity", 0.25, {"features": "a|b"}),
+            ("attributes/color", 0.5, {"num_captions": 7}),
+        )
+    ]
+    write_scores(workdir, scores)
     checkpoints = Checkpoints(workdir.checkpoints, 2, tokenizer.digest)
     for step in (10, STEP):
         checkpoints.save(state.replace(step=np.int32(step)), None)

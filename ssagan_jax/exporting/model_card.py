@@ -149,11 +149,40 @@ def _rows(lines: list[tuple[str, str]]) -> str:
 
 
 def _scores(workdir: Workdir, model: TrainedModel, scores: dict[str, Score]) -> str:
-    """Every score of the checkpoint with its recipe."""
+    """Every score of the checkpoint with its recipe; what all recipes share is said once."""
     if not scores:
         return "This checkpoint was not scored."
     row = Row("this model", workdir.schedule().gan_epoch(model.step), model.step, scores)
-    return ScoreTable([row]).markdown().strip()
+    table = ScoreTable([row])
+    recipes = {name: _recipe(score) for name, score in scores.items()}
+    shared = set.intersection(*map(set, recipes.values()))
+    lines = [
+        f"| {table.column(name).label} | {table.text(row, name)} | "
+        f"{'; '.join(part for part in recipes[name] if part not in shared)} |"
+        for name in table.names
+        if name in scores
+    ]
+    first = next(iter(recipes.values()))
+    notes = [*table.notes, "All: " + "; ".join(part for part in first if part in shared) + "."]
+    return "\n".join(
+        [
+            "| score | value | recipe |",
+            "| --- | --- | --- |",
+            *lines,
+            "",
+            *(f"- {n}" for n in notes),
+        ]
+    )
+
+
+def _recipe(score: Score) -> list[str]:
+    """The recipe's parts as text for a table's cell."""
+    parts = []
+    for key, value in score.recipe.items():
+        if value is not None:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            parts.append(f"{key}: {text}".replace("|", "\\|").replace("<", "&lt;"))
+    return parts
 
 
 def _vocabulary(tokenizer: Tokenizer) -> str:

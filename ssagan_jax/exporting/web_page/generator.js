@@ -20,7 +20,7 @@ export async function loadGenerator() {
     download("tokenizer.json").then((response) => response.json()),
     download("model.onnx").then((response) => response.arrayBuffer()),
   ]);
-  const session = await ort.InferenceSession.create(new Uint8Array(model), { logSeverityLevel: 3 });
+  const session = await ort.InferenceSession.create(new Uint8Array(model));
   return new Generator(settings, new Tokenizer(tokenizer), session);
 }
 
