@@ -18,6 +18,7 @@ from ssagan_jax.exporting.model_card import check_license, draw_samples, write_m
 from ssagan_jax.inference.hub import check_upload, upload_model
 from ssagan_jax.inference.model_folder import CARD, SAMPLES, write_model_folder
 from ssagan_jax.inference.model_loading import load_model
+from ssagan_jax.inference.trained_model import TrainedModel
 from ssagan_jax.workdir import Workdir
 
 
@@ -53,22 +54,29 @@ def export(flags: argparse.Namespace) -> None:
         source = flags.push_to or target.name
         card = write_model_card(workdir, model, source, flags.license, flags.dtype)
         (part / CARD).write_text(card, encoding="utf-8")
-        if flags.stablehlo:
-            content, difference = stablehlo_model.convert_to_stablehlo(model)
-            (part / stablehlo_model.FILE).write_bytes(content)
-            print(f"StableHLO: differs from JAX by at most {difference:.1e}", flush=True)
-        if flags.onnx or flags.web:
-            content, difference = onnx_model.convert_to_onnx(model)
-            print(f"ONNX: differs from JAX by at most {difference:.1e}", flush=True)
-        if flags.onnx:
-            (part / onnx_model.FILE).write_bytes(content)
-        if flags.web:
-            title = f"Images from captions: {target.name}"
-            web.write_web_page(part / web.FOLDER, model, content, runtime, title, flags.license)
+        _write_conversions(part, model, flags, runtime)
     _print_files(target)
     if flags.push_to:
         files = sorted(path.name for path in target.iterdir() if path.is_file())
         print(f"uploaded to {upload_model(target, flags.push_to, files)}")
+
+
+def _write_conversions(
+    folder: Path, model: TrainedModel, flags: argparse.Namespace, runtime: dict[str, bytes]
+) -> None:
+    """Writes StableHLO, ONNX and the web page, if asked to."""
+    if flags.stablehlo:
+        content, difference = stablehlo_model.convert_to_stablehlo(model)
+        (folder / stablehlo_model.FILE).write_bytes(content)
+        print(f"StableHLO: differs from JAX by at most {difference:.1e}", flush=True)
+    if flags.onnx or flags.web:
+        content, difference = onnx_model.convert_to_onnx(model)
+        print(f"ONNX: differs from JAX by at most {difference:.1e}", flush=True)
+        if flags.onnx:
+            (folder / onnx_model.FILE).write_bytes(content)
+        if flags.web:
+            title = f"Images from captions: {Path(flags.output).name}"
+            web.write_web_page(folder / web.FOLDER, model, content, runtime, title, flags.license)
 
 
 def _print_files(folder: Path) -> None:

@@ -124,8 +124,7 @@ def open_run(config: ConfigDict, path: str) -> tuple[TrainingRun, TrainState]:
     state, checkpoints, fixed_samples = raise_together(
         lambda: _open_workdir(config, workdir, tokenizer, batches, schedule, datasets["validation"])
     )
-    if is_primary() and not workdir.dataset_counts():
-        workdir.write_dataset_counts({name: _count(split) for name, split in datasets.items()})
+    raise_together(lambda: _write_dataset_counts(workdir, datasets))
     _log_to_file(workdir.log if is_primary() else os.devnull)
     run = TrainingRun(
         config=config,
@@ -173,9 +172,15 @@ def _open_tokenizer(config: ConfigDict, workdir: Workdir, dataset: CaptionedImag
     return learn_tokenizer(config.tokenizer.kind, captions, config.tokenizer.vocab_size)
 
 
-def _count(dataset: CaptionedImages) -> dict[str, int]:
-    captions = (len(dataset.metadata(index)["captions"]) for index in range(len(dataset)))
-    return {"images": len(dataset), "captions": sum(captions)}
+def _write_dataset_counts(workdir: Workdir, datasets: dict[str, CaptionedImages]) -> None:
+    """Counts images and captions, once in a run."""
+    if not is_primary() or workdir.dataset_counts():
+        return
+    counts = {}
+    for split, dataset in datasets.items():
+        captions = (len(dataset.metadata(index)["captions"]) for index in range(len(dataset)))
+        counts[split] = {"images": len(dataset), "captions": sum(captions)}
+    workdir.write_dataset_counts(counts)
 
 
 def _training_batches(
