@@ -39,6 +39,7 @@ CONFIG, TOKENIZER, CARD, SAMPLES = "config.json", "tokenizer.json", "README.md",
 NETWORKS = ("generator", "text_encoder", "image_encoder")
 WEIGHTS = {network: f"{network}.safetensors" for network in NETWORKS}
 FILES = (CONFIG, TOKENIZER, *WEIGHTS.values(), CARD, SAMPLES)
+_NETWORKS_BY_KEY = {"generator": "generator", "text": "text_encoder"}
 _OPTIONAL = "image_encoder"
 _MAX_BYTES = {CONFIG: 2**20, TOKENIZER: 2**26}
 _MAX_EXAMPLES, _MAX_EXAMPLE_LENGTH = 64, 1000
@@ -81,10 +82,7 @@ def write_model_folder(folder: Path, model: TrainedModel, dtype: str = "float32"
     }
     (folder / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     model.tokenizer.save(folder / TOKENIZER)
-    variables = {
-        "generator": model.variables["generator"],
-        "text_encoder": model.variables["text"],
-    }
+    variables = {_NETWORKS_BY_KEY[key]: tree for key, tree in model.variables.items()}
     if model.image_encoder is not None and model.config.image_encoder.name == "cnn":
         variables[_OPTIONAL] = model.image_encoder
     for network, tree in variables.items():
@@ -154,7 +152,7 @@ def read_model_folder(path: str | os.PathLike[str]) -> TrainedModel:
         config=config,
         tokenizer=tokenizer,
         step=content["step"],
-        variables={"text": variables["text_encoder"], "generator": variables["generator"]},
+        variables={key: variables[network] for key, network in _NETWORKS_BY_KEY.items()},
         image_encoder=variables.get(_OPTIONAL),
         example_captions=tuple(content["example_captions"]),
         sampler=Sampler(build_networks(config, tokenizer.vocabulary)),
