@@ -20,7 +20,12 @@ from ssagan_jax import export
 from ssagan_jax.data.tokenizer import TokenizerError, fixed_vocab_tokenizer, learn_tokenizer
 from ssagan_jax.data.toy_cars import builder as toy_cars
 from ssagan_jax.exporting import web
-from ssagan_jax.exporting.generate_function import ExportError, check_outputs, example_inputs
+from ssagan_jax.exporting.generate_function import (
+    ExportError,
+    check_outputs,
+    example_inputs,
+    generate_function,
+)
 from ssagan_jax.exporting.onnx_model import convert_to_onnx
 from ssagan_jax.exporting.stablehlo_model import convert_to_stablehlo
 from ssagan_jax.inference.model_loading import load_model
@@ -91,10 +96,12 @@ def test_onnx_agrees_with_jax(runs, name, measured):
         (5, 32, 32, 3),
         *((5, 4 * 2**k, 4 * 2**k, 1) for k in range(masks)),
     ]
-    (images, _), *_ = model.sampler.batches(model.variables, tokens, mask, noise, batch_size=16)
-    assert images.std() > 10
-    difference = np.abs((outputs[0] + 1) * 127.5 - images).max()
-    assert difference <= 0.51  # rounding
+    encoded = [model.tokenizer.encode(caption, 6) for caption in tiny_run.CAPTIONS]
+    tokens, mask = map(np.stack, zip(*encoded, strict=True))
+    (image,) = session.run(["image"], {"tokens": tokens, "mask": mask, "noise": noise[:2]})
+    wanted = model.generate(tiny_run.CAPTIONS, noise[:2])
+    assert wanted.std() > 10
+    assert np.abs((image + 1) * 127.5 - wanted).max() <= 0.51  # rounding
 
 
 @pytest.mark.parametrize("name", ["lstm", "bert"])
@@ -111,10 +118,8 @@ def test_a_conversion_that_computes_something_else_is_refused(runs):
     model = load_model(runs("lstm").path)
 
     def call(*inputs):
-        images, masks = model.sampler(model.variables, *inputs)
-        steps = (8, 4, 2, 1)  # The sampler enlarges the masks.
-        masks = [mask[:, ::step, ::step] for mask, step in zip(masks, steps, strict=True)]
-        return [images / 127.5 - 1 + 0.01, *masks]
+        image, *masks = jax.jit(generate_function(model))(*inputs)
+        return [image + 0.01, *masks]
 
     with pytest.raises(ExportError, match=r"--onnx: differs from JAX by 0\.01.*not written"):
         check_outputs("--onnx", model, call, (2,))
@@ -260,11 +265,15 @@ def test_javascript_computes_the_same_ids(kind, source, tmp_path):
 @needs_node
 def test_noise_is_standard_normal_and_depends_on_the_seed(tmp_path):
     program = """
-    import { sampleNoise } from "./noise.js";
-    const rows = [0, 1, 0, 4294967295].map((seed) => Array.from(sampleNoise(seed, 20000)));
-    process.stdout.write(JSON.stringify(rows));
+    import { sampleNoise, truncateNoise } from "./noise.js";
+    const rows = [0, 1, 0, 4294967295].map((seed) => sampleNoise(seed, 20000));
+    rows.push(truncateNoise(rows[0], 1), truncateNoise(rows[0], 0.5));
+    process.stdout.write(JSON.stringify(rows.map((row) => Array.from(row))));
     """
-    rows = np.array(run_node(tmp_path, program))
+    *rows, same, truncated = run_node(tmp_path, program)
+    assert same == rows[0]
+    np.testing.assert_allclose(truncated, np.clip(rows[0], -2, 2) * 0.5, rtol=1e-6)
+    rows = np.array(rows)
     np.testing.assert_array_equal(rows[0], rows[2])
     np.testing.assert_allclose(rows.mean(1), 0, atol=0.03)
     np.testing.assert_allclose(rows.std(1), 1, atol=0.03)

@@ -1,5 +1,6 @@
 """Model folders: what is written, what comes back, and what is refused."""
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -113,7 +114,7 @@ def test_a_number_too_large_for_float16_stays_float32(original, tmp_path):
     params["block0"] = dict(params["block0"]) | {"residual_gain": large}
     variables = dict(original.variables)
     variables["generator"] = dict(variables["generator"]) | {"params": params}
-    model = original.__class__(**vars(original) | {"variables": variables})
+    model = dataclasses.replace(original, variables=variables)
     write_model_folder(tmp_path, model, "float16")
     stored = safetensors.numpy.load_file(tmp_path / "generator.safetensors")
     np.testing.assert_array_equal(stored["params/block0/residual_gain"], large)

@@ -2,15 +2,16 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ssagan_jax.errors import InputError
-from ssagan_jax.inference.sampler import generate, sample_noise
+from ssagan_jax.inference.sampler import sample_noise
 from ssagan_jax.inference.trained_model import TrainedModel
-from ssagan_jax.steps.networks import build_networks
+from ssagan_jax.steps.networks import Networks, build_networks
 
 # Largest difference from JAX in images, whose range is [-1, 1], and masks, whose range is [0, 1].
 TOLERANCE = 1e-3
@@ -22,17 +23,31 @@ class ExportError(InputError):
     """A model cannot be converted, or what was converted computes something else."""
 
 
+def generate(
+    networks: Networks,
+    variables: dict[str, Any],
+    tokens: jax.Array,
+    mask: jax.Array,
+    noise: jax.Array,
+) -> tuple[jax.Array, ...]:
+    """Like `sampler.generate_images`, before rounding and enlarging.
+
+    Returns:
+      Images f32[B, S, S, 3] in (-1, 1), and the fusion masks f32[B, 4, 4, 1], f32[B, 8, 8, 1], ...
+      in (0, 1).
+    """
+    text = {"params": variables["text"]}
+    _, sentence = networks.text_encoder.apply(text, tokens, mask, False)
+    images, masks = networks.generator.apply(variables["generator"], noise, sentence, False)
+    return images, *masks
+
+
 def generate_function(model: TrainedModel) -> Callable[..., tuple[jax.Array, ...]]:
     """Tokens, mask and noise to images and masks, with the weights inside; see `generate`."""
     networks = build_networks(model.config, model.tokenizer.vocabulary)
     # NumPy's arrays cannot be indexed by traced tokens.
     variables = jax.tree.map(jnp.asarray, model.variables)
-
-    def function(tokens: jax.Array, mask: jax.Array, noise: jax.Array) -> tuple[jax.Array, ...]:
-        images, masks = generate(networks, variables, tokens, mask, noise)
-        return images, *masks
-
-    return function
+    return functools.partial(generate, networks, variables)
 
 
 def example_inputs(model: TrainedModel, rows: int) -> Arrays:
@@ -63,8 +78,7 @@ def check_outputs(
     reference, largest = jax.jit(functools.partial(generate, networks)), 0.0
     for count in rows:
         inputs = example_inputs(model, count)
-        image, masks = reference(model.variables, *inputs)
-        for got, wanted in zip(call(*inputs), (image, *masks), strict=True):
+        for got, wanted in zip(call(*inputs), reference(model.variables, *inputs), strict=True):
             # Unlike max, it keeps NaN.
             largest = float(np.maximum(largest, np.abs(got - np.asarray(wanted)).max()))
     if not largest <= TOLERANCE:

@@ -40,7 +40,7 @@ def convert_to_onnx(model: TrainedModel) -> tuple[bytes, float]:
 
     Inputs are tokens i32[B, T], mask bool[B, T] and noise f32[B, N]; outputs are image
     f32[B, S, S, 3] in (-1, 1) and the fusion masks mask_4 f32[B, 4, 4, 1], mask_8 f32[B, 8, 8, 1],
-    ... in (0, 1), as of `sampler.generate`.
+    ... in (0, 1), as of `generate_function.generate`.
 
     Returns:
       The file's content and the largest difference.

@@ -14,7 +14,7 @@ def convert_to_stablehlo(model: TrainedModel) -> tuple[bytes, float]:
     """Serializes a model by `jax.export` for a batch of any size, and compares it with JAX.
 
     `jax.export.deserialize(content).call(tokens, mask, noise)` returns images and masks, with
-    shapes as of `sampler.generate`.
+    shapes as of `generate_function.generate`.
 
     Returns:
       The file's content and the largest difference.

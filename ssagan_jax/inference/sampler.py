@@ -17,7 +17,7 @@ def generation_variables(state: TrainState) -> dict[str, Any]:
     return {"text": state.encoders["text"], "generator": sampling_variables(state)}
 
 
-def generate(
+def generate_images(
     networks: Networks,
     variables: dict[str, Any],
     tokens: jax.Array,
@@ -34,23 +34,11 @@ def generate(
       noise: f32[B, N], standard normal.
 
     Returns:
-      Images f32[B, S, S, 3] in (-1, 1), and the fusion masks f32[B, 4, 4, 1], f32[B, 8, 8, 1], ...
-      in (0, 1).
+      Images u8[B, S, S, 3] and the fusion masks f32[B, S, S, 1] in (0, 1), coarse to fine.
     """
     text = {"params": variables["text"]}
     _, sentence = networks.text_encoder.apply(text, tokens, mask, False)
-    return networks.generator.apply(variables["generator"], noise, sentence, False)
-
-
-def generate_images(
-    networks: Networks,
-    variables: dict[str, Any],
-    tokens: jax.Array,
-    mask: jax.Array,
-    noise: jax.Array,
-) -> tuple[jax.Array, list[jax.Array]]:
-    """Like `generate`: images u8[B, S, S, 3] and fusion masks f32[B, S, S, 1] in (0, 1)."""
-    images, masks = generate(networks, variables, tokens, mask, noise)
+    images, masks = networks.generator.apply(variables["generator"], noise, sentence, False)
     height, width = images.shape[1:3]
     resized = [
         jnp.repeat(jnp.repeat(m, height // m.shape[1], 1), width // m.shape[2], 2) for m in masks

@@ -11,3 +11,9 @@ export function sampleNoise(seed, length) {
     return Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform());
   });
 }
+
+// Noise for more typical and less diverse images: below 1, clamped to [-2, 2] and scaled.
+export function truncateNoise(noise, truncation) {
+  if (truncation === 1) return noise;
+  return noise.map((value) => Math.max(-2, Math.min(2, value)) * truncation);
+}

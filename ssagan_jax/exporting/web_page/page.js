@@ -1,7 +1,7 @@
 // The page: a form, and the images that it asks for. Texts are inserted as text, never as markup.
 
 import { loadGenerator } from "./generator.js";
-import { sampleNoise } from "./noise.js";
+import { sampleNoise, truncateNoise } from "./noise.js";
 
 const form = document.querySelector("form");
 const { caption, count, seed, truncation, paint } = form.elements;
@@ -54,8 +54,8 @@ async function generate(generator) {
     const first = Number(seed.value);
     for (let number = first; number < first + Number(count.value); number += 1) {
       const noise = sampleNoise(number, generator.settings.noise_dim);
-      const scaled = noise.map((value) => value * Number(truncation.value));
-      add(await generator.generate(text, scaled), text, number);
+      const truncated = truncateNoise(noise, Number(truncation.value));
+      add(await generator.generate(text, truncated), text, number);
       await new Promise(requestAnimationFrame);
     }
     status.textContent = `${((performance.now() - start) / 1000).toFixed(1)} s.${note}`;
