@@ -113,7 +113,9 @@ def _without_paths(config: ConfigDict) -> dict[str, Any]:
         ("tokenizer", "pretrained"),
     ):
         value = values[section][key]
-        if os.path.isabs(os.path.expanduser(value)) or os.path.exists(value):
+        # "pretrained" may be a name on the hub.
+        is_name = key == "pretrained" and not os.path.isabs(value) and not os.path.exists(value)
+        if not is_name:
             values[section][key] = Path(value).name
     if config.image_encoder.name != "cnn":
         values["image_encoder"]["weights"] = "left out"
