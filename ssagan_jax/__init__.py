@@ -1,10 +1,43 @@
-"""Text-to-image GANs with semantic-spatial aware blocks, in JAX."""
+"""Text-to-image GANs with semantic-spatial aware blocks, in JAX.
 
+    import ssagan_jax
+
+    model = ssagan_jax.load_model("runs/quickstart")
+    images = model.paint("a red pickup truck on the beach", num=4, seed=3)
+
+The names below are imported when they are first used, since JAX takes seconds.
+"""
+
+import importlib
 import importlib.metadata
 import os
 import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssagan_jax.errors import InputError
+    from ssagan_jax.inference.model_loading import load_model
+    from ssagan_jax.inference.trained_model import TrainedModel
 
 __version__ = "0.1.0"
+__all__ = ["InputError", "TrainedModel", "load_model"]
+
+_MODULES = {
+    "InputError": "ssagan_jax.errors",
+    "TrainedModel": "ssagan_jax.inference.trained_model",
+    "load_model": "ssagan_jax.inference.model_loading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
 
 
 def _disable_ynn_fusions() -> None:

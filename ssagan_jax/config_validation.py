@@ -171,8 +171,8 @@ def validate(config: ConfigDict) -> None:
         )
 
 
-def check_seed(seed: int) -> None:
-    """Raises InputError for a --seed outside of the range of `config.seed`."""
+def check_seed(seed: int, name: str = "--seed") -> None:
+    """Raises InputError for a seed outside of the range of `config.seed`."""
     is_allowed, allowed = CONSTRAINTS["seed"]
     if not is_allowed(seed):
-        raise InputError(f"--seed={seed}: must be {allowed}")
+        raise InputError(f"{name}={seed}: must be {allowed}")

@@ -81,7 +81,8 @@ def main() -> None:
                 print(f"unknown words in {caption!r}: {', '.join(unknown)}")
         name = f"step_{trained.step:07d}_seed_{flags.seed}"
         folder = Path(flags.workdir).expanduser().absolute() / "generated" / name
-        images = trained.sample(captions, flags.num, flags.seed)
+        painted = trained.paint(captions, flags.num, flags.seed)
+        images = np.stack([[np.asarray(image) for image in row] for row in painted])
         path = save_images(images, captions, Path(flags.output or folder))
     count = len(captions) * flags.num
     print(f"{count} image{'s' * (count > 1)} of step {trained.step}; grid: {path}")

@@ -5,8 +5,9 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from ssagan_jax.inference.sampler import encode_captions, encode_images
 from ssagan_jax.metrics.features import tree_sha256
-from ssagan_jax.steps.networks import Networks, normalize_images
+from ssagan_jax.steps.networks import Networks
 from ssagan_jax.steps.pmap import BatchFn, pmap_batched
 from ssagan_jax.steps.state import TrainState
 
@@ -20,11 +21,10 @@ def build_encode_fn(networks: Networks, batch_size: int) -> BatchFn:
     """
 
     def encode(variables: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        _, sentence = networks.text_encoder.apply(
-            {"params": variables["text"]}, rows["tokens"], rows["mask"], False
-        )
-        _, code = networks.image_encoder.apply(variables["image"], normalize_images(rows["image"]))
-        return {"code": code, "sentence": sentence}
+        return {
+            "code": encode_images(networks, variables["image"], rows["image"]),
+            "sentence": encode_captions(networks, variables, rows["tokens"], rows["mask"]),
+        }
 
     return pmap_batched(encode, batch_size)
 

@@ -2,6 +2,8 @@
 
 import os
 
+import jax
+
 from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.errors import InputError
 from ssagan_jax.inference.hub import download_model, is_hub_name
@@ -48,8 +50,9 @@ def _from_workdir(workdir: Workdir, checkpoint: int | None) -> TrainedModel:
         config=config,
         tokenizer=tokenizer,
         step=int(state.step),
-        variables=generation_variables(state),
-        image_encoder=network_variables(state)["image_encoder"],
+        # On the device already, so that not every batch moves them there.
+        variables=jax.device_put(generation_variables(state)),
+        image_encoder=jax.device_put(network_variables(state)["image_encoder"]),
         example_captions=captions,
         sampler=Sampler(build_networks(config, tokenizer.vocabulary)),
     )

@@ -66,8 +66,11 @@ class RunFigures:
 
     def user_captions(self, step: int, captions: Sequence[str], num: int, seed: int) -> Panel:
         """Fig. 9: `num` images of each of the user's captions, with noise from `seed`."""
-        images = self.model(step).sample(captions, num, seed)
-        rows = [(caption, list(row)) for caption, row in zip(captions, images, strict=True)]
+        images = self.model(step).paint(captions, num, seed)
+        rows = [
+            (caption, list(map(np.asarray, row)))
+            for caption, row in zip(captions, images, strict=True)
+        ]
         titles = [f"noise {index + 1}" for index in range(num)]
         return Panel(self._run, step, titles, rows, _source(step))
 

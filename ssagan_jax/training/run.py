@@ -85,7 +85,8 @@ class TrainingRun:
         encoded = [self.tokenizer.encode(text, max_words) for text in self.fixed_samples.captions]
         tokens, mask = (np.stack(part) for part in zip(*encoded, strict=True))
         variables = generation_variables(unreplicate(state))
-        return self.sampler(variables, tokens, mask, self.fixed_samples.noise)
+        sentences = self.sampler.sentences(variables, tokens, mask)
+        return self.sampler.images_and_masks(variables, sentences, self.fixed_samples.noise)
 
     def save(self, state: TrainState) -> None:
         """Starts to write a checkpoint."""
