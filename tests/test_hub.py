@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 PROGRAM = """
 import contextlib, io, json, sys
 import numpy as np
+import tiny_run
 from ssagan_jax import export
 from ssagan_jax.inference.model_loading import load_model
 
@@ -41,7 +42,7 @@ def push(output, name, *flags):
 push(f"{folder}/cars", "user/cars", "--license=mit")
 original, fetched = load_model(workdir), load_model("user/cars")
 captions = ["a red car", "a blue car in the city"]
-pictures = [model.sample(captions, 2, 3) for model in (original, fetched)]
+pictures = [tiny_run.paint(model, captions) for model in (original, fetched)]
 np.savez(f"{folder}/pictures.npz", *pictures)
 message("bad name", lambda: push(f"{folder}/other", "cars"))
 message("missing", lambda: load_model("user/none"))
@@ -49,7 +50,7 @@ message("missing", lambda: load_model("user/none"))
 import huggingface_hub.constants
 huggingface_hub.constants.ENDPOINT = "http://127.0.0.1:9"
 message("unreachable", lambda: load_model("user/none"))
-np.save(f"{folder}/cached.npy", load_model("user/cars").sample(captions, 2, 3))
+np.save(f"{folder}/cached.npy", tiny_run.paint(load_model("user/cars"), captions))
 message("upload fails", lambda: push(f"{folder}/kept", "user/cars"))
 import os
 del os.environ["HF_TOKEN"]
@@ -66,7 +67,7 @@ def session(tiny_config, tmp_path_factory):
     with Hub() as hub:
         hub.repos["user/cars"] = {"evil.py": b"raise SystemExit(9)", "pytorch_model.bin": b"\x80"}
         environment = os.environ | {
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
             "HF_ENDPOINT": hub.url,
             "HF_HOME": str(folder / "cache"),
             "HF_TOKEN": TOKEN,

@@ -18,6 +18,12 @@ CAPTIONS = ["a red pickup truck on the beach", "a blue car in the city"]
 STEP = 30
 
 
+def paint(model, captions, num=2, seed=5):
+    """Images i64[captions, num, S, S, 3]."""
+    painted = model.paint(captions, num, seed)
+    return np.array([[np.asarray(image) for image in row] for row in painted], int)
+
+
 def random_leaf(path, leaf):
     """Numbers that neither vanish nor explode in the networks."""
     rng = np.random.default_rng(zlib.crc32(jax.tree_util.keystr(path).encode()))

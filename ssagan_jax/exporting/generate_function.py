@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ssagan_jax.errors import InputError
-from ssagan_jax.inference.sampler import sample_noise
+from ssagan_jax.inference.sampler import encode_captions, sample_noise
 from ssagan_jax.inference.trained_model import TrainedModel
 from ssagan_jax.steps.networks import Networks, build_networks
 
@@ -36,8 +36,7 @@ def generate(
       Images f32[B, S, S, 3] in (-1, 1), and the fusion masks f32[B, 4, 4, 1], f32[B, 8, 8, 1], ...
       in (0, 1).
     """
-    text = {"params": variables["text"]}
-    _, sentence = networks.text_encoder.apply(text, tokens, mask, False)
+    sentence = encode_captions(networks, variables, tokens, mask)
     images, masks = networks.generator.apply(variables["generator"], noise, sentence, False)
     return images, *masks
 

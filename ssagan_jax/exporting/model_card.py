@@ -46,8 +46,9 @@ def draw_samples(model: TrainedModel) -> Image.Image | None:
     captions = list(dict.fromkeys(model.example_captions))[:_GRID_CAPTIONS]
     if not captions:
         return None
-    images = model.sample(captions, _GRID_IMAGES, _GRID_SEED)
-    return draw_image_grid(list(zip(captions, images, strict=True)), ())
+    images = model.paint(captions, _GRID_IMAGES, _GRID_SEED)
+    rows = [list(map(np.asarray, row)) for row in images]
+    return draw_image_grid(list(zip(captions, rows, strict=True)), ())
 
 
 def write_model_card(

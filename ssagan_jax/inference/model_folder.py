@@ -291,6 +291,5 @@ def _differences(
 
 def _read_tensors(path: Path) -> PyTree:
     tensors = safetensors.numpy.load_file(path)
-    return flax.traverse_util.unflatten_dict(
-        {name: tensor.astype(np.float32) for name, tensor in tensors.items()}, sep="/"
-    )
+    tree = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
+    return jax.device_put(flax.traverse_util.unflatten_dict(tree, sep="/"))
