@@ -59,7 +59,9 @@ def save_images(images: np.ndarray, captions: Sequence[str], folder: Path) -> Pa
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m ssagan_jax.sample", description=__doc__)
-    parser.add_argument("--workdir", required=True, help="folder of a trained model")
+    parser.add_argument(
+        "--workdir", required=True, help="work folder, model folder or name on the hub"
+    )
     parser.add_argument(
         "--caption", action="append", default=[], help="a sentence; may be repeated"
     )
@@ -80,7 +82,9 @@ def main() -> None:
             if unknown := trained.tokenizer.unknown_words(caption):
                 print(f"unknown words in {caption!r}: {', '.join(unknown)}")
         name = f"step_{trained.step:07d}_seed_{flags.seed}"
-        folder = Path(flags.workdir).expanduser().absolute() / "generated" / name
+        # A name on the Hugging Face hub is no folder to write to.
+        source = Path(flags.workdir).expanduser()
+        folder = (source if source.is_dir() else Path()).absolute() / "generated" / name
         painted = trained.paint(captions, flags.num, flags.seed)
         images = np.stack([[np.asarray(image) for image in row] for row in painted])
         path = save_images(images, captions, Path(flags.output or folder))

@@ -19,7 +19,7 @@ PROGRAM = """
 import contextlib, io, json, sys
 import numpy as np
 import tiny_run
-from ssagan_jax import export
+from ssagan_jax import export, sample
 from ssagan_jax.inference.model_loading import load_model
 
 workdir, folder = sys.argv[1:]
@@ -44,6 +44,8 @@ original, fetched = load_model(workdir), load_model("user/cars")
 captions = ["a red car", "a blue car in the city"]
 pictures = [tiny_run.paint(model, captions) for model in (original, fetched)]
 np.savez(f"{folder}/pictures.npz", *pictures)
+sys.argv = ["sample", "--workdir=user/cars", "--caption=a red car", "--num=1"]
+sample.main()
 message("bad name", lambda: push(f"{folder}/other", "cars"))
 message("missing", lambda: load_model("user/none"))
 
@@ -97,6 +99,8 @@ def test_a_model_comes_back_from_the_hub_bit_for_bit(session):
     assert original.std() > 10
     np.testing.assert_array_equal(fetched, original)
     np.testing.assert_array_equal(np.load(folder / "cached.npy"), original)
+    assert (folder / "generated/step_0000030_seed_0/grid.png").exists()
+    assert not (folder / "user").exists()
 
 
 def test_only_files_of_a_model_folder_are_fetched(session):

@@ -77,6 +77,8 @@ def test_the_same_images_come_back_bit_for_bit(original, exported):
     assert images.std() > 10
     assert model.step == tiny_run.STEP and model.example_captions == tuple(tiny_run.CAPTIONS)
     assert model.tokenizer.digest == original.tokenizer.digest
+    scores = [each.score(images[:, 0].astype(np.uint8), CAPTIONS) for each in (model, original)]
+    np.testing.assert_array_equal(*scores)
     tensors = safetensors.numpy.load_file(exported / "image_encoder.safetensors")
     for name, tensor in tensors.items():
         loaded = model.image_encoder
