@@ -3,6 +3,7 @@
 import os
 
 import jax
+from absl import logging
 
 from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.inference.sampler import Sampler, generation_variables
@@ -22,8 +23,13 @@ def load_model(source: str | os.PathLike[str], checkpoint: int | None = None) ->
     Raises:
       InputError: the source holds no such model.
     """
-    # The one place that tells the kinds of source apart.
-    return _from_workdir(Workdir(source), checkpoint)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # Orbax warns that a folder is opened read-only.
+    try:
+        # The one place that tells the kinds of source apart.
+        return _from_workdir(Workdir(source), checkpoint)
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _from_workdir(workdir: Workdir, checkpoint: int | None) -> TrainedModel:
