@@ -1,6 +1,7 @@
-"""Trains a model: `python -m ssagan_jax.main --config=configs/bert.py`."""
+"""Trains a model: `python -m ssagan_jax.main --config=bert`."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ssagan_jax.errors import InputError, exit_on_user_error
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
-    "Config of the run: configs/NAME.py or configs/NAME.py:VARIANT.",
+    "Config of the run: NAME or NAME:DATA of a config that comes with the project, or a FILE.py.",
     lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string(
@@ -36,6 +37,30 @@ _PROCESS = flags.DEFINE_integer(
 )
 
 
+def find_config(value: str) -> str:
+    """The file of a --config that names one: "bert:my_cars" to ".../configs/bert.py:my_cars".
+
+    A wheel holds the configs inside of the package, a clone beside it. Other values are returned
+    as they are.
+
+    Raises:
+      InputError: there is no config of that name.
+    """
+    name, separator, variant = value.partition(":")
+    if not re.fullmatch(r"[\w-]+", name):
+        return value
+    package = Path(__file__).parent
+    inside = package / "configs"
+    folder = inside if inside.is_dir() else package.parent / "configs"
+    if not (folder / f"{name}.py").is_file():
+        names = sorted(file.stem for file in folder.glob("*.py"))
+        raise InputError(
+            f"--config={value}: no config of that name; choose {' or '.join(names)}, or give the "
+            "path of a config file"
+        )
+    return f"{folder / name}.py{separator}{variant}"
+
+
 def default_workdir(config_file: str) -> str:
     """runs/NAME for "configs/NAME.py", runs/NAME-VARIANT for "configs/NAME.py:VARIANT"."""
     file, _, variant = config_file.partition(":")
@@ -45,10 +70,17 @@ def default_workdir(config_file: str) -> str:
 def parse_flags(argv: list[str]) -> list[str]:
     """Parses the command line; reports an invalid one in a single message."""
     with exit_on_user_error():
-        for argument in argv[1:]:
-            name, _, _ = argument.lstrip("-").partition("=")
-            if argument.startswith("-") and name.startswith("config."):
+        argv = list(argv)
+        for index, argument in enumerate(argv[1:], 1):
+            name, separator, value = argument.lstrip("-").partition("=")
+            if not argument.startswith("-"):
+                continue
+            if name.startswith("config."):
                 check_key(name.removeprefix("config."))
+            elif name == "config" and separator:
+                argv[index] = f"--config={find_config(value)}"
+            elif name == "config" and index + 1 < len(argv):
+                argv[index + 1] = find_config(argv[index + 1])
         try:
             rest = flags.FLAGS(argv)[1:]
             _CONFIG.value.to_dict()  # Reads the config file, which may be missing.

@@ -2,7 +2,8 @@
 
 python -m ssagan_jax.sample --workdir=runs/birds --caption="a black bird"
 
-Writes a sample grid and a PNG of every image; the same seed gives the same images.
+Writes a sample grid and a PNG of every image; the same seed gives the same images. With
+--interpolate, writes a GIF and a strip of the images between two captions or seeds.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
-from ssagan_jax.atomic_files import save_png
+from ssagan_jax.atomic_files import atomic_path, save_png
 from ssagan_jax.config_validation import check_seed
 from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.inference.image_grid import draw_image_grid
@@ -44,52 +45,117 @@ def read_captions(captions: list[str], file: str | None) -> list[str]:
     return captions
 
 
-def save_images(images: np.ndarray, captions: Sequence[str], folder: Path) -> Path:
-    """Writes u8[captions, num, S, S, 3] as single PNGs and a grid; returns the grid's path."""
+def save_images(
+    images: Sequence[Sequence[Image.Image]], captions: Sequence[str], folder: Path
+) -> Path:
+    """Writes the images of each caption as single PNGs and a grid; returns the grid's path."""
     for index, (caption, row) in enumerate(zip(captions, images, strict=True)):
         words = "-".join(re.findall(r"[a-z0-9]+", caption.lower()))[:60]
         for number, image in enumerate(row):
-            path = folder / f"{index:03d}_{words}_{number:03d}.png"
-            save_png(path, Image.fromarray(image))
-    path = folder / "grid.png"
-    save_png(path, draw_image_grid(list(zip(captions, images, strict=True)), ()))
-    return path
+            save_png(folder / f"{index:03d}_{words}_{number:03d}.png", image)
+    rows = [(text, list(map(np.asarray, row))) for text, row in zip(captions, images, strict=True)]
+    save_png(folder / "grid.png", draw_image_grid(rows, ()))
+    return folder / "grid.png"
+
+
+def save_interpolation(
+    images: Sequence[Image.Image], captions: Sequence[str], folder: Path
+) -> tuple[Path, Path]:
+    """Writes images as a GIF that loops, and side by side as a PNG; returns both paths."""
+    animation, strip = folder / "interpolation.gif", folder / "strip.png"
+    with atomic_path(animation) as temporary:
+        images[0].save(
+            temporary, "GIF", save_all=True, append_images=images[1:], duration=120, loop=0
+        )
+    save_png(strip, draw_image_grid([(" to ".join(captions), list(map(np.asarray, images)))], ()))
+    return animation, strip
+
+
+def _default_folder(flags: argparse.Namespace, step: int) -> Path:
+    """A folder for these flags; in the current one for a model that is not in a folder."""
+    name = f"step_{step:07d}_seed_{flags.seed}"
+    name += f"_to_{flags.to_seed}" * (flags.to_seed is not None)
+    name += f"_truncation_{flags.truncation:g}" * (flags.truncation != 1)
+    name += f"_best_of_{flags.best_of}" * (flags.best_of != 1)
+    folder = Path(flags.workdir).expanduser().absolute()
+    return (folder if folder.is_dir() else Path.cwd()) / "generated" / name
+
+
+def _check_flags(flags: argparse.Namespace, captions: Sequence[str]) -> None:
+    """Checks what can be checked before the model is loaded; raises InputError."""
+    for name in ("num", "best_of"):
+        if getattr(flags, name) < 1:
+            raise InputError(f"--{name}={getattr(flags, name)}: must be 1 or more")
+    if not 0 <= flags.truncation <= 1:
+        raise InputError(f"--truncation={flags.truncation}: must be in [0, 1]")
+    check_seed(flags.seed)
+    if flags.to_seed is not None:
+        check_seed(flags.to_seed, "--to_seed")
+    if flags.interpolate is None:
+        if flags.to_seed is not None:
+            raise InputError(f"--to_seed={flags.to_seed}: needs --interpolate")
+        return
+    if flags.interpolate < 2:
+        raise InputError(f"--interpolate={flags.interpolate}: must be 2 images or more")
+    if flags.best_of != 1:
+        raise InputError(f"--best_of={flags.best_of}: cannot be combined with --interpolate")
+    if len(captions) > 2 or (len(captions) == 1 and flags.to_seed is None):
+        raise InputError(
+            f"--interpolate={flags.interpolate}: needs two captions, or one and --to_seed; "
+            f"there are {len(captions)}"
+        )
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m ssagan_jax.sample", description=__doc__)
-    parser.add_argument(
-        "--workdir", required=True, help="work folder, model folder or name on the hub"
+    add = parser.add_argument
+    add("--workdir", required=True, help="work folder, model folder or name on the hub")
+    add("--caption", action="append", default=[], help="a sentence; may be repeated")
+    add("--captions_file", help="text file with one caption per line")
+    add("--num", type=int, default=8, help="images per caption")
+    add("--seed", type=int, default=0, help="random seed of the noise")
+    add("--truncation", type=float, default=1.0, help="0 to 1; lower: more typical, less diverse")
+    add("--best_of", type=int, default=1, help="noises per image, of which the best one is kept")
+    add(
+        "--interpolate",
+        type=int,
+        nargs="?",
+        const=8,
+        metavar="STEPS",
+        help="images from the first caption to the second, or from --seed to --to_seed, "
+        "as a GIF and a strip; default: 8",
     )
-    parser.add_argument(
-        "--caption", action="append", default=[], help="a sentence; may be repeated"
-    )
-    parser.add_argument("--captions_file", help="text file with one caption per line")
-    parser.add_argument("--num", type=int, default=8, help="images per caption")
-    parser.add_argument("--seed", type=int, default=0, help="random seed of the noise")
-    parser.add_argument("--checkpoint", type=int, help="checkpoint step; default: latest")
-    parser.add_argument("--output", help="output folder; default: WORKDIR/generated/STEP_SEED")
+    add("--to_seed", type=int, help="with --interpolate: seed of the last image's noise")
+    add("--checkpoint", type=int, help="checkpoint step; default: latest")
+    add("--output", help="output folder; default: WORKDIR/generated/STEP_SEED")
     flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error():
-        if flags.num < 1:
-            raise InputError(f"--num={flags.num}: must be 1 or more")
-        check_seed(flags.seed)
         captions = read_captions(flags.caption, flags.captions_file)
-        trained = load_model(flags.workdir, flags.checkpoint)
+        _check_flags(flags, captions)
+        model = load_model(flags.workdir, flags.checkpoint)
         for caption in captions:
-            if unknown := trained.tokenizer.unknown_words(caption):
+            if unknown := model.unknown_words(caption):
                 print(f"unknown words in {caption!r}: {', '.join(unknown)}")
-        name = f"step_{trained.step:07d}_seed_{flags.seed}"
-        # A name on the Hugging Face hub is no folder to write to.
-        source = Path(flags.workdir).expanduser()
-        folder = (source if source.is_dir() else Path()).absolute() / "generated" / name
-        painted = trained.paint(captions, flags.num, flags.seed)
-        images = np.stack([[np.asarray(image) for image in row] for row in painted])
-        path = save_images(images, captions, Path(flags.output or folder))
+        folder = Path(flags.output or _default_folder(flags, model.step))
+        if flags.interpolate is not None:
+            images = model.interpolate(
+                *captions,
+                steps=flags.interpolate,
+                seed=flags.seed,
+                to_seed=flags.to_seed,
+                truncation=flags.truncation,
+            )
+            animation, strip = save_interpolation(images, captions, folder)
+            print(f"{len(images)} images of step {model.step}; {animation}; strip: {strip}")
+            return
+        painted = model.paint(
+            captions, flags.num, flags.seed, truncation=flags.truncation, best_of=flags.best_of
+        )
+        path = save_images(painted, captions, folder)
     count = len(captions) * flags.num
-    print(f"{count} image{'s' * (count > 1)} of step {trained.step}; grid: {path}")
+    print(f"{count} image{'s' * (count > 1)} of step {model.step}; grid: {path}")
 
 
 if __name__ == "__main__":

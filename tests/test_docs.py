@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from absl import flags
 
-import ssagan_jax.main  # noqa: F401  Defines the flags.
+import ssagan_jax.main
 from ssagan_jax.config import default_config, flatten
 from ssagan_jax.config_validation import validate
 
@@ -141,7 +141,9 @@ def reason_of_training(arguments: list[str]) -> str:
             return f"ssagan_jax.main has no {unknown}"
         if "--config" in given:
             file, *variant = given["--config"].split(":")
-            config = runpy.run_path(str(ROOT / file))["get_config"](*variant)
+            config = runpy.run_path(str(ROOT / ssagan_jax.main.find_config(file)))["get_config"](
+                *variant
+            )
         else:
             config = default_config()
         for name, value in given.items():

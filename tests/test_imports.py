@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "ssagan_jax"
 # From the top down. A module may import from its own layer and those below it.
 LAYERS = (
-    {"main"},
+    {"__main__", "main"},
     {"sample", "evaluate", "report", "prepare", "convert", "export"},
     {"exporting"},
     {"training", "reporting"},

@@ -1,5 +1,8 @@
 """`ssagan_jax.load_model` and the model's methods, on a tiny model with random weights."""
 
+import dataclasses
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +13,7 @@ from PIL import Image
 from test_report import CAPTIONS, NOISE, REALS, random_state
 
 import ssagan_jax
+from ssagan_jax import __main__, main, sample
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.data.tokenizer import learn_tokenizer
 from ssagan_jax.errors import InputError
@@ -165,9 +169,106 @@ def test_bad_arguments_are_named_with_what_is_allowed(model, call, message):
 
 
 def test_without_an_image_encoder_ranking_is_refused(model):
-    import dataclasses
-
     bare = dataclasses.replace(model, image_encoder=None)
     with pytest.raises(InputError, match="no image encoder"):
         bare.paint(RED, best_of=2)
     assert len(bare.paint(RED)) == 1
+
+
+# The commands
+
+
+def run_sample(monkeypatch, folder, *flags):
+    monkeypatch.setattr(sys, "argv", ["sample", f"--workdir={folder}", *map(str, flags)])
+    sample.main()
+
+
+def read(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_the_command_writes_the_same_images(model, folder, monkeypatch, tmp_path):
+    options = {"num": 2, "seed": 3, "truncation": 0.5, "best_of": 2}
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    run_sample(monkeypatch, folder, f"--caption={RED}", f"--output={tmp_path}", *flags)
+    written = [read(path) for path in sorted(tmp_path.glob("000_*.png"))]
+    np.testing.assert_array_equal(written, pixels(model.paint(RED, **options)))
+
+
+def test_the_command_writes_an_interpolation_as_gif_and_strip(model, folder, monkeypatch):
+    run_sample(
+        monkeypatch, folder, f"--caption={RED}", f"--caption={BLUE}", "--interpolate=4", "--seed=2"
+    )
+    output = folder / "generated/step_0000007_seed_2"
+    between = pixels(model.interpolate(RED, BLUE, 4, seed=2))
+    strip = read(output / "strip.png")
+    shown = [strip[4:132:4, 220 + column * 136 :][:, :128:4] for column in range(4)]
+    np.testing.assert_array_equal(shown, between)
+    with Image.open(output / "interpolation.gif") as animation:
+        assert (animation.n_frames, animation.size) == (4, (32, 32))
+        assert animation.info["loop"] == 0
+    assert {path.name for path in output.iterdir()} == {"strip.png", "interpolation.gif"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--truncation=2"], r"--truncation=2\.0: must be in \[0, 1\]"),
+        (["--best_of=0"], r"--best_of=0: must be 1 or more"),
+        (["--interpolate"], r"--interpolate=8: needs two captions, or one and --to_seed; .* 1"),
+        (["--interpolate=1"], r"--interpolate=1: must be 2 images or more"),
+        (["--interpolate", "--best_of=2"], r"--best_of=2: cannot be combined"),
+        (["--to_seed=1"], r"--to_seed=1: needs --interpolate"),
+    ],
+)
+def test_the_command_refuses_flags_in_one_line(flags, message, folder, monkeypatch, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        run_sample(monkeypatch, folder, "--caption=a red car", *flags)
+    assert exit_.value.code == 2
+    assert re.search(f"^error: {message}", capsys.readouterr().err)
+
+
+# The package
+
+
+def test_configs_are_found_by_name_in_a_clone():
+    configs = Path(__file__).parents[1] / "configs"
+    assert main.find_config("bert:my_cars") == f"{configs / 'bert.py'}:my_cars"
+    assert main.find_config("quickstart") == str(configs / "quickstart.py")
+    assert main.find_config("configs/bert.py:birds") == "configs/bert.py:birds"
+    assert main.default_workdir(main.find_config("bert:my_cars")) == "runs/bert-my_cars"
+    with pytest.raises(InputError, match="--config=nothing:a: no config of that name; .*lstm"):
+        main.find_config("nothing:a")
+
+
+def test_the_built_package_holds_the_configs_and_runs_in_any_folder(tmp_path):
+    pytest.importorskip("setuptools")
+    root = Path(__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "lib")}
+
+    def python(*arguments, cwd):
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+
+    build = python("setup.py", "-q", "build_py", f"--build-lib={tmp_path / 'lib'}", cwd=root)
+    assert build.returncode == 0, build.stderr
+    for name in ("quickstart:my_cars", "nothing"):
+        # Whether the config was found shows in the next complaint.
+        flags = [f"--config={name}", "--config.data.image_size=48"]
+        done = python("-m", "ssagan_jax", "train", *flags, cwd=tmp_path)
+        wanted = "no config of that name" if name == "nothing" else "image_size=48: must be 32"
+        assert done.returncode == 2 and wanted in done.stderr, done.stderr
+
+
+def test_the_console_command_lists_its_commands(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["ssagan_jax", "--help"])
+    __main__.main()
+    output = capsys.readouterr().out
+    for name, (module, text) in __main__.COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(text)}$", output, re.MULTILINE)
+        assert (Path(ssagan_jax.__file__).parent / f"{module}.py").is_file()
+    monkeypatch.setattr(sys, "argv", ["ssagan_jax", "nothing"])
+    with pytest.raises(SystemExit, match="2"):
+        __main__.main()
+    assert "'nothing': must be one of train, prepare" in capsys.readouterr().err

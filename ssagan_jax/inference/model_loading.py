@@ -3,6 +3,7 @@
 import os
 
 import jax
+from absl import logging
 
 from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.errors import InputError
@@ -41,7 +42,12 @@ def load_model(source: str | os.PathLike[str], checkpoint: int | None = None) ->
 def _from_workdir(workdir: Workdir, checkpoint: int | None) -> TrainedModel:
     config, tokenizer = workdir.config(), workdir.tokenizer()
     workdir.check_generator()
-    state = load_state(workdir, checkpoint)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # Orbax warns that a folder is opened read-only.
+    try:
+        state = load_state(workdir, checkpoint)
+    finally:
+        logging.set_verbosity(verbosity)
     try:
         captions = tuple(workdir.fixed_samples().captions)
     except WorkdirError:  # A converted model has none, and painting needs none.
