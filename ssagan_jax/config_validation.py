@@ -102,6 +102,7 @@ CONSTRAINTS: dict[str, Constraint] = {
     "eval.splits": _AT_LEAST_1,
     "eval.batch_size": _AT_LEAST_1,
     "log.scalars_every": _AT_LEAST_1,
+    "log.health_every": _AT_LEAST_0,
     "log.sample_grid_every": _AT_LEAST_1,
     "log.sample_grid_rows": _AT_LEAST_1,
     "log.checkpoint_every": _AT_LEAST_1,

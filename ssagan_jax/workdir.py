@@ -8,6 +8,7 @@ damaged/         corrupt checkpoints that were skipped
 samples/         fixed.npz (captions, noise and real images of all sample grids), and for each grid
                  a PNG and an .npz of the generated images
 eval/            metrics.jsonl, one line per score
+health.jsonl     signs of overfitting and of collapse, one line per measurement
 events...        of TensorBoard
 train.log        log messages
 pytorch_extras.safetensors  of a converted model: tensors that only PyTorch's networks have
@@ -48,6 +49,7 @@ class Workdir:
       samples: folder of the sample grids.
       pytorch_extras: safetensors file of the tensors that only PyTorch's networks have.
       metrics: JSON lines file of the scores.
+      health: JSON lines file of the signs of overfitting and of collapse.
       log: text file of the log messages.
     """
 
@@ -57,6 +59,7 @@ class Workdir:
         self.samples = self.path / "samples"
         self.pytorch_extras = self.path / "pytorch_extras.safetensors"
         self.metrics = self.path / "eval" / "metrics.jsonl"
+        self.health = self.path / "health.jsonl"
         self.log = self.path / "train.log"
         self._config = self.path / "config.json"
         self._tokenizer = self.path / "tokenizer.json"

@@ -121,7 +121,13 @@ def _train_stage(
             profile.after_step(metrics)
             monitor.after_step(step, metrics)
             at_end = step == stage.last
-            if stage == run.schedule.gan_stage and (step % log.sample_grid_every == 0 or at_end):
+            in_gan_stage = stage == run.schedule.gan_stage
+            if in_gan_stage and log.health_every and step % log.health_every == 0:
+                with monitor.paused():
+                    health = run.measure_health(state)
+                    writer.write_scalars(step, health)
+                    monitor.set_health(health)
+            if in_gan_stage and (step % log.sample_grid_every == 0 or at_end):
                 with monitor.paused():
                     _write_sample_grid(run, state, writer)
             if run.evaluator.is_due(step):

@@ -27,9 +27,12 @@ from ssagan_jax.distributed import (
     broadcast_text,
     broadcast_tree,
     is_primary,
+    print_on_primary,
     raise_together,
 )
 from ssagan_jax.evaluation.evaluator import Evaluator
+from ssagan_jax.evaluation.health_log import Measurement, find_warnings, write_health
+from ssagan_jax.evaluation.health_probe import HealthProbe
 from ssagan_jax.evaluation.scores import Score, write_scores
 from ssagan_jax.fixed_samples import FixedSamples
 from ssagan_jax.inference.sampler import Sampler, generation_variables
@@ -57,6 +60,7 @@ class TrainingRun:
       batches: this process's rows of the training batches.
       sampler: generates the images of the sample grids, on one device.
       evaluator: computes scores, on all devices.
+      health_probe: measures signs of overfitting and of collapse, on all devices.
       checkpoints: open for writing; None in all processes but the primary one.
       fixed_samples: captions, noise and real images of all sample grids; likewise.
     """
@@ -69,6 +73,7 @@ class TrainingRun:
     batches: grain.DatasetIterator
     sampler: Sampler
     evaluator: Evaluator
+    health_probe: HealthProbe
     checkpoints: Checkpoints | None
     fixed_samples: FixedSamples | None
 
@@ -78,6 +83,16 @@ class TrainingRun:
         if is_primary():
             write_scores(self.workdir, scores)
         return scores
+
+    def measure_health(self, state: TrainState) -> dict[str, float]:
+        """Measures a state's health, appends it to health.jsonl, and prints and logs warnings."""
+        step, values = int(state.step), self.health_probe(state)
+        if is_primary():
+            measurements = write_health(self.workdir, Measurement(step, values))
+            for warning in find_warnings(measurements).get(step, []):
+                absl_logging.warning("%s", warning)
+                print_on_primary(f"warning: {warning}")
+        return values
 
     def generate_samples(self, state: TrainState) -> tuple[np.ndarray, list[np.ndarray]]:
         """Images u8[R, S, S, 3] and fusion masks f32[R, S, S, 1] of the fixed samples."""
@@ -134,6 +149,7 @@ def open_run(config: ConfigDict, path: str) -> tuple[TrainingRun, TrainState]:
         batches=batches,
         sampler=Sampler(build_networks(config, tokenizer.vocabulary)),
         evaluator=evaluator,
+        health_probe=HealthProbe(evaluator),
         checkpoints=checkpoints,
         fixed_samples=fixed_samples,
     )
