@@ -117,7 +117,7 @@ _DEFAULTS = {
         "splits": 10,  # of the Inception Score
         "nearest": True,  # find the nearest training image of each generated one
         "batch_size": 64,  # images at a time over all devices
-        "best": "",  # score whose best checkpoint is kept apart, such as "kid"; empty: none
+        "best": "",  # score by which the best checkpoint is kept apart, such as "kid"; empty: none
     },
     "log": {
         "scalars_every": 50,  # steps between scalars

@@ -15,6 +15,7 @@ from absl import logging
 from PIL import Image
 
 from ssagan_jax.atomic_files import save_png
+from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
 from ssagan_jax.config_validation import check_seed
 from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.inference.image_grid import draw_image_grid
@@ -66,7 +67,9 @@ def main() -> None:
     parser.add_argument("--captions_file", help="text file with one caption per line")
     parser.add_argument("--num", type=int, default=8, help="images per caption")
     parser.add_argument("--seed", type=int, default=0, help="random seed of the noise")
-    parser.add_argument("--checkpoint", type=int, help="checkpoint step; default: latest")
+    parser.add_argument(
+        "--checkpoint", type=parse_checkpoint, help="a step or best; default: latest"
+    )
     parser.add_argument("--output", help="output folder; default: WORKDIR/generated/STEP_SEED")
     flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)

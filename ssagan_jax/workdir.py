@@ -4,6 +4,8 @@ config.json      the run's config
 tokenizer.json   its vocabulary
 schedule.json    number of steps of both stages
 checkpoints/     one folder per checkpoint, named after its step
+checkpoints_best/  the best checkpoint by `config.eval.best`
+best.json        its step and score
 damaged/         corrupt checkpoints that were skipped
 samples/         fixed.npz (captions, noise and real images of all sample grids), and for each grid
                  a PNG and an .npz of the generated images
@@ -46,6 +48,8 @@ class Workdir:
     Attributes:
       path: the folder.
       checkpoints: folder of the checkpoints.
+      best_checkpoints: folder of the best checkpoint.
+      best: JSON file of its step and score.
       samples: folder of the sample grids.
       pytorch_extras: safetensors file of the tensors that only PyTorch's networks have.
       metrics: JSON lines file of the scores.
@@ -56,6 +60,8 @@ class Workdir:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).expanduser().absolute()
         self.checkpoints = self.path / "checkpoints"
+        self.best_checkpoints = self.path / "checkpoints_best"
+        self.best = self.path / "best.json"
         self.samples = self.path / "samples"
         self.pytorch_extras = self.path / "pytorch_extras.safetensors"
         self.metrics = self.path / "eval" / "metrics.jsonl"

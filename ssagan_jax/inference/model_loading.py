@@ -2,6 +2,7 @@
 
 import os
 
+from ssagan_jax.checkpointing.best_checkpoint import CheckpointChoice
 from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.inference.sampler import Sampler, generation_variables
 from ssagan_jax.inference.trained_model import TrainedModel
@@ -10,12 +11,12 @@ from ssagan_jax.steps.state import network_variables
 from ssagan_jax.workdir import Workdir, WorkdirError
 
 
-def load_model(source: str | os.PathLike[str], checkpoint: int | None = None) -> TrainedModel:
+def load_model(source: str | os.PathLike[str], checkpoint: CheckpointChoice = None) -> TrainedModel:
     """Loads a trained model.
 
     Args:
       source: the work folder.
-      checkpoint: step of the checkpoint; None for the latest.
+      checkpoint: step of the checkpoint, or "best"; None for the latest.
 
     Raises:
       InputError: the source holds no such model.
@@ -24,7 +25,7 @@ def load_model(source: str | os.PathLike[str], checkpoint: int | None = None) ->
     return _from_workdir(Workdir(source), checkpoint)
 
 
-def _from_workdir(workdir: Workdir, checkpoint: int | None) -> TrainedModel:
+def _from_workdir(workdir: Workdir, checkpoint: CheckpointChoice) -> TrainedModel:
     config, tokenizer = workdir.config(), workdir.tokenizer()
     workdir.check_generator()
     state = load_state(workdir, checkpoint)
