@@ -5,6 +5,8 @@ import numpy as np
 from ssagan_jax.metrics.diversity import mean_pairwise_distance
 
 _THUMBNAIL_SIZE = 16
+# Least difference of mean logits, of the hinge loss's 2, that others are divided by.
+_MIN_GAP = 0.1
 
 
 def thumbnails(images: np.ndarray) -> np.ndarray:
@@ -26,9 +28,10 @@ def overfitting_signs(
     Returns:
       The means of the logits; "sign", r_t, and "overfitting", r_v, of "Training Generative
       Adversarial Networks with Limited Data" (Karras et al., 2020), eq. 1: 0 without overfitting,
-      1 if held-out images are judged like generated ones, NaN while generated images are not
-      judged worse than training ones; and "separation": the share of pairs of a training and a
-      held-out image of which the first has the higher logit (1/2 for ties), 0.5 if they are alike.
+      1 if held-out images are judged like generated ones, NaN while the mean logits of training
+      and generated images differ by less than 0.1; and "separation": the share of pairs of a
+      training and a held-out image of which the first has the higher logit (1/2 for ties), 0.5 if
+      they are alike.
     """
     means = [float(logits.mean(dtype=np.float64)) for logits in (training, held_out, generated)]
     gap = means[0] - means[2]
@@ -36,7 +39,7 @@ def overfitting_signs(
     return {
         **dict(zip(("training_logit", "held_out_logit", "generated_logit"), means, strict=True)),
         "sign": float(np.sign(training).mean()),
-        "overfitting": (means[0] - means[1]) / gap if gap > 0 else float("nan"),
+        "overfitting": (means[0] - means[1]) / gap if gap >= _MIN_GAP else float("nan"),
         "separation": float((1 + higher).mean() / 2),
     }
 
