@@ -492,7 +492,7 @@ def test_health_is_measured_while_the_gan_trains(finished):
     rows = list(map(json.loads, (finished[0] / "health.jsonl").read_text().splitlines()))
     assert [row["step"] for row in rows] == [8, 16]
     for row in rows:
-        assert np.isfinite(row["health/training_logit"]) and row["health/caption_variety"] > 0
+        assert np.isfinite(row["health/training_logit"]) and row["health/noise_variety"] > 0
     (events,) = finished[0].glob("events.*")
     for tag in (b"health/noise_variety", b"gradient_norm/generator"):
         assert tag in events.read_bytes()

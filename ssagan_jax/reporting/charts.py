@@ -43,7 +43,7 @@ HEALTH_CHARTS = (
         "health_overfitting",
         "health/overfitting",
         "Discriminator, signs of overfitting",
-        "0: none, 1: full",
+        "value",
         ("health/sign", "health/separation"),
     ),
     Chart(

@@ -1,5 +1,6 @@
 """The progress bar of a training stage."""
 
+import math
 import time
 
 from tqdm import tqdm
@@ -19,7 +20,7 @@ _LABELS = {
 }
 _HEALTH_LABELS = {
     "health/overfitting": "overfitting",
-    "health/noise_variety": "variety",
+    "health/noise_variety": "variety of noises",
     "health/caption_variety": "of captions",
 }
 _REFRESH_SECONDS = 0.5
@@ -65,7 +66,7 @@ class ProgressBar:
 
     def set_health(self, health: dict[str, float]) -> None:
         """Sets the signs of overfitting and of collapse, shown until the next measurement."""
-        self._health = health
+        self._health = {name: value for name, value in health.items() if math.isfinite(value)}
 
     def close(self) -> None:
         """Shows the last metrics, and leaves the bar on the terminal."""
