@@ -91,7 +91,7 @@ def test_a_collapse_is_warned_of_once_at_its_second_measurement():
     (message,) = find_warnings(measurements(noise_variety=values))[40]
     assert message.startswith(
         "step 40: variety between images of one caption collapsed to 0.08 of that of real images, "
-        "after 0.4. Go back"
+        "after 0.4. Use a ch"
     )
     (message,) = find_warnings(measurements(caption_variety=[1.0, 0.2, 0.1]))[20]
     assert "between images of different captions collapsed to 0.1 of" in message

@@ -15,15 +15,15 @@ COLLAPSED = 0.25
 # the discriminator knows the training images by heart.
 SEPARATED = 0.99
 _COLLAPSE = (
-    "variety between {of} collapsed to {value:.2g} of that of real images, after {highest:.2g}. Go "
-    "back to a checkpoint from before (config.eval.best keeps the best one), and train on from it "
-    "in another --workdir (config.train.checkpoint) with lower learning rates"
+    "variety between {of} collapsed to {value:.2g} of that of real images, after {highest:.2g}. Use "
+    "a checkpoint from before (config.eval.best keeps the best one for --checkpoint=best), and "
+    "train again with lower learning rates in another --workdir"
 )
 _SEPARATION = (
     "the discriminator gives {value:.0%} of the training images a higher logit than held-out ones, "
     "so it knows them by heart, and images hardly improve from here on. Use the best checkpoint "
-    "(config.eval.best keeps it); more training images or a smaller config.discriminator.channels "
-    "delay this"
+    "(config.eval.best keeps it for --checkpoint=best); more training images or a smaller "
+    "config.discriminator.channels delay this"
 )
 _MESSAGES = {
     "noise_variety": _COLLAPSE.replace("{of}", "images of one caption"),
