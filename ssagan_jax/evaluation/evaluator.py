@@ -28,12 +28,14 @@ class Evaluator(EvalContext):
         return digest.hexdigest()
 
     def check_best(self) -> None:
-        """Checks that `config.eval.best`, if it is set, can be computed for this run.
+        """Checks that `config.eval.best` can be computed for this run, if it is set.
 
         Raises:
           ConfigError: says why not.
         """
         name, data = self.config.eval.best, self.config.data
+        if not name:
+            return
         validation = self.datasets["validation"]
         compared = min(self.config.eval.num or len(validation), len(validation))
         class_ids = {validation.metadata(index)["class_id"] for index in range(len(validation))}

@@ -15,8 +15,8 @@ COLLAPSED = 0.25
 # the discriminator knows the training images by heart.
 SEPARATED = 0.99
 _COLLAPSE = (
-    "variety between {of} collapsed to {value:.2g} of that of real images, after {highest:.2g}. Use "
-    "a checkpoint from before (config.eval.best keeps the best one for --checkpoint=best), and "
+    "variety between {of} collapsed to {value:.2g} of that of real images, after {highest:.2g}. "
+    "Use a checkpoint from before (config.eval.best keeps the best one for --checkpoint=best), and "
     "train again with lower learning rates in another --workdir"
 )
 _SEPARATION = (
