@@ -113,7 +113,7 @@ def write_events(folder, seconds):
 def add_health(workdir, position, tokenizer):
     """Measurements of health that warn at step 14, and the best checkpoint, 7, kept apart."""
     writer = metric_writers.SummaryWriter(str(workdir.path))
-    for step, variety in ((5, 0.5), (9, 0.1), (14, 0.05)):
+    for step, variety in ((5, 0.5), (6, 0.5), (9, 0.1), (14, 0.05)):
         names = ("training_logit", "held_out_logit", "generated_logit", "sign", "separation")
         values = {f"health/{name}": 0.5 for name in (*names, "caption_variety")}
         values |= {"health/noise_variety": variety, "health/overfitting": math.nan}

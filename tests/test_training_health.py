@@ -82,18 +82,21 @@ def warned(**series):
 def test_a_run_that_only_begins_has_no_warning():
     assert warned(noise_variety=[0.001, 0.002, 0.03, 0.4], caption_variety=[0, 0, 0.01, 0.8]) == []
     assert warned(noise_variety=[0.6, 0.45, 0.3, 0.2]) == []
+    # A single high value, or more variety than real images have.
+    assert warned(noise_variety=[0.4, 1.3, 0.4, 0.15, 0.15]) == []
+    assert warned(caption_variety=[3.0, 2.8, 0.4, 0.4]) == []
     assert warned(noise_variety=[math.nan] * 3, separation=[0.98] * 3) == []
 
 
 def test_a_collapse_is_warned_of_once_at_its_second_measurement():
-    values = [0.4, 0.05, 0.3, 0.09, 0.08, 0.01, 0.2, 0.05, 0.05]
-    assert warned(noise_variety=values) == [40, 80]
-    (message,) = find_warnings(measurements(noise_variety=values))[40]
+    values = [0.4, 0.4, 0.05, 0.3, 0.1, 0.08, 0.01, 0.2, 0.05, 0.05]
+    assert warned(noise_variety=values) == [50, 90]
+    (message,) = find_warnings(measurements(noise_variety=values))[50]
     assert message.startswith(
-        "step 40: variety between images of one caption collapsed to 0.08 of that of real images, "
+        "step 50: variety between images of one caption collapsed to 0.08 of that of real images, "
         "after 0.4. Use a ch"
     )
-    (message,) = find_warnings(measurements(caption_variety=[1.0, 0.2, 0.1]))[20]
+    (message,) = find_warnings(measurements(caption_variety=[1.0, 1.0, 0.2, 0.1]))[30]
     assert "between images of different captions collapsed to 0.1 of" in message
 
 

@@ -9,8 +9,9 @@ from ssagan_jax.errors import InputError
 from ssagan_jax.evaluation.health_probe import PREFIX
 from ssagan_jax.workdir import Workdir
 
-# A variety has collapsed below this share of its highest value so far.
-COLLAPSED = 0.25
+# A variety has collapsed below this share of the highest value that two measurements in a row
+# reached, or of that of real images if it was above.
+COLLAPSED = 0.35
 # The share of pairs in which a training image has a higher logit than a held-out one, from which on
 # the discriminator knows the training images by heart.
 SEPARATED = 0.99
@@ -73,10 +74,10 @@ def find_warnings(measurements: Sequence[Measurement]) -> dict[int, list[str]]:
     """Warnings by the step at which they are due: the second bad measurement in a row."""
     found: dict[int, list[str]] = {}
     for name, message in _MESSAGES.items():
-        highest, in_a_row = 0.0, 0
+        highest, previous, in_a_row = 0.0, 0.0, 0
         for each in measurements:
             value = each.values[PREFIX + name]
-            highest = max(highest, value)  # NaN does not raise it.
+            highest, previous = max(highest, min(value, previous, 1.0)), value
             bad = value >= SEPARATED if name == "separation" else value < COLLAPSED * highest
             in_a_row = in_a_row + 1 if bad else 0
             if in_a_row == 2:
