@@ -117,10 +117,12 @@ _DEFAULTS = {
         "splits": 10,  # of the Inception Score
         "nearest": True,  # find the nearest training image of each generated one
         "batch_size": 64,  # images at a time over all devices
+        "best": "",  # score by which the best checkpoint is kept apart, such as "kid"; empty: none
     },
     "log": {
         "scalars_every": 50,  # steps between scalars
         "sample_grid_every": 1000,  # steps of stage 2 between sample grids
+        "health_every": 100,  # steps of stage 2 between signs of overfitting and collapse; 0: none
         "sample_grid_rows": 8,  # captions in a sample grid of a new run
         "checkpoint_every": 1000,  # steps between checkpoints
         "keep_checkpoints": 3,  # number of latest checkpoints to keep

@@ -22,6 +22,20 @@ _AT_LEAST_1: Constraint = (lambda value: value >= 1), "1 or more"
 _ABOVE_0: Constraint = (lambda value: value > 0), "above 0"
 _SHARE: Constraint = (lambda value: 0 <= value < 1), "at least 0 and below 1"
 
+# The scores that `eval.best` may name, and which of two values is better.
+BEST_SCORES: dict[str, Callable[..., float]] = {
+    "fid": min,
+    "kid": min,
+    "inception_score": max,
+    "precision": max,
+    "recall": max,
+    "r_precision": max,
+    "encoder_frechet": min,
+    "attributes/color": max,
+    "attributes/facing": max,
+    "attributes/body": max,
+}
+
 # Dotted key to a predicate and a description of the values that satisfy it.
 CONSTRAINTS: dict[str, Constraint] = {
     "seed": ((lambda value: 0 <= value < 2**32), "0 to 4294967295"),
@@ -99,9 +113,11 @@ CONSTRAINTS: dict[str, Constraint] = {
     "eval.every_epochs": _AT_LEAST_0,
     "eval.num": _AT_LEAST_0,
     "eval.inception_variant": _one_of("fid", "torchvision"),
+    "eval.best": _one_of("", *BEST_SCORES),
     "eval.splits": _AT_LEAST_1,
     "eval.batch_size": _AT_LEAST_1,
     "log.scalars_every": _AT_LEAST_1,
+    "log.health_every": _AT_LEAST_0,
     "log.sample_grid_every": _AT_LEAST_1,
     "log.sample_grid_rows": _AT_LEAST_1,
     "log.checkpoint_every": _AT_LEAST_1,

@@ -12,6 +12,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from ssagan_jax.atomic_files import atomic_folder, check_new_folder
+from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.data.tokenizer import Tokenizer, fixed_vocab_tokenizer
@@ -148,7 +149,8 @@ def main() -> None:
     add("--data", default="birds", help="config.data.name of the work folder")
     add("--data_dir", default="", help="config.data.dir of the work folder, to evaluate it")
     add("--output", help="new folder to write the networks to as PyTorch files")
-    add("--checkpoint", type=int, help="with --output: step of the checkpoint; default: latest")
+    about = "with --output: step of the checkpoint, or best; default: latest"
+    add("--checkpoint", type=parse_checkpoint, help=about)
     add("--raw", action="store_true", help="with --output: last weights, not their average")
     flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)

@@ -13,6 +13,7 @@ from pathlib import Path
 from absl import logging
 from ml_collections import ConfigDict
 
+from ssagan_jax.checkpointing.best_checkpoint import find_checkpoint
 from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.config_validation import check_seed, check_value
 from ssagan_jax.data.datasets import open_datasets
@@ -66,13 +67,15 @@ def _write_scalars(workdir: Workdir, scores: Sequence[Score]) -> None:
 
 
 def _select_steps(workdir: Workdir, wanted: str | None) -> list[int]:
-    """The steps that --checkpoint selects: one, "all", or the latest; raises InputError."""
+    """The steps that --checkpoint selects: one, "all", "best", or the latest; raises InputError."""
     steps = workdir.checkpoint_steps()
     if not steps:
         raise InputError(f"{workdir.checkpoints}: no checkpoint here; train first")
+    if wanted == "best":
+        return [find_checkpoint(workdir, "best")[1]]
     choices = {None: steps[-1:], "all": steps} | {str(step): [step] for step in steps}
     if wanted not in choices:
-        raise InputError(f"--checkpoint={wanted}: must be all or one of {steps}")
+        raise InputError(f"--checkpoint={wanted}: must be all, best or one of {steps}")
     return choices[wanted]
 
 
@@ -80,7 +83,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m ssagan_jax.evaluate", description=__doc__)
     parser.add_argument("--workdir", required=True, help="folder of a trained model")
-    parser.add_argument("--checkpoint", help="checkpoint step, or all; default: latest")
+    parser.add_argument("--checkpoint", help="a step, all or best; default: latest")
     parser.add_argument("--split", default="validation", choices=("validation", "train"))
     parser.add_argument("--num", type=int, default=0, help="generated images; 0: as the config")
     parser.add_argument("--seed", type=int, default=0, help="random seed of the noise")

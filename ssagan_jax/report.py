@@ -17,11 +17,12 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 from absl import logging
 
+from ssagan_jax.checkpointing.best_checkpoint import CheckpointChoice, parse_checkpoint
 from ssagan_jax.config_validation import check_seed
 from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.inference.image_grid import draw_image_grid
 from ssagan_jax.reporting import page
-from ssagan_jax.reporting.charts import CHARTS, draw_chart
+from ssagan_jax.reporting.charts import CHARTS, HEALTH_CHARTS, Chart, draw_chart
 from ssagan_jax.reporting.epoch_selection import read_epochs, select_image_steps, select_table_steps
 from ssagan_jax.reporting.figures import Panel, RunFigures
 from ssagan_jax.reporting.output_folder import PAGE, check_output, write_output
@@ -40,10 +41,12 @@ class ReportRequest:
 
     Attributes:
       epochs: of stage 2; empty for those that have scores.
+      checkpoint: of which images are shown: a step or "best"; None for those of `epochs`.
       captions: the user's; `num` images of each are generated with noise from `seed`.
     """
 
     epochs: list[float]
+    checkpoint: CheckpointChoice
     captions: list[str]
     num: int
     seed: int
@@ -62,19 +65,22 @@ class Report:
         self._request = request
         self._figures = [RunFigures(run) for run in runs]
         self._table_steps = select_table_steps(runs, request.epochs)
+        chosen = request.checkpoint
+        self._chosen = [] if chosen is None else [run.step_of(chosen) for run in runs]
 
     def html(self) -> str:
         """The page."""
         sections = [
             ("Table I: performance of the models", self._score_table()),
-            ("Fig. 3 and 4: losses", self._charts()),
+            ("Fig. 3 and 4: losses", self._charts(CHARTS)),
+            *self._health(),
             *self._real_and_generated(),
             *self._user_captions(),
             *self._masks(),
             ("Time, memory and size", self._training_stats()),
             ("Config", self._config()),
         ]
-        folders = [f"{run.method}: {run.workdir.path.name}" for run in self._runs]
+        folders = [f"{run.method}: {run.workdir.path.name}{_best(run)}" for run in self._runs]
         return page.page("Text to image generation: results", folders, sections)
 
     def _score_table(self) -> str:
@@ -88,17 +94,28 @@ class Report:
         self.files["table1.csv"] = scores.csv().encode()
         return page.score_table(scores)
 
-    def _charts(self) -> str:
+    def _charts(self, charts: Sequence[Chart]) -> str:
         drawn = []
-        for chart in CHARTS:
+        for chart in charts:
             drawn.append((chart.title, draw_chart(chart, self._runs)))
             self.files[f"{chart.name}.png"] = drawn[-1][1]
         return page.charts(drawn) + page.note("Pale: as logged. Strong: smoothed.")
 
+    def _health(self) -> list[tuple[str, str]]:
+        """Signs of overfitting and of collapse, and the warnings of all runs."""
+        charts = [chart for chart in HEALTH_CHARTS if not chart.is_empty(self._runs)]
+        if not charts:
+            return []
+        warnings = [f"{run.method}, {text}." for run in self._runs for text in run.warnings]
+        notes = "".join(map(page.note, warnings or ["No warnings."]))
+        return [("Overfitting and collapse", notes + self._charts(charts))]
+
     def _real_and_generated(self) -> list[tuple[str, str]]:
         """Fig. 5 to 8: one section per epoch for all runs that have the same captions."""
         groups: dict[tuple[float, tuple[str, ...]], list[Panel]] = {}
-        image_steps = select_image_steps(self._runs, self._table_steps, bool(self._request.epochs))
+        image_steps = [[step] for step in self._chosen] or select_image_steps(
+            self._runs, self._table_steps, bool(self._request.epochs)
+        )
         for run, figures, steps in zip(self._runs, self._figures, image_steps, strict=True):
             for step in steps:
                 epoch = round(run.epoch(step), 1)
@@ -140,7 +157,9 @@ class Report:
         return [("Fusion masks of each stage", legend + "".join(parts))] if parts else []
 
     def _last_checkpoints(self) -> list[tuple[ReportedRun, RunFigures, int]]:
-        """Runs with their last checkpoint that is in the table, or else their last one."""
+        """Runs with the chosen checkpoint, or the last one in the table, or else their last one."""
+        if self._chosen:
+            return list(zip(self._runs, self._figures, self._chosen, strict=True))
         return [
             (run, figures, ([s for s in steps if s in run.checkpoints] or run.checkpoints)[-1])
             for run, figures, steps in zip(
@@ -172,6 +191,13 @@ class Report:
         self.files[f"{name}_{panel.run.file_name}.png"] = page.png(grid)
 
 
+def _best(run: ReportedRun) -> str:
+    if run.best is None:
+        return ""
+    epoch, value = run.epoch(run.best.step), f"{run.best.score} {run.best.value:.4g}"
+    return f"; best checkpoint: step {run.best.step}, epoch {epoch:.1f}, {value}"
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(
@@ -182,6 +208,9 @@ def main() -> None:
     parser.add_argument("--workdir", action="append", required=True, help="may be repeated")
     parser.add_argument("--output", default="report", help="folder; an earlier report is replaced")
     parser.add_argument("--epochs", default="", help="as in 20,50; default: those with scores")
+    parser.add_argument(
+        "--checkpoint", type=parse_checkpoint, help="whose images to show: a step or best"
+    )
     parser.add_argument("--split", default="validation", help="split of the scores")
     parser.add_argument("--caption", action="append", default=[], help="may be repeated")
     parser.add_argument("--captions_file", help="text file with one caption per line")
@@ -197,7 +226,9 @@ def main() -> None:
         captions = read_captions(flags.caption, flags.captions_file) if given else []
         output = Path(flags.output).expanduser().absolute()
         check_output(output)
-        request = ReportRequest(read_epochs(flags.epochs), captions, flags.num, flags.seed)
+        request = ReportRequest(
+            read_epochs(flags.epochs), flags.checkpoint, captions, flags.num, flags.seed
+        )
         report = Report(open_reported_runs(flags.workdir, flags.split), request)
         html = report.html()
         write_output(output, {PAGE: html.encode()} | report.files)

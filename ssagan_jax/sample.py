@@ -16,6 +16,7 @@ from absl import logging
 from PIL import Image
 
 from ssagan_jax.atomic_files import atomic_path, save_png
+from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
 from ssagan_jax.config_validation import check_seed
 from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.inference.image_grid import draw_image_grid
@@ -127,7 +128,7 @@ def main() -> None:
         "as a GIF and a strip; default: 8",
     )
     add("--to_seed", type=int, help="with --interpolate: seed of the last image's noise")
-    add("--checkpoint", type=int, help="checkpoint step; default: latest")
+    add("--checkpoint", type=parse_checkpoint, help="a step or best; default: latest")
     add("--output", help="output folder; default: WORKDIR/generated/STEP_SEED")
     flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)

@@ -5,10 +5,13 @@ tokenizer.json   its vocabulary
 schedule.json    number of steps of both stages
 dataset.json     numbers of images and captions of each split
 checkpoints/     one folder per checkpoint, named after its step
+checkpoints_best/  the best checkpoint by `config.eval.best`
+best.json        its step and score
 damaged/         corrupt checkpoints that were skipped
 samples/         fixed.npz (captions, noise and real images of all sample grids), and for each grid
                  a PNG and an .npz of the generated images
 eval/            metrics.jsonl, one line per score
+health.jsonl     signs of overfitting and of collapse, one line per measurement
 events...        of TensorBoard
 train.log        log messages
 pytorch_extras.safetensors  of a converted model: tensors that only PyTorch's networks have
@@ -46,18 +49,24 @@ class Workdir:
     Attributes:
       path: the folder.
       checkpoints: folder of the checkpoints.
+      best_checkpoints: folder of the best checkpoint.
+      best: JSON file of its step and score.
       samples: folder of the sample grids.
       pytorch_extras: safetensors file of the tensors that only PyTorch's networks have.
       metrics: JSON lines file of the scores.
+      health: JSON lines file of the signs of overfitting and of collapse.
       log: text file of the log messages.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path).expanduser().absolute()
         self.checkpoints = self.path / "checkpoints"
+        self.best_checkpoints = self.path / "checkpoints_best"
+        self.best = self.path / "best.json"
         self.samples = self.path / "samples"
         self.pytorch_extras = self.path / "pytorch_extras.safetensors"
         self.metrics = self.path / "eval" / "metrics.jsonl"
+        self.health = self.path / "health.jsonl"
         self.log = self.path / "train.log"
         self._config = self.path / "config.json"
         self._tokenizer = self.path / "tokenizer.json"

@@ -32,6 +32,8 @@ TINY = tiny.SIZES | {
     "log.checkpoint_every": 3,
     "log.keep_checkpoints": 2,
     "log.sample_grid_rows": 4,
+    "log.health_every": 8,
+    "eval.best": "encoder_frechet",
 }
 STEPS = 20
 SCORES = [
@@ -176,7 +178,8 @@ def assert_same_end(workdir, other):
         name = jax.tree_util.keystr(path)
         assert np.asarray(left).tobytes() == np.asarray(right).tobytes(), name
     assert position(workdir, STEPS) == position(other, STEPS)
-    for name in (f"samples/step_{STEPS:07d}.png", "eval/metrics.jsonl", "tokenizer.json"):
+    files = f"samples/step_{STEPS:07d}.png", "eval/metrics.jsonl", "tokenizer.json"
+    for name in (*files, "health.jsonl", "best.json"):
         assert (workdir / name).read_bytes() == (other / name).read_bytes()
 
 
@@ -290,7 +293,10 @@ def assert_refused(run, message, capsys):
     ("arguments", "message"),
     [
         ((), r"EMPTY: no trained model here"),
-        (("--workdir=RUN", "--checkpoint=7"), r"--checkpoint=7: must be all or one of \[18, 20\]"),
+        (
+            ("--workdir=RUN", "--checkpoint=7"),
+            r"=7: must be all, best or one of \[18, 20\]",
+        ),
         (("--workdir=RUN", "--num=-1"), r"--num=-1: must be 0 or more"),
         (("--workdir=RUN", "--seed=-1"), r"--seed=-1: must be 0 to 4294967295"),
         (("--workdir=RUN", "--splits=0"), r"config\.eval\.splits=0: must be 1 or more"),
@@ -482,6 +488,44 @@ def test_a_checkpoint_can_be_chosen(finished, run_sample, tmp_path):
     assert png_files(folder)[name] != png_files(tmp_path)[name]
 
 
+def test_health_is_measured_while_the_gan_trains(finished):
+    rows = list(map(json.loads, (finished[0] / "health.jsonl").read_text().splitlines()))
+    assert [row["step"] for row in rows] == [8, 16]
+    for row in rows:
+        assert np.isfinite(row["health/training_logit"]) and row["health/noise_variety"] > 0
+    (events,) = finished[0].glob("events.*")
+    for tag in (b"health/noise_variety", b"gradient_norm/generator"):
+        assert tag in events.read_bytes()
+
+
+def test_the_best_checkpoint_is_kept_apart_and_can_be_chosen(
+    finished, run_sample, shared, monkeypatch, capsys
+):
+    workdir, done = finished
+    best = json.loads((workdir / "best.json").read_text())
+    # This short run is scored only at its end.
+    assert (best["step"], best["score"]) == (STEPS, "encoder_frechet")
+    assert f"step {STEPS}: best encoder_frechet so far, {best['value']:.4g}\n" in done.stdout
+    # Another checkpoint in its place shows where images and scores come from.
+    moved = shutil.copytree(workdir, shared / "best")
+    shutil.rmtree(moved / "checkpoints_best")
+    (moved / "checkpoints_best").mkdir()
+    (moved / "checkpoints/18").rename(moved / "checkpoints_best/18")
+    (moved / "best.json").write_text(json.dumps(best | {"step": 18}))
+    images = "--caption=a red car", "--num=1"
+    run_sample(*images, "--checkpoint=18", f"--output={shared / 'by_step'}")
+    output = run_sample(*images, f"--workdir={moved}", "--checkpoint=best")
+    assert output.startswith("1 image of step 18")
+    assert png_files(moved / "generated/step_0000018_seed_0") == png_files(shared / "by_step")
+    arguments = f"--workdir={moved}", "--checkpoint=best", "--num=8"
+    monkeypatch.setattr(sys, "argv", ["evaluate", *arguments])
+    evaluate.main()
+    assert "step 18, validation:\n" in capsys.readouterr().out
+    (moved / "best.json").unlink()
+    message = r"--checkpoint=best: .* keeps no best checkpoint; train with --config\.eval\.best="
+    assert_refused(lambda: run_sample(*images, *arguments[:2]), message, capsys)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -531,6 +575,10 @@ REFUSALS = {
     "no such run": (
         ["--config.train.checkpoint=/missing"],
         r"config\.train\.checkpoint='/missing': .*/missing: no trained model here",
+    ),
+    "best score": (
+        ["--config.eval.best=kid"],
+        r"config\.eval\.best='kid': needs Inception v3 weights; fetch",
     ),
     "another config": (["--workdir=RUN"], r"RUN: this work folder belongs to another config:"),
     "folder below a file": (["--workdir=FILE/below"], r"FILE is a file; choose a folder"),

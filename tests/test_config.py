@@ -101,6 +101,8 @@ BAD = {
     "loss.mismatched": ["random"],
     "train.batch_size": [1, 0],
     "eval.inception_variant": ["timm"],
+    "eval.best": ["diversity", "KID"],
+    "log.health_every": [-1],
     "train.encoders": ["absent"],
     "train.compute_dtype": ["float16"],
 }

@@ -3,13 +3,16 @@
 import copy
 import dataclasses
 import json
+from operator import itemgetter
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from trees import randomize_zeros
 
+from ssagan_jax.config import ConfigError
 from ssagan_jax.data.tokenizer import learn_tokenizer
 from ssagan_jax.data.toy_cars import builder
 from ssagan_jax.data.toy_cars.drawing import draw_car
@@ -18,10 +21,14 @@ from ssagan_jax.evaluation import eval_context
 from ssagan_jax.evaluation.eval_context import EvalRequest
 from ssagan_jax.evaluation.evaluator import Evaluator
 from ssagan_jax.evaluation.generated_images import caption_batches
+from ssagan_jax.evaluation.health_probe import HealthProbe
 from ssagan_jax.evaluation.scores import Score, format_scores, read_scores, write_scores
 from ssagan_jax.evaluation.toy_car_attributes import attribute_hits
+from ssagan_jax.inference.sampler import generation_variables
 from ssagan_jax.metrics.features import FeatureNetwork
+from ssagan_jax.metrics.training_health import overfitting_signs, relative_variety, thumbnails
 from ssagan_jax.schedule import Schedule, make_schedule
+from ssagan_jax.steps.networks import build_networks, normalize_images
 from ssagan_jax.steps.state import initial_state
 from ssagan_jax.workdir import Workdir
 
@@ -197,6 +204,59 @@ def test_more_generated_images_than_real_ones_use_every_caption_in_turn(datasets
     assert chosen == [0] * 13 + [1] * 13 + [0] * 4
     numbers = np.concatenate([batch["number"] for batch, _ in batches])
     np.testing.assert_array_equal(numbers, np.arange(30))
+
+
+def test_health_is_measured_on_fixed_images(make_evaluator, config, datasets, tokenizer, state):
+    # Captions change new images once zeros do not scale their branches.
+    generator, discriminator = map(randomize_zeros, (state.generator, state.discriminator), (1, 2))
+    state = state.replace(generator=generator, discriminator=discriminator)
+    found = HealthProbe(make_evaluator())(state)
+    networks = build_networks(config, tokenizer.vocabulary)
+
+    def embed(records):
+        encoded = [tokenizer.encode(each["captions"][0], config.data.max_words) for each in records]
+        tokens, mask = map(np.stack, zip(*encoded, strict=True))
+        text = {"params": state.encoders["text"]}
+        return networks.text_encoder.apply(text, tokens, mask, False)[1]
+
+    def judge(images, sentences):
+        params, images = {"params": state.discriminator}, normalize_images(jnp.asarray(images))
+        return np.asarray(networks.discriminator.apply(params, images, sentences)[0])
+
+    # All images of both splits, which have fewer than the 64 that are chosen of larger ones.
+    real = {}
+    for split, dataset in datasets.items():
+        records = sorted((dataset[index] for index in range(len(dataset))), key=itemgetter("name"))
+        images = np.stack([record["image"][2:34, 2:34] for record in records])
+        real[split] = (images, judge(images, embed(records)), records)
+    # 16 of the 40 training captions, in even steps, with the same 4 noises.
+    records = [real["train"][2][caption * 40 // 16] for caption in range(16) for _ in range(4)]
+    key = jax.random.key(config.seed)
+    noise = [jax.random.normal(jax.random.fold_in(key, n), (8,)) for n in range(4)]
+    sentences, variables = embed(records), generation_variables(state)["generator"]
+    images, _ = networks.generator.apply(variables, jnp.stack(noise * 16), sentences, False)
+    images = np.asarray(jnp.round((images + 1) * 127.5).astype(jnp.uint8))
+    wanted = overfitting_signs(real["train"][1], real["validation"][1], judge(images, sentences))
+    small = thumbnails(images).reshape(16, 4, -1)
+    wanted |= relative_variety(small, thumbnails(real["train"][0]))
+    wanted = {f"health/{name}": value for name, value in wanted.items()}
+    # Pixels may be rounded the other way.
+    assert found == pytest.approx(wanted, rel=1e-2, abs=1e-5, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("best", "values", "reason"),
+    [
+        ("kid", {}, r"needs Inception v3 weights; fetch https"),
+        ("attributes/color", {}, r"only toy cars have attributes, but config\.data\.name='birds'"),
+        ("encoder_frechet", {"num": 3}, r"needs 4 validation images, and config\.eval\.num of 0"),
+    ],
+)
+def test_a_best_score_that_cannot_be_computed_is_refused(make_evaluator, best, values, reason):
+    make_evaluator(best="r_precision").check_best()
+    make_evaluator().check_best()
+    with pytest.raises(ConfigError, match=f"config.eval.best='{best}': {reason}"):
+        make_evaluator(best=best, **values).check_best()
 
 
 def score(name, value=1.0, std=None, count=4000, step=8, split="validation"):

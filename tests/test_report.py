@@ -22,15 +22,17 @@ from clu import metric_writers
 from PIL import Image
 
 from ssagan_jax import report
+from ssagan_jax.checkpointing.best_checkpoint import BestCheckpoint, write_best
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.data.tokenizer import learn_tokenizer
 from ssagan_jax.errors import InputError
+from ssagan_jax.evaluation.health_log import Measurement, write_health
 from ssagan_jax.evaluation.scores import Score, write_scores
 from ssagan_jax.fixed_samples import FixedSamples, GeneratedSamples
 from ssagan_jax.inference.model_loading import load_model
 from ssagan_jax.inference.sampler import sample_noise
-from ssagan_jax.reporting.charts import CHARTS, smooth
+from ssagan_jax.reporting.charts import CHARTS, HEALTH_CHARTS, smooth
 from ssagan_jax.reporting.epoch_selection import select_image_steps, select_table_steps
 from ssagan_jax.reporting.output_folder import check_output, write_output
 from ssagan_jax.reporting.run_stats import count_parameters, differing_keys, training_stats
@@ -90,6 +92,7 @@ def write_run(folder, config, seconds):
         workdir.write_generated_samples(step, GeneratedSamples(images, images[..., 0]))
         workdir.sample_grid(step).touch()
     write_events(folder, seconds)
+    return workdir, position, tokenizer
 
 
 def write_events(folder, seconds):
@@ -105,6 +108,22 @@ def write_events(folder, seconds):
         }
         writer.write_scalars(step, scalars)
     writer.close()
+
+
+def add_health(workdir, position, tokenizer):
+    """Measurements of health that warn at step 14, and the best checkpoint, 7, kept apart."""
+    writer = metric_writers.SummaryWriter(str(workdir.path))
+    for step, variety in ((5, 0.5), (6, 0.5), (9, 0.1), (14, 0.05)):
+        names = ("training_logit", "held_out_logit", "generated_logit", "sign", "separation")
+        values = {f"health/{name}": 0.5 for name in (*names, "caption_variety")}
+        values |= {"health/noise_variety": variety, "health/overfitting": math.nan}
+        write_health(workdir, Measurement(step, values))
+        writer.write_scalars(step, values)
+    writer.close()
+    best = BestCheckpoint(7, "kid", 0.25)
+    write_best(
+        workdir, best, random_state(workdir.config(), tokenizer, 7), position, tokenizer.digest
+    )
 
 
 def score(step, name, value, std, recipe, split="validation"):
@@ -148,6 +167,14 @@ def folders(tiny_config, tmp_path_factory):
     add_scores(root / "bert", (9, "fid", 1.0, None, {}), split="train")
     add_scores(root / "bert", (2, "fid", 1.0, None, {}))
     return root
+
+
+@pytest.fixture(scope="module")
+def kept(tiny_config, tmp_path_factory):
+    """A run with measurements of its health and with a best checkpoint."""
+    folder = tmp_path_factory.mktemp("kept") / "run"
+    add_health(*write_run(folder, tiny_config, (10.0, 14.0)))
+    return folder
 
 
 def run_command(monkeypatch, *arguments):
@@ -499,3 +526,34 @@ def test_peak_memory_is_that_of_the_fullest_device_or_else_of_the_process(monkey
 
     monkeypatch.setattr(jax, "local_devices", lambda: [device(3 * 2**20), device(5 * 2**20)])
     assert throughput.peak_memory() == {"memory/device_peak_mib": 5.0}
+
+
+def test_the_health_of_a_run_has_its_own_section_with_warnings(kept, monkeypatch, page, tmp_path):
+    assert "Overfitting and collapse" not in page.text
+    out = tmp_path / "out"
+    run_command(monkeypatch, f"--workdir={kept}", f"--output={out}", "--checkpoint=best")
+    found = Page((out / "index.html").read_text(encoding="utf-8"))
+    assert f"{LSTM}, step 14: variety between images of one caption collapsed to 0.05" in found.text
+    assert "best checkpoint: step 7, epoch 0.6, kid 0.25" in found.text
+    names = {path.name for path in out.iterdir()}
+    # There are no gradient norms.
+    assert {f"{chart.name}.png" for chart in HEALTH_CHARTS[:3]} < names
+    assert f"{HEALTH_CHARTS[3].name}.png" not in names
+    # The images are those of the best checkpoint.
+    assert "fig5_epoch_0.6_1-run.png" in names and len([n for n in names if "fig5" in n]) == 1
+    model, run = load_model(kept, "best"), Workdir(kept).fixed_samples()
+    images = model.generate(run.captions, run.noise)
+    grid = pixels(out / "fig5_epoch_0.6_1-run.png")
+    enlarged = np.repeat(np.repeat(images[0], 4, 0), 4, 1)
+    assert any(np.array_equal(grid[28 : 28 + 128, x : x + 128], enlarged) for x in range(220, 380))
+
+
+def test_a_checkpoint_that_a_run_does_not_have_is_refused(kept, folders):
+    (run,) = open_reported_runs([str(kept)], "validation")
+    assert run.checkpoints == [7, 9, 14]
+    assert [run.step_of(checkpoint) for checkpoint in ("best", 7, 14)] == [7, 7, 14]
+    with pytest.raises(InputError, match=r"--checkpoint=8: .* has the checkpoints \[7, 9, 14\]"):
+        run.step_of(8)
+    (other,) = open_reported_runs([str(folders / "lstm")], "validation")
+    with pytest.raises(InputError, match="keeps no best checkpoint"):
+        other.step_of("best")

@@ -344,8 +344,10 @@ def plain_gan_step(plain, config, current, batch):
     adversarial, penalty, *values = plain["discriminator"](params, *inputs)
     if config.discriminator.updates == 1:
         both = jax.tree.map(jnp.add, adversarial, penalty)
+        discriminator_gradient = both
         params, opt = updated(optimizers.discriminator, both, opt, params)
     else:
+        discriminator_gradient = adversarial
         params, opt = updated(optimizers.discriminator, adversarial, opt, params)
         _, penalty, _, values[1] = plain["discriminator"](params, *inputs)
         params, opt = updated(optimizers.discriminator, penalty, opt, params)
@@ -358,6 +360,10 @@ def plain_gan_step(plain, config, current, batch):
     )
     names = "discriminator/adversarial", "discriminator/magp"
     names += "generator/adversarial", "generator/damsm"
+    norms = {
+        f"gradient_norm/{name}": np.sqrt(sum((leaf**2).sum() for leaf in jax.tree.leaves(tree)))
+        for name, tree in (("generator", gradient), ("discriminator", discriminator_gradient))
+    }
     return current.replace(
         encoders=encoders,
         encoders_opt=encoders_opt,
@@ -366,7 +372,7 @@ def plain_gan_step(plain, config, current, batch):
         generator_opt=generator_opt,
         discriminator=params,
         discriminator_opt=opt,
-    ), dict(zip(names, (*values, *terms), strict=True))
+    ), norms | dict(zip(names, (*values, *terms), strict=True))
 
 
 @pytest.fixture(scope="module")

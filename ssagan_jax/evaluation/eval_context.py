@@ -62,6 +62,8 @@ class EvalContext:
 
     Attributes:
       datasets: "train" and "validation".
+      tokenizer: of the run.
+      networks: built without an axis name.
       inception: the network of IS, FID, KID, precision and recall; None without its weights.
     """
 
@@ -79,10 +81,11 @@ class EvalContext:
             available.
         """
         self.config, self.datasets, self.schedule = config, datasets, schedule
-        self._tokenizer = tokenizer
-        networks, batch_size = build_networks(config, tokenizer.vocabulary), config.eval.batch_size
-        self._generate = build_generate_fn(networks, config.generator.noise_dim, batch_size)
-        self._encode = build_encode_fn(networks, batch_size)
+        self.tokenizer = tokenizer
+        self.networks = build_networks(config, tokenizer.vocabulary)
+        noise_dim, batch_size = config.generator.noise_dim, config.eval.batch_size
+        self._generate = build_generate_fn(self.networks, noise_dim, batch_size)
+        self._encode = build_encode_fn(self.networks, batch_size)
         self.inception: FeatureNetwork | None = None
         if weights := find_weights(config.eval.inception_weights):
             self.inception = inception_features(weights, config.eval.inception_variant)
@@ -110,7 +113,7 @@ class EvalContext:
         data = self.config.data
         return evaluation_batches(
             self.datasets[split],
-            self._tokenizer,
+            self.tokenizer,
             image_size=data.image_size,
             max_words=data.max_words,
             batch_size=self.config.eval.batch_size,
@@ -119,4 +122,4 @@ class EvalContext:
     def caption_batches(self, split: str, num: int) -> Iterator[tuple[Batch, list[Record]]]:
         """`num` captions of a split; see `generated_images.caption_batches`."""
         max_words, batch_size = self.config.data.max_words, self.config.eval.batch_size
-        return caption_batches(self.datasets[split], self._tokenizer, num, max_words, batch_size)
+        return caption_batches(self.datasets[split], self.tokenizer, num, max_words, batch_size)

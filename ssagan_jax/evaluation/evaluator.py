@@ -3,9 +3,12 @@
 import hashlib
 import json
 
+from ssagan_jax.config import ConfigError
+from ssagan_jax.data.toy_cars.read_body import SIZE as BODY_SIZE
 from ssagan_jax.evaluation.eval_context import EvalContext, EvalRequest
-from ssagan_jax.evaluation.score_checkpoint import score_checkpoint
+from ssagan_jax.evaluation.score_checkpoint import INCEPTION_SCORES, MIN_IMAGES, score_checkpoint
 from ssagan_jax.evaluation.scores import Score
+from ssagan_jax.metrics.inception_weights import how_to_fetch
 from ssagan_jax.steps.state import TrainState
 
 
@@ -23,6 +26,37 @@ class Evaluator(EvalContext):
         if self.inception:
             digest.update(self.inception.recipe["weights_sha256"].encode())
         return digest.hexdigest()
+
+    def check_best(self) -> None:
+        """Checks that `config.eval.best` can be computed for this run, if it is set.
+
+        Raises:
+          ConfigError: says why not.
+        """
+        name, data = self.config.eval.best, self.config.data
+        if not name:
+            return
+        validation = self.datasets["validation"]
+        compared = min(self.config.eval.num or len(validation), len(validation))
+        class_ids = {validation.metadata(index)["class_id"] for index in range(len(validation))}
+        reasons = {
+            f"needs Inception v3 weights; {how_to_fetch()}": (
+                name in INCEPTION_SCORES and not self.inception
+            ),
+            f"needs {MIN_IMAGES} validation images, and config.eval.num of 0 or as many": (
+                name in (*INCEPTION_SCORES, "encoder_frechet") and compared < MIN_IMAGES
+            ),
+            "needs validation images of 2 classes": name == "r_precision" and len(class_ids) < 2,
+            f"only toy cars have attributes, but config.data.name={data.name!r}": (
+                name.startswith("attributes/") and data.name != "toy_cars"
+            ),
+            f"needs {BODY_SIZE} pixels, but config.data.image_size={data.image_size}": (
+                name == "attributes/body" and data.image_size < BODY_SIZE
+            ),
+        }
+        for reason, applies in reasons.items():
+            if applies:
+                raise ConfigError(f"config.eval.best={name!r}: {reason}")
 
     def is_due(self, step: int) -> bool:
         """Whether `config.eval.every_epochs` asks for scores after a step that is not the last."""

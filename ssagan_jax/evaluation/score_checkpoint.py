@@ -29,7 +29,9 @@ from ssagan_jax.steps.pmap import replicate
 from ssagan_jax.steps.state import TrainState
 
 # Distributions of fewer images, real or generated, are not compared.
-_MIN_IMAGES = 4
+MIN_IMAGES = 4
+# Computed if there are Inception's weights.
+INCEPTION_SCORES = ("inception_score", "fid", "kid", "precision", "recall")
 
 # Name, value, standard deviation, and what is special in the recipe.
 _Result = tuple[str, float, float | None, dict[str, Any]]
@@ -71,7 +73,7 @@ def _generator_scores(
 ) -> Iterator[_Result]:
     generated = generated_features(context, functions, request)
     network, config = context.inception, context.config.eval
-    if min(request.num, real.codes.moments.count) >= _MIN_IMAGES:
+    if min(request.num, real.codes.moments.count) >= MIN_IMAGES:
         if network:
             stats = real_inception_stats(context, functions, request.split, pixels_sha256)
             yield from _inception_scores(network, config.inception_variant, generated, stats)

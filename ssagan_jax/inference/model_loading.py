@@ -5,6 +5,7 @@ import os
 import jax
 from absl import logging
 
+from ssagan_jax.checkpointing.best_checkpoint import CheckpointChoice
 from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.errors import InputError
 from ssagan_jax.inference.hub import download_model, is_hub_name
@@ -16,13 +17,13 @@ from ssagan_jax.steps.state import network_variables
 from ssagan_jax.workdir import Workdir, WorkdirError
 
 
-def load_model(source: str | os.PathLike[str], checkpoint: int | None = None) -> TrainedModel:
+def load_model(source: str | os.PathLike[str], checkpoint: CheckpointChoice = None) -> TrainedModel:
     """Loads a trained model.
 
     Args:
       source: a work folder, a model folder, or a model's name "USER/NAME" on the Hugging Face hub,
         if there is no folder of that name.
-      checkpoint: step of the checkpoint of a work folder; None for the latest.
+      checkpoint: step of the checkpoint of a work folder, "best", or None for the latest.
 
     Raises:
       InputError: the source holds no such model.
@@ -39,7 +40,7 @@ def load_model(source: str | os.PathLike[str], checkpoint: int | None = None) ->
     return read_model_folder(download_model(source) if from_hub else source)
 
 
-def _from_workdir(workdir: Workdir, checkpoint: int | None) -> TrainedModel:
+def _from_workdir(workdir: Workdir, checkpoint: CheckpointChoice) -> TrainedModel:
     config, tokenizer = workdir.config(), workdir.tokenizer()
     workdir.check_generator()
     verbosity = logging.get_verbosity()

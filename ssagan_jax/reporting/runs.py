@@ -5,10 +5,17 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from ml_collections import ConfigDict
 
+from ssagan_jax.checkpointing.best_checkpoint import (
+    BestCheckpoint,
+    find_checkpoint,
+    read_best,
+)
 from ssagan_jax.errors import InputError
+from ssagan_jax.evaluation.health_log import find_warnings, read_health
 from ssagan_jax.evaluation.scores import Score, read_scores
 from ssagan_jax.fixed_samples import FixedSamples
 from ssagan_jax.reporting.tensorboard_events import read_events
@@ -29,7 +36,9 @@ class ReportedRun:
       file_name: name of the run in files, unique in a report.
       scalars, texts: TensorBoard's, by name and step, of both stages.
       scores: by step and name.
-      checkpoints: steps that have a checkpoint.
+      checkpoints: steps that have a checkpoint, the best one included.
+      best: the best checkpoint; None if the run keeps none.
+      warnings: of overfitting and of collapse, in order.
       steps_with_images: steps that have a checkpoint or a sample grid.
     """
 
@@ -42,6 +51,8 @@ class ReportedRun:
     texts: dict[str, dict[int, str]]
     scores: dict[int, dict[str, Score]]
     checkpoints: list[int]
+    best: BestCheckpoint | None
+    warnings: list[str]
     steps_with_images: list[int]
     fixed_samples: FixedSamples
 
@@ -62,6 +73,19 @@ class ReportedRun:
     def available_steps(self) -> list[int]:
         """Steps of which there are images or scores."""
         return sorted({*self.steps_with_images, *self.scores})
+
+    def step_of(self, checkpoint: int | Literal["best"]) -> int:
+        """The step of a checkpoint of stage 2.
+
+        Raises:
+          InputError: the run does not have it.
+        """
+        _, step = find_checkpoint(self.workdir, checkpoint)
+        if step not in self.checkpoints:
+            raise InputError(
+                f"--checkpoint={step}: {self.workdir.path} has the checkpoints {self.checkpoints}"
+            )
+        return step
 
     def step_at_epoch(self, epoch: float) -> int | None:
         """The available step at an epoch; None if there is none."""
@@ -108,7 +132,9 @@ def _open_run(workdir: Workdir, method: str, file_name: str, split: str) -> Repo
         raise InputError(f"{workdir.checkpoints}: no checkpoint here; train first")
     schedule, (scalars, texts) = workdir.schedule(), read_events(workdir.path)
     first = schedule.damsm_steps
-    checkpoints = [step for step in workdir.checkpoint_steps() if step > first]
+    best, warnings = read_best(workdir), find_warnings(read_health(workdir))
+    kept = {*workdir.checkpoint_steps(), *([best.step] if best else [])}
+    checkpoints = sorted(step for step in kept if step > first)
     sample_grids = [step for step in workdir.sample_grid_steps() if step > first]
     scores = {step: row for step, row in read_scores(workdir, split).items() if step > first}
     if not (checkpoints or sample_grids or scores):
@@ -126,6 +152,8 @@ def _open_run(workdir: Workdir, method: str, file_name: str, split: str) -> Repo
         texts=texts,
         scores=scores,
         checkpoints=checkpoints,
+        best=best,
+        warnings=[text for _, texts in sorted(warnings.items()) for text in texts],
         steps_with_images=sorted({*checkpoints, *sample_grids}),
         fixed_samples=workdir.fixed_samples(),
     )

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from ssagan_jax.models.collectives import (
     all_gather_rows,
@@ -138,7 +139,8 @@ def update_discriminator(
         losses_and_gradients.append((loss, gradient))
         # Of two updates the first minimizes the adversarial terms, the second MA-GP.
         magp = found.metrics["discriminator/magp"]
-        metrics = found.metrics | metrics | {"discriminator/magp": magp}
+        norm = {"gradient_norm/discriminator": optax.global_norm(gradient)}
+        metrics = found.metrics | norm | metrics | {"discriminator/magp": magp}
     updated = {"discriminator": params, "discriminator_opt": opt_state}
     state, nonfinite = replace_if_finite(state, updated, losses_and_gradients)
     return state, metrics | {"nonfinite/discriminator": nonfinite}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import optax
 
 from ssagan_jax.models.collectives import axis_size, local_shard, mean_across_devices
 from ssagan_jax.steps.ema import update_ema
@@ -140,4 +141,5 @@ def update_generator(
         "trunk": outputs.carry,
     }
     state, nonfinite = replace_if_finite(state, updated, (loss, gradient))
-    return state, found.metrics | {"nonfinite/generator": nonfinite}
+    metrics = {"gradient_norm/generator": optax.global_norm(gradient)}
+    return state, found.metrics | metrics | {"nonfinite/generator": nonfinite}

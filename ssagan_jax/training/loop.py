@@ -18,6 +18,7 @@ from ssagan_jax.steps.memory import format_memory
 from ssagan_jax.steps.networks import build_networks
 from ssagan_jax.steps.pmap import BATCH_AXIS, PmapStep, replicate, unreplicate
 from ssagan_jax.steps.state import StepContext, TrainState, begin_gan_stage
+from ssagan_jax.training.health import measure_health
 from ssagan_jax.training.run import TrainingRun, open_run
 from ssagan_jax.training.save_samples import write_sample_grid
 from ssagan_jax.training.stage_profile import StageProfile
@@ -121,7 +122,13 @@ def _train_stage(
             profile.after_step(metrics)
             monitor.after_step(step, metrics)
             at_end = step == stage.last
-            if stage == run.schedule.gan_stage and (step % log.sample_grid_every == 0 or at_end):
+            in_gan_stage = stage == run.schedule.gan_stage
+            if in_gan_stage and log.health_every and step % log.health_every == 0:
+                with monitor.paused():
+                    health = measure_health(run, state)
+                    writer.write_scalars(step, health)
+                    monitor.set_health(health)
+            if in_gan_stage and (step % log.sample_grid_every == 0 or at_end):
                 with monitor.paused():
                     _write_sample_grid(run, state, writer)
             if run.evaluator.is_due(step):

@@ -1,5 +1,6 @@
 """The progress bar of a training stage."""
 
+import math
 import time
 
 from tqdm import tqdm
@@ -14,6 +15,13 @@ _LABELS = {
     "discriminator/magp": "MA-GP",
     "generator/adversarial": "G",
     "generator/damsm": "DAMSM",
+    "gradient_norm/discriminator": "grad D",
+    "gradient_norm/generator": "grad G",
+}
+_HEALTH_LABELS = {
+    "health/overfitting": "overfitting",
+    "health/noise_variety": "variety of noises",
+    "health/caption_variety": "of captions",
 }
 _REFRESH_SECONDS = 0.5
 
@@ -27,6 +35,7 @@ class ProgressBar:
         self._shown = self._started = time.monotonic()
         self._steps = 0
         self._metrics: dict[str, float] = {}
+        self._health: dict[str, float] = {}
         self._bar = tqdm(
             desc=stage.name,
             total=stage.last - stage.first,
@@ -55,6 +64,10 @@ class ProgressBar:
         if time.monotonic() - self._shown > _REFRESH_SECONDS:
             self._show()
 
+    def set_health(self, health: dict[str, float]) -> None:
+        """Sets the signs of overfitting and of collapse, shown until the next measurement."""
+        self._health = {name: value for name, value in health.items() if math.isfinite(value)}
+
     def close(self) -> None:
         """Shows the last metrics, and leaves the bar on the terminal."""
         self._show()
@@ -65,9 +78,8 @@ class ProgressBar:
         if not self._metrics:
             return
         rate = self._steps * self._batch_size / max(self._shown - self._started, 1e-9)
-        losses = " ".join(
-            f"{label} {self._metrics[name]:.2f}"
-            for name, label in _LABELS.items()
-            if name in self._metrics
+        values, labels = self._metrics | self._health, _LABELS | _HEALTH_LABELS
+        shown = " ".join(
+            f"{label} {values[name]:.2f}" for name, label in labels.items() if name in values
         )
-        self._bar.set_postfix_str(f"{rate:.1f} images/s, {losses}", refresh=False)
+        self._bar.set_postfix_str(f"{rate:.1f} images/s, {shown}", refresh=False)

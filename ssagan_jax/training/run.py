@@ -11,6 +11,7 @@ import numpy as np
 from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
+from ssagan_jax.checkpointing.best_checkpoint import read_best
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.config import config_from_dict, warm_start_dir
 from ssagan_jax.config_validation import validate
@@ -30,6 +31,8 @@ from ssagan_jax.distributed import (
     raise_together,
 )
 from ssagan_jax.evaluation.evaluator import Evaluator
+from ssagan_jax.evaluation.health_log import read_health
+from ssagan_jax.evaluation.health_probe import HealthProbe
 from ssagan_jax.evaluation.scores import Score, write_scores
 from ssagan_jax.fixed_samples import FixedSamples
 from ssagan_jax.inference.sampler import Sampler, generation_variables
@@ -38,6 +41,7 @@ from ssagan_jax.steps.networks import build_networks
 from ssagan_jax.steps.optimizers import Optimizers, build_optimizers
 from ssagan_jax.steps.pmap import check_batch_size, unreplicate
 from ssagan_jax.steps.state import TrainState, abstract_state, initial_state
+from ssagan_jax.training.keep_best import keep_if_best
 from ssagan_jax.training.pretrained_encoders import with_pretrained_sizes, with_pretrained_weights
 from ssagan_jax.training.save_samples import choose_fixed_samples
 from ssagan_jax.training.warm_start import (
@@ -57,6 +61,7 @@ class TrainingRun:
       batches: this process's rows of the training batches.
       sampler: generates the images of the sample grids, on one device.
       evaluator: computes scores, on all devices.
+      health_probe: measures signs of overfitting and of collapse, on all devices.
       checkpoints: open for writing; None in all processes but the primary one.
       fixed_samples: captions, noise and real images of all sample grids; likewise.
     """
@@ -69,6 +74,7 @@ class TrainingRun:
     batches: grain.DatasetIterator
     sampler: Sampler
     evaluator: Evaluator
+    health_probe: HealthProbe
     checkpoints: Checkpoints | None
     fixed_samples: FixedSamples | None
 
@@ -77,6 +83,8 @@ class TrainingRun:
         scores = self.evaluator(state)
         if is_primary():
             write_scores(self.workdir, scores)
+            best = self.config.eval.best
+            keep_if_best(self.workdir, best, scores, state, self.batches, self.tokenizer.digest)
         return scores
 
     def generate_samples(self, state: TrainState) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -119,6 +127,7 @@ def open_run(config: ConfigDict, path: str) -> tuple[TrainingRun, TrainState]:
     batches = raise_together(lambda: _training_batches(config, datasets["train"], tokenizer))
     schedule = make_schedule(config, len(datasets["train"]))
     evaluator = raise_together(lambda: Evaluator(config, datasets, tokenizer, schedule))
+    raise_together(evaluator.check_best)
     if jax.process_count() > 1:
         name = "images, captions or Inception weights"
         assert_equal_across_processes(name, evaluator.digest())
@@ -136,6 +145,7 @@ def open_run(config: ConfigDict, path: str) -> tuple[TrainingRun, TrainState]:
         batches=batches,
         sampler=Sampler(build_networks(config, tokenizer.vocabulary)),
         evaluator=evaluator,
+        health_probe=HealthProbe(evaluator),
         checkpoints=checkpoints,
         fixed_samples=fixed_samples,
     )
@@ -219,13 +229,15 @@ def _open_workdir(
     if not resuming:
         state = _new_state(config, tokenizer)
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-        # One more: the oldest checkpoint is deleted after the newest one is written.
-        workdir.check_disk_space(size * (config.log.keep_checkpoints + 1))
+        # One more, also of the best: the old checkpoint is deleted after the new one is written.
+        kept = config.log.keep_checkpoints + 1 + 2 * bool(config.eval.best)
+        workdir.check_disk_space(size * kept)
         fixed_samples = choose_fixed_samples(config, validation, tokenizer)
     checkpoints = Checkpoints(workdir.checkpoints, config.log.keep_checkpoints, tokenizer.digest)
     if resuming:
         state = checkpoints.restore(template, batches)
-        workdir.schedule()  # Refuses a folder without one.
+        # Files that are needed later are refused now.
+        workdir.schedule(), read_best(workdir), read_health(workdir)
         fixed_samples = workdir.fixed_samples()
     workdir.write_config(config)
     workdir.write_tokenizer(tokenizer)

@@ -61,6 +61,10 @@ class StepMonitor:
                 self._write(read_step, values)
             self._bar.advance()
 
+    def set_health(self, values: dict[str, float]) -> None:
+        """Shows the latest signs of overfitting and of collapse."""
+        self._bar.set_health(values)
+
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Excludes what runs in the body from the throughput."""
