@@ -15,6 +15,7 @@ from ssagan_jax.atomic_files import atomic_folder, check_new_folder
 from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.checkpointing.load_state import load_state
+from ssagan_jax.config.schedule import Schedule
 from ssagan_jax.data.tokenizer import Tokenizer, fixed_vocab_tokenizer
 from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.models.generator import num_blocks
@@ -27,7 +28,6 @@ from ssagan_jax.pytorch.state_from_pytorch import (
     state_from_weights,
     without_prefix,
 )
-from ssagan_jax.schedule import Schedule
 from ssagan_jax.steps.state import TrainState, network_variables, sampling_variables
 from ssagan_jax.workdir import Workdir
 

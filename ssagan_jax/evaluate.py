@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from ssagan_jax.checkpointing.best_checkpoint import find_checkpoint
 from ssagan_jax.checkpointing.load_state import load_state
-from ssagan_jax.config_validation import check_seed, check_value
+from ssagan_jax.config.validation import check_seed, check_value
 from ssagan_jax.data.datasets import open_datasets
 from ssagan_jax.data.tensorflow_import import import_tensorflow
 from ssagan_jax.errors import InputError, exit_on_user_error

@@ -12,6 +12,7 @@ from pathlib import Path
 from absl import logging
 
 from ssagan_jax.atomic_files import atomic_folder, check_new_folder, save_png
+from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
 from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.exporting import onnx_model, stablehlo_model, web
 from ssagan_jax.exporting.model_card import check_license, draw_samples, write_model_card

@@ -12,7 +12,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from ssagan_jax.config_validation import check_key, validate
+from ssagan_jax.config.validation import check_key, validate
 from ssagan_jax.errors import InputError, exit_on_user_error
 
 _CONFIG = config_flags.DEFINE_config_file(

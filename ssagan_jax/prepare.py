@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from ssagan_jax.config import default_config
-from ssagan_jax.config_validation import CONSTRAINTS
+from ssagan_jax.config.validation import CONSTRAINTS
 from ssagan_jax.data import captions
 from ssagan_jax.data.datasets import BUILT_IN
 from ssagan_jax.data.formats.item import Item

@@ -18,7 +18,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 from absl import logging
 
 from ssagan_jax.checkpointing.best_checkpoint import CheckpointChoice, parse_checkpoint
-from ssagan_jax.config_validation import check_seed
+from ssagan_jax.config.validation import check_seed
 from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.inference.image_grid import draw_image_grid
 from ssagan_jax.reporting import page

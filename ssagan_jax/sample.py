@@ -17,7 +17,7 @@ from PIL import Image
 
 from ssagan_jax.atomic_files import atomic_path, save_png
 from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
-from ssagan_jax.config_validation import check_seed
+from ssagan_jax.config.validation import check_seed
 from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.inference.image_grid import draw_image_grid
 from ssagan_jax.inference.model_loading import load_model

@@ -31,10 +31,10 @@ from ml_collections import ConfigDict
 
 from ssagan_jax.atomic_files import atomic_path, write_atomically
 from ssagan_jax.config import config_from_dict, incompatible_keys
+from ssagan_jax.config.schedule import Schedule
 from ssagan_jax.data.tokenizer import Tokenizer, load_tokenizer
 from ssagan_jax.errors import InputError
 from ssagan_jax.fixed_samples import FixedSamples, GeneratedSamples
-from ssagan_jax.schedule import Schedule
 
 _Samples = TypeVar("_Samples", FixedSamples, GeneratedSamples)
 

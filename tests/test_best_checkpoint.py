@@ -16,7 +16,7 @@ from ssagan_jax.checkpointing.best_checkpoint import (
     write_best,
 )
 from ssagan_jax.checkpointing.checkpoints import CheckpointError, Checkpoints
-from ssagan_jax.config_validation import BEST_SCORES
+from ssagan_jax.config.validation import BEST_SCORES
 from ssagan_jax.evaluation.scores import Score
 from ssagan_jax.reporting.score_table import COLUMNS
 from ssagan_jax.training.keep_best import keep_if_best

@@ -14,8 +14,8 @@ from ssagan_jax.config import (
     incompatible_keys,
     set_dataset,
 )
-from ssagan_jax.config_validation import CONSTRAINTS, check_key, validate
-from ssagan_jax.schedule import Schedule, make_schedule
+from ssagan_jax.config.schedule import Schedule, make_schedule
+from ssagan_jax.config.validation import CONSTRAINTS, check_key, validate
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 VARIANTS = ("toy_cars", "birds", "my_cars")
@@ -225,7 +225,7 @@ def test_what_only_the_other_encoder_reads_is_not_held_against_it():
         ("train.batchsize", "train.batch_size"),
         ("generator.lr", "generator.learning_rate"),
         ("data", "data.dir"),
-        ("zzz", "ssagan_jax/config.py"),
+        ("zzz", "ssagan_jax/config/__init__.py"),
     ],
 )
 def test_an_unknown_key_is_refused_with_those_near_it(key, near):

@@ -16,7 +16,7 @@ from absl import flags
 
 import ssagan_jax.main
 from ssagan_jax.config import default_config, flatten
-from ssagan_jax.config_validation import validate
+from ssagan_jax.config.validation import validate
 
 ROOT = Path(__file__).parents[1]
 README, ARCHITECTURE = ROOT / "README.md", ROOT / "docs" / "architecture.md"

@@ -13,6 +13,7 @@ from PIL import Image
 from trees import randomize_zeros
 
 from ssagan_jax.config import ConfigError
+from ssagan_jax.config.schedule import Schedule, make_schedule
 from ssagan_jax.data.tokenizer import learn_tokenizer
 from ssagan_jax.data.toy_cars import builder
 from ssagan_jax.data.toy_cars.drawing import draw_car
@@ -27,7 +28,6 @@ from ssagan_jax.evaluation.toy_car_attributes import attribute_hits
 from ssagan_jax.inference.sampler import generation_variables
 from ssagan_jax.metrics.features import FeatureNetwork
 from ssagan_jax.metrics.training_health import overfitting_signs, relative_variety, thumbnails
-from ssagan_jax.schedule import Schedule, make_schedule
 from ssagan_jax.steps.networks import build_networks, normalize_images
 from ssagan_jax.steps.state import initial_state
 from ssagan_jax.workdir import Workdir

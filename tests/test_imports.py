@@ -28,9 +28,7 @@ GROUND = {
     "errors": set(),
     "atomic_files": {"errors"},
     "fixed_samples": set(),
-    "config": {"errors"},
-    "config_validation": {"config", "errors"},
-    "schedule": {"config"},
+    "config": {"config", "errors"},
     "distributed": {"errors"},
 }
 

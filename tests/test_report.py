@@ -25,6 +25,7 @@ from ssagan_jax import report
 from ssagan_jax.checkpointing.best_checkpoint import BestCheckpoint, write_best
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.checkpointing.load_state import load_state
+from ssagan_jax.config.schedule import Schedule
 from ssagan_jax.data.tokenizer import learn_tokenizer
 from ssagan_jax.errors import InputError
 from ssagan_jax.evaluation.health_log import Measurement, write_health
@@ -38,7 +39,6 @@ from ssagan_jax.reporting.output_folder import check_output, write_output
 from ssagan_jax.reporting.run_stats import count_parameters, differing_keys, training_stats
 from ssagan_jax.reporting.runs import open_reported_runs
 from ssagan_jax.reporting.score_table import Row, ScoreTable
-from ssagan_jax.schedule import Schedule
 from ssagan_jax.steps.state import abstract_state
 from ssagan_jax.training import throughput
 from ssagan_jax.workdir import Workdir

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from ssagan_jax.config import default_config, incompatible_keys
+from ssagan_jax.config.schedule import Schedule
 from ssagan_jax.data.tokenizer import learn_tokenizer
 from ssagan_jax.fixed_samples import FixedSamples, GeneratedSamples
-from ssagan_jax.schedule import Schedule
 from ssagan_jax.workdir import Workdir, WorkdirError
 
 

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
+from ssagan_jax.config.schedule import Schedule
 from ssagan_jax.data.tokenizer import learn_tokenizer
 from ssagan_jax.evaluation.scores import Score, write_scores
 from ssagan_jax.fixed_samples import FixedSamples
-from ssagan_jax.schedule import Schedule
 from ssagan_jax.steps.state import abstract_state
 from ssagan_jax.workdir import Workdir
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
+from ssagan_jax.config.schedule import Schedule
 from ssagan_jax.data.pipeline import Batch, CaptionedImages, Record, evaluation_batches
 from ssagan_jax.data.tokenizer import Tokenizer
 from ssagan_jax.evaluation.encoder_features import build_encode_fn, encoder_variables
@@ -15,7 +16,6 @@ from ssagan_jax.inference.sampler import generation_variables
 from ssagan_jax.metrics.features import FeatureNetwork
 from ssagan_jax.metrics.inception_features import inception_features
 from ssagan_jax.metrics.inception_weights import find_weights
-from ssagan_jax.schedule import Schedule
 from ssagan_jax.steps.networks import build_networks
 from ssagan_jax.steps.pmap import BatchFn, pmap_batched, replicate
 from ssagan_jax.steps.state import TrainState

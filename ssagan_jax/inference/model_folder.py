@@ -25,7 +25,7 @@ import safetensors.numpy
 from ml_collections import ConfigDict
 
 from ssagan_jax.config import config_from_dict, flatten
-from ssagan_jax.config_validation import validate
+from ssagan_jax.config.validation import validate
 from ssagan_jax.data.tokenizer import Tokenizer, TokenizerError, bounded_tokenizer_from_json
 from ssagan_jax.errors import InputError
 from ssagan_jax.inference.sampler import Sampler

@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from ssagan_jax.config_validation import check_seed
+from ssagan_jax.config.validation import check_seed
 from ssagan_jax.data.images.resizing import resize_smaller_edge
 from ssagan_jax.data.tokenizer import Tokenizer
 from ssagan_jax.errors import InputError

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ssagan_jax.config import default_config, set_dataset
-from ssagan_jax.config_validation import CONSTRAINTS, check_value
+from ssagan_jax.config.validation import CONSTRAINTS, check_value
 from ssagan_jax.data.tokenizer import Tokenizer
 from ssagan_jax.errors import InputError
 from ssagan_jax.models.generator import num_blocks

@@ -14,12 +14,12 @@ from ssagan_jax.checkpointing.best_checkpoint import (
     find_checkpoint,
     read_best,
 )
+from ssagan_jax.config.schedule import Schedule
 from ssagan_jax.errors import InputError
 from ssagan_jax.evaluation.health_log import find_warnings, read_health
 from ssagan_jax.evaluation.scores import Score, read_scores
 from ssagan_jax.fixed_samples import FixedSamples
 from ssagan_jax.reporting.tensorboard_events import read_events
-from ssagan_jax.schedule import Schedule
 from ssagan_jax.workdir import Workdir
 
 _ENCODERS = {"lstm": "bidirectional LSTM", "bert": "BERT"}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import grain
 
 from ssagan_jax.checkpointing.best_checkpoint import BestCheckpoint, read_best, write_best
-from ssagan_jax.config_validation import BEST_SCORES
+from ssagan_jax.config.validation import BEST_SCORES
 from ssagan_jax.distributed import print_on_primary
 from ssagan_jax.evaluation.scores import Score
 from ssagan_jax.steps.state import TrainState

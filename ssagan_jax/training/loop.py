@@ -9,9 +9,9 @@ from clu import metric_writers, parameter_overview
 from ml_collections import ConfigDict
 
 from ssagan_jax.config import flatten
+from ssagan_jax.config.schedule import Stage
 from ssagan_jax.distributed import broadcast_tree, is_primary, print_on_primary
 from ssagan_jax.evaluation.scores import format_scores, read_scores
-from ssagan_jax.schedule import Stage
 from ssagan_jax.steps.damsm_step import damsm_step
 from ssagan_jax.steps.gan_step import gan_step
 from ssagan_jax.steps.memory import format_memory

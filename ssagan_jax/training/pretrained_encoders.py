@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from ssagan_jax.config import ConfigError
-from ssagan_jax.config_validation import validate
+from ssagan_jax.config.validation import validate
 from ssagan_jax.models.bert import BertConfig
 from ssagan_jax.pytorch.huggingface_bert import load_hf_bert
 from ssagan_jax.pytorch.torchvision_inception import load_inception

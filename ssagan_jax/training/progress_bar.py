@@ -5,8 +5,8 @@ import time
 
 from tqdm import tqdm
 
+from ssagan_jax.config.schedule import Stage
 from ssagan_jax.distributed import is_primary
-from ssagan_jax.schedule import Stage
 
 _LABELS = {
     "damsm/words": "words",

@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 from ssagan_jax.checkpointing.best_checkpoint import read_best
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.config import config_from_dict, warm_start_dir
-from ssagan_jax.config_validation import validate
+from ssagan_jax.config.schedule import Schedule, make_schedule
+from ssagan_jax.config.validation import validate
 from ssagan_jax.data.datasets import open_datasets
 from ssagan_jax.data.pipeline import CaptionedImages, training_batches
 from ssagan_jax.data.tokenizer import (
@@ -36,7 +37,6 @@ from ssagan_jax.evaluation.health_probe import HealthProbe
 from ssagan_jax.evaluation.scores import Score, write_scores
 from ssagan_jax.fixed_samples import FixedSamples
 from ssagan_jax.inference.sampler import Sampler, generation_variables
-from ssagan_jax.schedule import Schedule, make_schedule
 from ssagan_jax.steps.networks import build_networks
 from ssagan_jax.steps.optimizers import Optimizers, build_optimizers
 from ssagan_jax.steps.pmap import check_batch_size, unreplicate

@@ -7,7 +7,7 @@ import jax
 from clu.metric_writers import MetricWriter
 from ml_collections import ConfigDict
 
-from ssagan_jax.schedule import Stage
+from ssagan_jax.config.schedule import Stage
 from ssagan_jax.training.nonfinite_limit import NonFiniteLimit
 from ssagan_jax.training.progress_bar import ProgressBar
 from ssagan_jax.training.throughput import ThroughputMeter

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.config import ConfigError, incompatible_keys, warm_start_dir
-from ssagan_jax.config_validation import validate
+from ssagan_jax.config.validation import validate
 from ssagan_jax.data.tokenizer import Tokenizer, TokenizerError
 from ssagan_jax.steps.optimizers import build_optimizers
 from ssagan_jax.steps.state import TrainState, network_variables, state_from_variables

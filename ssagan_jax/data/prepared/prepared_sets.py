@@ -17,7 +17,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import constants
 
-from ssagan_jax.config_validation import CONSTRAINTS
+from ssagan_jax.config.validation import CONSTRAINTS
 from ssagan_jax.errors import DataError
 
 REQUEST_FILE = "prepared.json"

@@ -1,4 +1,4 @@
-"""Every hyperparameter with its default and meaning; `config_validation` has the allowed values.
+"""Every hyperparameter with its default and meaning; `validation` has the allowed values.
 
 Defaults are those of "Text to Image Generation with Semantic-Spatial Aware GAN and BERT" with its
 bi-LSTM; `configs/*.py` set what differs.

@@ -136,7 +136,7 @@ def check_key(key: str) -> None:
         similar = difflib.get_close_matches(key, known, cutoff=0.8) or sorted(
             name for name in known if name.startswith(key.partition(".")[0] + ".")
         )
-        hint = f"did you mean {' or '.join(similar)}?" if similar else "see ssagan_jax/config.py"
+        hint = f"did you mean {' or '.join(similar)}?" if similar else "see docs/training.md"
         raise ConfigError(f"config.{key}: there is no such key; {hint}")
 
 
