@@ -14,6 +14,7 @@ COMMANDS = {
     "report": ("report", "write tables and figures of runs as an HTML page"),
     "convert": ("convert", "convert weights from and to PyTorch"),
     "export": ("export", "write a model folder to give away, ONNX, StableHLO or a web page"),
+    "serve": ("serve", "serve a page that paints, and shows the run"),
 }
 
 

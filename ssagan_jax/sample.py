@@ -15,11 +15,11 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
-from ssagan_jax.atomic_files import atomic_path, save_png
+from ssagan_jax.atomic_files import save_png, write_atomically
 from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
 from ssagan_jax.config.validation import check_seed
 from ssagan_jax.errors import InputError, exit_on_user_error
-from ssagan_jax.inference.image_grid import draw_image_grid
+from ssagan_jax.inference.image_grid import draw_image_grid, encode_gif
 from ssagan_jax.inference.model_loading import load_model
 
 
@@ -64,10 +64,7 @@ def save_interpolation(
 ) -> tuple[Path, Path]:
     """Writes images as a GIF that loops, and side by side as a PNG; returns both paths."""
     animation, strip = folder / "interpolation.gif", folder / "strip.png"
-    with atomic_path(animation) as temporary:
-        images[0].save(
-            temporary, "GIF", save_all=True, append_images=images[1:], duration=120, loop=0
-        )
+    write_atomically(animation, encode_gif(images))
     save_png(strip, draw_image_grid([(" to ".join(captions), list(map(np.asarray, images)))], ()))
     return animation, strip
 

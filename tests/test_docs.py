@@ -225,7 +225,7 @@ def test_the_readme_is_short_and_links_every_page():
 
 def test_flags_that_pages_name_alone_belong_to_a_command_or_script():
     known = set(flags.FLAGS)
-    for command in ("prepare", "sample", "evaluate", "report", "convert", "export"):
+    for command in ("prepare", "sample", "evaluate", "report", "convert", "export", "serve"):
         known |= set(re.findall(r"--(\w+)", parser_of(f"ssagan_jax.{command}").format_help()))
     launch = [path.read_text() for path in (ROOT / "launch").iterdir()]
     named = {

@@ -1,5 +1,6 @@
-"""Sample grids: one row for each caption, drawn as a single picture."""
+"""Images for the eye: sample grids with one row for each caption, masks, and animations."""
 
+import io
 import textwrap
 from collections.abc import Sequence
 
@@ -16,6 +17,13 @@ _MIN_EDGE = 128
 def mask_to_rgb(mask: np.ndarray) -> np.ndarray:
     """A mask f32[S, S, 1] in [0, 1] as an image u8[S, S, 3]."""
     return np.repeat(np.round(mask * 255).astype(np.uint8), 3, axis=-1)
+
+
+def encode_gif(images: Sequence[Image.Image]) -> bytes:
+    """Images as a GIF that loops."""
+    buffer = io.BytesIO()
+    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=120, loop=0)
+    return buffer.getvalue()
 
 
 def draw_image_grid(

@@ -1,0 +1,114 @@
+"""Serves a page that paints with a trained model, and shows its run.
+
+python -m ssagan_jax.serve --workdir=runs/my_cars
+
+The page needs the extra [web], and no network. Only this machine can open it unless --host or
+--share says otherwise.
+"""
+
+import argparse
+import signal
+import socket
+import threading
+
+from absl import logging
+
+from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
+from ssagan_jax.errors import InputError, exit_on_user_error
+from ssagan_jax.serving.served_model import ServedModel
+
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(flags: argparse.Namespace) -> None:
+    """Serves the page until Ctrl-C or SIGTERM.
+
+    Raises:
+      InputError: Gradio is missing, the address cannot be used, or there is no such model.
+    """
+    check_gradio_installed()
+    check_address(flags.host, flags.port)
+    served = ServedModel(flags.workdir, flags.checkpoint)
+    model = served.model(served.initial)
+    print(f"step {model.step} of {flags.workdir}; compiling", flush=True)
+    model.paint("a", masks=True)  # Nobody waits for it later.
+    from ssagan_jax.serving.page import launched
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with launched(served, flags.host, flags.port, flags.share) as page:
+        print("\n".join(describe_access(flags.host, page.local_url, page.share_url)), flush=True)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            print("stopped")
+
+
+def check_gradio_installed() -> None:
+    """Raises InputError, with the command that installs it, if Gradio is missing."""
+    try:
+        import gradio  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            f"the page needs a package that is not installed ({error.name}); run "
+            "pip install 'ssagan_jax[web]', in a clone of the project pip install -e '.[web]'"
+        ) from error
+
+
+def check_address(host: str, port: int) -> None:
+    """Raises InputError if the page cannot be served there."""
+    if not 1 <= port <= 65535:
+        raise InputError(f"--port={port}: must be from 1 to 65535")
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"--host={host}: is no address ({error})") from error
+    with socket.socket(family) as attempt:
+        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            attempt.bind(address)
+        except OSError as error:
+            raise InputError(
+                f"--host={host} --port={port}: cannot be used ({error.strerror}); choose another "
+                "--port, or an address of this machine as --host"
+            ) from error
+
+
+def describe_access(host: str, url: str, share_url: str | None) -> list[str]:
+    """Lines that tell where the page is, and who can open it."""
+    lines = [f"painting at {url}; Ctrl-C stops it"]
+    if host in _LOCAL:
+        lines.append("only this machine can open it; --host=0.0.0.0 lets its network in")
+    else:
+        lines.append(
+            f"--host={host}: everyone who can reach this machine at that address can open the "
+            "page, without a password and without encryption"
+        )
+    if share_url:
+        lines.append(
+            f"--share: everyone who knows {share_url} can open the page for up to a week; captions "
+            "and pictures pass through Gradio's server"
+        )
+    return lines
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ssagan_jax.serve",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--workdir", required=True, help="work folder, model folder or name on the hub")
+    add("--checkpoint", type=parse_checkpoint, help="a step or best; default: latest")
+    add("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: the network")
+    add("--port", type=int, default=7860)
+    add("--share", action="store_true", help="a public link through Gradio's server")
+    flags = parser.parse_args()
+    logging.set_verbosity(logging.ERROR)
+    with exit_on_user_error():
+        serve(flags)
+
+
+if __name__ == "__main__":
+    main()
