@@ -15,6 +15,7 @@ from absl import logging
 
 from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
 from ssagan_jax.errors import InputError, exit_on_user_error
+from ssagan_jax.serving.run_view import run_html
 from ssagan_jax.serving.served_model import ServedModel
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -37,6 +38,8 @@ def serve(flags: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with launched(served, flags.host, flags.port, flags.share) as page:
         print("\n".join(describe_access(flags.host, page.local_url, page.share_url)), flush=True)
+        if served.workdir is not None:  # Its imports take seconds.
+            threading.Thread(target=run_html, args=[served.workdir], daemon=True).start()
         try:
             threading.Event().wait()
         except KeyboardInterrupt:

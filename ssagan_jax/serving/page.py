@@ -19,6 +19,7 @@ from ssagan_jax.errors import InputError
 from ssagan_jax.serving import painting, run_view
 from ssagan_jax.serving.markup import animation_html, escape_text, masks_html, notes_html
 from ssagan_jax.serving.served_model import ServedModel
+from ssagan_jax.serving.style import CSS
 
 # Requests that wait for the model; further ones are refused.
 QUEUE_SIZE = 20
@@ -35,26 +36,6 @@ _FONTS = ("system-ui", "sans-serif")
 _CONTENT_POLICY = (
     "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'self'"
 )
-_CSS = """
-.gradio-container { max-width: 72rem !important; margin: 0 auto !important; }
-.notes p { margin: .2rem 0; overflow-wrap: anywhere; }
-.masks { overflow-x: auto; }
-.masks table { border-collapse: collapse; }
-.masks th { font-size: .75rem; font-weight: normal; padding: .2rem; white-space: nowrap; }
-.masks td { padding: .1rem; }
-.masks td img { width: 4rem; height: 4rem; max-width: none; image-rendering: pixelated; }
-.animation img { width: 16rem; max-width: 100%; image-rendering: pixelated; }
-.pictures img { image-rendering: PIXELS; }
-.run .scroll { overflow-x: auto; }
-.run table { border-collapse: collapse; margin: .6rem 0; }
-.run th, .run td { border-bottom: 1px solid #8886; padding: .3rem .7rem; text-align: right; }
-.run td { white-space: nowrap; }
-.run p, .run li { overflow-wrap: anywhere; margin: .3rem 0; }
-.run .charts { display: grid; gap: 1rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%), 1fr)); }
-.run figure { margin: 0; }
-.run .charts img { width: 100%; height: auto; border-radius: .3rem; }
-"""
 
 
 class _ContentPolicy:
@@ -84,7 +65,7 @@ def launched(served: ServedModel, host: str, port: int, share: bool) -> Iterator
         os.environ["GRADIO_TEMP_DIR"] = folder
         page = build_page(served)
         size = served.model().config.data.image_size
-        css = _CSS.replace("PIXELS", "pixelated" if size < 128 else "auto")
+        css = CSS.replace("PIXELS", "pixelated" if size < 128 else "auto")
         try:
             page.launch(
                 server_name=host,
@@ -214,7 +195,7 @@ def _add_run_tab(
 ) -> None:
     workdir = served.workdir
     refresh = gr.Button("Refresh")
-    run = gr.HTML(elem_classes="run")
+    run = gr.HTML("<p>Reading the run ...</p>", elem_classes="run")
     position = gr.Slider(1, 2, 1, step=1, label="Sample grid over time")
     grid = gr.Image(
         label="Sample grid", format="png", interactive=False, buttons=["download", "fullscreen"]
@@ -268,8 +249,10 @@ def _noise_controls() -> tuple[gr.Number, gr.Slider]:
 def _gallery(label: str) -> gr.Gallery:
     return gr.Gallery(
         label=label,
+        show_label=False,
         format="png",
         columns=4,
+        height="auto",
         object_fit="contain",
         interactive=False,
         elem_classes="pictures",

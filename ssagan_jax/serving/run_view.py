@@ -1,10 +1,12 @@
 """What the page shows of a run: curves, scores and sample grids, also while it still trains."""
 
 import functools
+import threading
 from pathlib import Path
 
 from PIL import Image
 
+from ssagan_jax.data.tensorflow_import import import_tensorflow
 from ssagan_jax.errors import InputError
 from ssagan_jax.reporting import page
 from ssagan_jax.reporting.charts import CHARTS, HEALTH_CHARTS, draw_chart
@@ -17,21 +19,25 @@ _NO_SCORES = (
     "python -m ssagan_jax.evaluate computes more."
 )
 
+_LOCK = threading.Lock()
+
 
 def run_html(workdir: Workdir) -> str:
     """Progress, warnings, curves and scores of a run as HTML; all text in it is escaped."""
-    return _run_html(workdir.path, _signature(workdir))
+    with _LOCK:
+        return _run_html(workdir.path, _signature(workdir))
 
 
 # Every open page asks again and again, and charts take a second.
 @functools.lru_cache(maxsize=1)
 def _run_html(path: Path, _: tuple[tuple[str, int, int], ...]) -> str:
+    import_tensorflow()  # Quietly; TensorBoard's reader would import it anyway.
     try:
         (run,) = open_reported_runs([str(path)], "validation")
     except InputError as error:  # It has just begun, or is in stage 1.
-        return page.note(str(error))
+        return page.note(str(error).replace(str(path), path.name))
     step, total = max(run.available_steps), run.schedule.total_steps
-    lines = [f"Step {step:,} of {total:,}, epoch {run.epoch(step):.1f}; {path}"]
+    lines = [f"Step {step:,} of {total:,}, epoch {run.epoch(step):.1f}"]
     if run.best:
         lines.append(f"Best: step {run.best.step:,}, {run.best.score} {run.best.value:.4g}")
     lines += [f"Warning, {text}" for text in run.warnings]
