@@ -54,6 +54,7 @@ _DEFAULTS = {
     "image_encoder": {
         "name": "cnn",  # "cnn", from scratch, or "inception_v3" (the paper), which needs `weights`
         "channels": 32,  # cnn: width of the first layer
+        "pooling": "mean",  # cnn: of the code over positions; "flatten" keeps where things are
         "statistics": "kept",  # inception_v3: of its batch norms; "batch": per batch (reference)
         "weights": "",  # inception_v3: torchvision's file (.pth or .safetensors)
     },
@@ -85,6 +86,8 @@ _DEFAULTS = {
     "damsm": {
         "epochs": 200,  # epochs of stage 1, which trains both encoders by DAMSM
         "steps": 0,  # steps of stage 1 instead of epochs; 0: epochs
+        "batch_size": 0,  # images per step of stage 1, among which captions are told apart; 0:
+        # train.batch_size, else a multiple of it
         "learning_rate": 2e-3,  # peak; decays by a cosine to train.encoder_learning_rate
         "warmup_steps": 100,  # in which the learning rate rises from 0
         "b1": 0.5,  # Adam

@@ -122,7 +122,8 @@ def _text_encoder(
 def _image_encoder(config: ConfigDict, axis_name: str | None, dtype: DTypeLike | None) -> nn.Module:
     if config.image_encoder.name == "inception_v3":
         return InceptionImageEncoder(config.text_encoder.embedding_dim, axis_name, dtype)
-    return CnnImageEncoder(config.text_encoder.embedding_dim, config.image_encoder.channels, dtype)
+    image = config.image_encoder
+    return CnnImageEncoder(config.text_encoder.embedding_dim, image.channels, image.pooling, dtype)
 
 
 def initial_variables(config: ConfigDict, networks: Networks) -> dict[str, PyTree]:
