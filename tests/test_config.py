@@ -111,6 +111,7 @@ BAD = {
 UNRULED = {
     *("data.dir", "data.prepared_dir", "data.random_flip", "tokenizer.pretrained"),
     *("text_encoder.pretrained", "image_encoder.weights", "damsm.checkpoint", "log.profile"),
+    *("text_encoder.normalize", "loss.damsm_words"),
     *("train.checkpoint", "train.remat", "eval.inception_weights", "eval.nearest"),
 }
 

@@ -36,6 +36,8 @@ _DEFAULTS = {
     "text_encoder": {
         "name": "lstm",  # "lstm" or "bert"
         "embedding_dim": 256,  # size of word and sentence embeddings
+        "normalize": False,  # scale sentence embeddings to a mean square of 1: for DAMSM, whose
+        # cosines do not see their length, nothing changes, but for the GAN's networks and MA-GP
         "dropout": 0.5,  # lstm: of the word vectors
         "word_dim": 300,  # lstm: size of the word vectors
         "hidden_size": 256,  # bert: width (256 in the paper, 768 in BERT-base)
@@ -74,6 +76,7 @@ _DEFAULTS = {
     },
     "loss": {
         "damsm_weight": 0.1,  # lambda_DA, of DAMSM in the generator's loss (eq. 5)
+        "damsm_words": True,  # False: DAMSM compares sentences only, in a fraction of the time
         "magp_weight": 2.0,  # lambda_MA (eq. 6)
         "magp_power": 6.0,  # p (eq. 6)
         "magp_norm": "joint",  # norm of both gradients together (reference); "sum" (eq. 6)

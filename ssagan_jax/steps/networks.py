@@ -88,7 +88,13 @@ def _text_encoder(
     text = config.text_encoder
     if text.name == "lstm":
         return LstmTextEncoder(
-            vocabulary.size, text.embedding_dim, text.word_dim, text.dropout, axis_name, dtype
+            vocabulary.size,
+            text.embedding_dim,
+            text.word_dim,
+            text.dropout,
+            text.normalize,
+            axis_name,
+            dtype,
         )
     if text.vocab_size and text.vocab_size < vocabulary.size:
         raise ConfigError(
@@ -114,6 +120,7 @@ def _text_encoder(
         pad_id=vocabulary.pad_id,
         embedding_dim=text.embedding_dim,
         pooling=text.pooling,
+        normalize=text.normalize,
         axis_name=axis_name,
         dtype=dtype,
     )
