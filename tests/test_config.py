@@ -60,7 +60,7 @@ log.keep_checkpoints
 """.split()
 AT_LEAST_0 = """
 data.cache_mb data.cache_disk_mb text_encoder.vocab_size generator.ssacn_blocks damsm.epochs
-damsm.steps damsm.warmup_steps eval.every_epochs eval.num train.steps
+damsm.steps damsm.batch_size damsm.warmup_steps eval.every_epochs eval.num train.steps
 """.split()
 ABOVE_0 = """
 text_encoder.layer_norm_eps discriminator.learning_rate loss.gamma1 loss.gamma2 loss.gamma3
@@ -90,6 +90,7 @@ BAD = {
     "text_encoder.pooling": ["max"],
     "loss.magp_norm": ["max"],
     "image_encoder.name": ["vgg"],
+    "image_encoder.pooling": ["max"],
     "image_encoder.statistics": ["none"],
     "generator.modulation": ["film"],
     "generator.upsampling": ["bicubic"],
@@ -110,6 +111,7 @@ BAD = {
 UNRULED = {
     *("data.dir", "data.prepared_dir", "data.random_flip", "tokenizer.pretrained"),
     *("text_encoder.pretrained", "image_encoder.weights", "damsm.checkpoint", "log.profile"),
+    *("text_encoder.normalize", "loss.damsm_words"),
     *("train.checkpoint", "train.remat", "eval.inception_weights", "eval.nearest"),
 }
 
@@ -204,6 +206,10 @@ def test_a_bad_value_is_refused_with_its_key_and_what_is_allowed(key, value):
             "config.data.max_words=18: must be at most 17",
         ),
         (
+            dict(damsm__batch_size=24),
+            "config.damsm.batch_size=24: must be 0 or a multiple of config.train.batch_size=16",
+        ),
+        (
             dict(image_encoder__name="inception_v3"),
             "config.image_encoder.weights='': must name torchvision's inception_v3 file",
         ),
@@ -225,7 +231,7 @@ def test_what_only_the_other_encoder_reads_is_not_held_against_it():
         ("train.batchsize", "train.batch_size"),
         ("generator.lr", "generator.learning_rate"),
         ("data", "data.dir"),
-        ("zzz", "ssagan_jax/config/__init__.py"),
+        ("zzz", "docs/training.md"),
     ],
 )
 def test_an_unknown_key_is_refused_with_those_near_it(key, near):
@@ -248,6 +254,8 @@ def test_steps_replace_epochs():
     assert make_schedule(config, 40 * 16) == Schedule(40, 8000, 8000 + 120)
     config.train.steps = 7
     assert make_schedule(config, 40 * 16) == Schedule(40, 8000, 8000 + 7)
+    config.damsm.batch_size = 64
+    assert make_schedule(config, 40 * 16) == Schedule(40, 2000, 2000 + 7)
 
 
 def test_differences_name_key_and_both_values():

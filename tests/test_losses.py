@@ -114,6 +114,13 @@ def test_damsm():
     assert found["sentences"] == pytest.approx(wanted, rel=1e-4)
 
 
+def test_damsm_of_sentences_alone():
+    features, text = (REGION_FEATURES, CODES), (WORD_FEATURES, SENTENCES)
+    found = losses.damsm_losses(features, text, MASK, CLASS_IDS, GAMMAS, compare_words=False)
+    wanted = contrasts(sentence_similarities(), CLASS_IDS)
+    assert found == {"sentences": pytest.approx(wanted, rel=1e-4)}
+
+
 def test_damsm_on_four_devices_is_one_contrast():
     def part(regions, codes, words, sentences, mask, class_ids):
         text = (words, sentences)

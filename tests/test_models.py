@@ -279,6 +279,20 @@ def test_image_encoder_shapes(size, regions):
     assert found.shape == (2, regions, 6) and codes.shape == (2, 6)
 
 
+@pytest.mark.parametrize(("pooling", "tells"), [("mean", False), ("flatten", True)])
+def test_only_a_flattened_code_tells_an_image_from_its_mirror(pooling, tells):
+    net = CnnImageEncoder(embedding_dim=6, channels=4, pooling=pooling)
+    images = 0.1 * normal(0, 1, 32, 32, 3)
+    (_, _), variables = net.init_with_output(jax.random.key(0), images)
+    # With kernels that are their own mirror image, only the pooling can tell the two apart.
+    symmetric = jax.tree.map(
+        lambda leaf: (leaf + leaf[:, ::-1]) / 2 if leaf.ndim == 4 else leaf, variables
+    )
+    _, code = net.apply(symmetric, images)
+    _, mirrored = net.apply(symmetric, images[:, :, ::-1])
+    assert (np.abs(code - mirrored).max() > 1e-3) == tells
+
+
 def test_image_encoder_regions_are_places():
     net = CnnImageEncoder(embedding_dim=6, channels=4)
     images = 0.1 * normal(0, 2, 32, 32, 3)

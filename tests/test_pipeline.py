@@ -9,7 +9,12 @@ from counted_source import CountedSource, encoded
 
 from ssagan_jax.data import pipeline
 from ssagan_jax.data.augmentation import central_crop, random_crop
-from ssagan_jax.data.pipeline import CaptionedImages, evaluation_batches, training_batches
+from ssagan_jax.data.pipeline import (
+    CaptionedImages,
+    concatenate_batches,
+    evaluation_batches,
+    training_batches,
+)
 from ssagan_jax.data.tokenizer import learn_tokenizer
 from ssagan_jax.errors import DataError
 
@@ -46,7 +51,7 @@ def pictures():
     return CaptionedImages(Source(), cache_mb=1)
 
 
-def batches(pictures, tokenizer, seed=0, flip=True, batch_size=4):
+def batches(pictures, tokenizer, seed=0, flip=True, batch_size=4, **kwargs):
     return training_batches(
         pictures,
         tokenizer,
@@ -55,6 +60,7 @@ def batches(pictures, tokenizer, seed=0, flip=True, batch_size=4):
         random_flip=flip,
         batch_size=batch_size,
         seed=seed,
+        **kwargs,
     )
 
 
@@ -112,6 +118,21 @@ def test_image_caption_and_class_belong_together(pictures, tokenizer):
         np.testing.assert_array_equal(batch["mask"], [[True, True, False]] * 4)
         seen.update(map(tuple, batch["tokens"].tolist()))
     assert len(seen) == len(CAPTIONS)
+
+
+def test_shards_are_consecutive_rows_of_large_batches_then_of_batches(pictures, tokenizer):
+    large = (2, 3)  # Two steps of three batches, then steps of one.
+    whole = batches(pictures, tokenizer, large_batches=large)
+    shards = [batches(pictures, tokenizer, large_batches=large, shard=(i, 2)) for i in (0, 1)]
+    for count in (3, 3, 1, 1):
+        wanted = concatenate_batches(take(whole, count))
+        assert len(wanted["image"]) == 4 * count
+        parts = [concatenate_batches(take(shard, count)) for shard in shards]
+        assert_equal([concatenate_batches(parts)], [wanted])
+    position = shards[1].get_state()
+    following = take(shards[1], 2)
+    shards[1].set_state(position)
+    assert_equal(take(shards[1], 2), following)
 
 
 def test_the_seed_decides_the_batches(pictures, tokenizer):

@@ -36,6 +36,8 @@ _DEFAULTS = {
     "text_encoder": {
         "name": "lstm",  # "lstm" or "bert"
         "embedding_dim": 256,  # size of word and sentence embeddings
+        "normalize": False,  # scale sentence embeddings to a mean square of 1: for DAMSM, whose
+        # cosines do not see their length, nothing changes, but for the GAN's networks and MA-GP
         "dropout": 0.5,  # lstm: of the word vectors
         "word_dim": 300,  # lstm: size of the word vectors
         "hidden_size": 256,  # bert: width (256 in the paper, 768 in BERT-base)
@@ -54,6 +56,7 @@ _DEFAULTS = {
     "image_encoder": {
         "name": "cnn",  # "cnn", from scratch, or "inception_v3" (the paper), which needs `weights`
         "channels": 32,  # cnn: width of the first layer
+        "pooling": "mean",  # cnn: of the code over positions; "flatten" keeps where things are
         "statistics": "kept",  # inception_v3: of its batch norms; "batch": per batch (reference)
         "weights": "",  # inception_v3: torchvision's file (.pth or .safetensors)
     },
@@ -73,6 +76,7 @@ _DEFAULTS = {
     },
     "loss": {
         "damsm_weight": 0.1,  # lambda_DA, of DAMSM in the generator's loss (eq. 5)
+        "damsm_words": True,  # False: DAMSM compares sentences only, in a fraction of the time
         "magp_weight": 2.0,  # lambda_MA (eq. 6)
         "magp_power": 6.0,  # p (eq. 6)
         "magp_norm": "joint",  # norm of both gradients together (reference); "sum" (eq. 6)
@@ -85,6 +89,8 @@ _DEFAULTS = {
     "damsm": {
         "epochs": 200,  # epochs of stage 1, which trains both encoders by DAMSM
         "steps": 0,  # steps of stage 1 instead of epochs; 0: epochs
+        "batch_size": 0,  # images per step of stage 1, among which captions are told apart; 0:
+        # train.batch_size, else a multiple of it
         "learning_rate": 2e-3,  # peak; decays by a cosine to train.encoder_learning_rate
         "warmup_steps": 100,  # in which the learning rate rises from 0
         "b1": 0.5,  # Adam

@@ -55,13 +55,17 @@ class Schedule:
         return max(step - self.damsm_steps, 0) / self.steps_per_epoch
 
 
+def batches_per_damsm_step(config: ConfigDict) -> int:
+    """Batches of `config.train.batch_size` images in a step of stage 1."""
+    return (config.damsm.batch_size or config.train.batch_size) // config.train.batch_size
+
+
 def make_schedule(config: ConfigDict, num_train_images: int) -> Schedule:
     """The schedule of a run; with trained encoders (`warm_start_dir`) there is no stage 1."""
     steps_per_epoch = num_train_images // config.train.batch_size
-    damsm_steps, gan_steps = (
-        section.steps or section.epochs * steps_per_epoch
-        for section in (config.damsm, config.train)
-    )
+    damsm_steps_per_epoch = max(1, steps_per_epoch // batches_per_damsm_step(config))
+    damsm_steps = config.damsm.steps or config.damsm.epochs * damsm_steps_per_epoch
+    gan_steps = config.train.steps or config.train.epochs * steps_per_epoch
     if warm_start_dir(config):
         damsm_steps = 0
     return Schedule(steps_per_epoch, damsm_steps, damsm_steps + gan_steps)

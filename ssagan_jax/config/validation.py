@@ -73,6 +73,7 @@ CONSTRAINTS: dict[str, Constraint] = {
     "text_encoder.pooling": _one_of("cls", "mean"),
     "image_encoder.name": _one_of("cnn", "inception_v3"),
     "image_encoder.channels": _AT_LEAST_1,
+    "image_encoder.pooling": _one_of("mean", "flatten"),
     "image_encoder.statistics": _one_of("kept", "batch"),
     "generator.noise_dim": _AT_LEAST_1,
     "generator.channels": _AT_LEAST_1,
@@ -94,6 +95,7 @@ CONSTRAINTS: dict[str, Constraint] = {
     "loss.gamma3": _ABOVE_0,
     "damsm.epochs": _AT_LEAST_0,
     "damsm.steps": _AT_LEAST_0,
+    "damsm.batch_size": _AT_LEAST_0,
     "damsm.learning_rate": _ABOVE_0,
     "damsm.warmup_steps": _AT_LEAST_0,
     "damsm.b1": _SHARE,
@@ -161,6 +163,11 @@ def validate(config: ConfigDict) -> None:
         raise ConfigError(
             f"config.text_encoder.num_heads={text.num_heads}: must divide "
             f"config.text_encoder.hidden_size={text.hidden_size}"
+        )
+    if config.damsm.batch_size % config.train.batch_size:
+        raise ConfigError(
+            f"config.damsm.batch_size={config.damsm.batch_size}: must be 0 or a multiple of "
+            f"config.train.batch_size={config.train.batch_size}"
         )
     words, most_words = config.data.max_words, text.max_positions - 2
     if text.name == "bert" and not text.pretrained and words > most_words:

@@ -129,6 +129,7 @@ def training_batches(
     random_flip: bool,
     batch_size: int,
     seed: int,
+    large_batches: tuple[int, int] = (0, 1),
     shard: tuple[int, int] = (0, 1),
 ) -> grain.DatasetIterator:
     """Endless shuffled batches, whose iterator's position can be saved with a checkpoint.
@@ -145,6 +146,8 @@ def training_batches(
       random_flip: whether to mirror half of the images.
       batch_size: number B of images, over all shards.
       seed: of everything random.
+      large_batches: (steps, n): each of the first steps takes n batches, which are parts of one
+        large batch of n * B images.
       shard: (k, n) for the k-th of n equal parts of every batch, from 0; n divides B.
 
     Returns:
@@ -173,7 +176,26 @@ def training_batches(
     dataset = grain.MapDataset.source(images).seed(seed).shuffle().repeat()
     index, count = shard
     parts = dataset.random_map(example).batch(batch_size // count)
-    return iter(parts[index::count].to_iter_dataset(READ_OPTIONS))
+    steps, size = large_batches
+    if steps == 0 or size == 1 or count == 1:
+        return iter(parts[index::count].to_iter_dataset(READ_OPTIONS))
+
+    def part(position: int) -> Batch:
+        step, place = divmod(position, size)
+        if step >= steps:
+            return parts[position * count + index]
+        # A shard has neighbouring rows of a large batch, as it has of one step.
+        return parts[(step * count + index) * size + place]
+
+    positions = grain.MapDataset.range(len(parts) // count)
+    return iter(positions.map(part).to_iter_dataset(READ_OPTIONS))
+
+
+def concatenate_batches(batches: Sequence[Batch]) -> Batch:
+    """One batch with the rows of several."""
+    if len(batches) == 1:
+        return batches[0]
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def evaluation_batches(

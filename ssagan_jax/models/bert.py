@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from ssagan_jax.models.layers import Dropout
+from ssagan_jax.models.layers import Dropout, scale_sentences
 from ssagan_jax.models.mixed_precision import to_float32
 
 _ACTIVATIONS = {
@@ -162,6 +162,7 @@ class BertTextEncoder(nn.Module):
       embedding_dim: E. If `config.hidden_size` differs, words and sentence are linearly projected.
       pooling: "cls": the sentence is the pooler's output on [CLS]; "mean": the mean of the hidden
         states of [CLS], tokens and [SEP], without pooler (Sentence-BERT, arXiv:1908.10084).
+      normalize: whether sentences are scaled to length sqrt(E).
       axis_name: mapped axis of the global batch, or None.
       dtype: of BERT's matrix products; None: promoted from inputs and parameters. Outputs are
         float32 at least.
@@ -176,6 +177,7 @@ class BertTextEncoder(nn.Module):
     pad_id: int
     embedding_dim: int = 256
     pooling: str = "cls"
+    normalize: bool = False
     axis_name: str | None = None
     dtype: DTypeLike | None = None
 
@@ -198,6 +200,8 @@ class BertTextEncoder(nn.Module):
         if self.config.hidden_size != self.embedding_dim:
             words = nn.Dense(self.embedding_dim, name="word_projection")(words)
             sentence = nn.Dense(self.embedding_dim, name="sentence_projection")(sentence)
+        if self.normalize:
+            sentence = scale_sentences(sentence)
         return jnp.where(mask[..., None], words, 0.0), sentence
 
     def _with_specials(self, tokens: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -17,11 +17,14 @@ class CnnImageEncoder(nn.Module):
     Attributes:
       embedding_dim: size E of region features and image codes.
       channels: output channels of the first layer, doubled by each further one up to 8 times.
+      pooling: of the code, "mean" over positions; or "flatten", whose code can tell where things
+        are, and so which way they face and what outline they have.
       dtype: of activations; None: promoted from inputs and parameters. Outputs are float32.
     """
 
     embedding_dim: int = 256
     channels: int = 32
+    pooling: str = "mean"
     dtype: DTypeLike | None = None
 
     @nn.compact
@@ -39,7 +42,11 @@ class CnnImageEncoder(nn.Module):
             self.embedding_dim, 1, use_bias=False, dtype=self.dtype, name="regions"
         )
         regions = to_float32(to_regions(hidden))
-        hidden = to_float32(self._down(hidden, width)).mean((1, 2))
+        hidden = to_float32(self._down(hidden, width))
+        if self.pooling == "mean":
+            hidden = hidden.mean((1, 2))
+        else:
+            hidden = hidden.reshape(len(hidden), -1)
         code = nn.Dense(self.embedding_dim, kernel_init=layers.torch_init, name="code")(hidden)
         return regions.reshape(regions.shape[0], -1, self.embedding_dim), code
 

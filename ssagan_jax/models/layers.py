@@ -130,6 +130,11 @@ def normalize_by_batch(
     return normalize(inputs, mean, var, epsilon), (mean, var * count / (count - 1))
 
 
+def scale_sentences(sentences: jax.Array) -> jax.Array:
+    """Sentence embeddings f32[B, E] scaled to length sqrt(E), a mean square of 1."""
+    return sentences * lax.rsqrt((sentences**2).mean(-1, keepdims=True) + 1e-8)
+
+
 def leaky_relu(inputs: jax.Array) -> jax.Array:
     """Leaky ReLU with slope 0.2, as in the reference."""
     return nn.leaky_relu(inputs, 0.2)

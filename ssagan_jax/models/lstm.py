@@ -19,6 +19,7 @@ class LstmTextEncoder(nn.Module):
       embedding_dim: size E of word and sentence embeddings, half of it from each direction.
       word_dim: size of the input word vectors.
       dropout: rate on the input word vectors in training.
+      normalize: whether sentences are scaled to length sqrt(E).
       axis_name: mapped axis of the global batch, or None.
       dtype: of the inputs of matrix products; None: not cast. States and gates are float32.
     """
@@ -27,6 +28,7 @@ class LstmTextEncoder(nn.Module):
     embedding_dim: int = 256
     word_dim: int = 300
     dropout: float = 0.5
+    normalize: bool = False
     axis_name: str | None = None
     dtype: DTypeLike | None = None
 
@@ -59,7 +61,8 @@ class LstmTextEncoder(nn.Module):
         backward, backward_last = self._direction("backward", backward_in, mask)
         backward = jnp.take_along_axis(backward, reverse[..., None], 1)
         words = jnp.where(mask[..., None], jnp.concatenate([forward, backward], -1), 0)
-        return words, jnp.concatenate([forward_last, backward_last], -1)
+        sentence = jnp.concatenate([forward_last, backward_last], -1)
+        return words, layers.scale_sentences(sentence) if self.normalize else sentence
 
     def _direction(
         self, name: str, vectors: jax.Array, mask: jax.Array

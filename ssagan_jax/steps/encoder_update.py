@@ -35,12 +35,12 @@ def encode_images(
 def damsm_loss(
     context: StepContext, images: ImageFeatures, text: TextFeatures, batch: Batch
 ) -> tuple[jax.Array, Metrics]:
-    """The DAMSM loss f32[] of the global batch (eq. 2), and its two terms."""
+    """The DAMSM loss f32[] of the global batch (eq. 2), and its terms."""
     loss = context.config.loss
     gammas = (loss.gamma1, loss.gamma2, loss.gamma3)
     mask, class_ids = batch["mask"], batch["class_id"]
-    terms = damsm_losses(images, text, mask, class_ids, gammas, context.axis_name)
-    return terms["words"] + terms["sentences"], terms
+    terms = damsm_losses(images, text, mask, class_ids, gammas, context.axis_name, loss.damsm_words)
+    return sum(terms.values()), terms
 
 
 def _encoder_loss(

@@ -97,6 +97,7 @@ def damsm_losses(
     class_ids: jax.Array,
     gammas: tuple[float, float, float],
     axis_name: str | None = None,
+    compare_words: bool = True,
 ) -> dict[str, jax.Array]:
     """The DAMSM loss of the global batch (eq. 2 over words and over sentences).
 
@@ -107,18 +108,19 @@ def damsm_losses(
       class_ids: i32[b].
       gammas: gamma 1, 2 and 3.
       axis_name: mapped axis over which the global batch is split, or None.
+      compare_words: whether words are compared with regions, besides sentences with images.
 
     Returns:
-      Scalars "words" and "sentences", equal on all devices.
+      Scalars "words", if they are compared, and "sentences", equal on all devices.
     """
     regions, codes = image_features
     words, sentences, mask, class_ids = (
         all_gather_rows(rows, axis_name) for rows in (*text_features, mask, class_ids)
     )
-    similarities = {
-        "words": word_similarity(regions, words, mask, gammas[0], gammas[1]),
-        "sentences": sentence_similarity(codes, sentences),
-    }
+    similarities = {"sentences": sentence_similarity(codes, sentences)}
+    if compare_words:
+        by_words = word_similarity(regions, words, mask, gammas[0], gammas[1])
+        similarities = {"words": by_words} | similarities
     return {
         name: contrastive_loss(all_gather_rows(rows, axis_name), class_ids, gammas[2])
         for name, rows in similarities.items()

@@ -88,7 +88,13 @@ def _text_encoder(
     text = config.text_encoder
     if text.name == "lstm":
         return LstmTextEncoder(
-            vocabulary.size, text.embedding_dim, text.word_dim, text.dropout, axis_name, dtype
+            vocabulary.size,
+            text.embedding_dim,
+            text.word_dim,
+            text.dropout,
+            text.normalize,
+            axis_name,
+            dtype,
         )
     if text.vocab_size and text.vocab_size < vocabulary.size:
         raise ConfigError(
@@ -114,6 +120,7 @@ def _text_encoder(
         pad_id=vocabulary.pad_id,
         embedding_dim=text.embedding_dim,
         pooling=text.pooling,
+        normalize=text.normalize,
         axis_name=axis_name,
         dtype=dtype,
     )
@@ -122,7 +129,8 @@ def _text_encoder(
 def _image_encoder(config: ConfigDict, axis_name: str | None, dtype: DTypeLike | None) -> nn.Module:
     if config.image_encoder.name == "inception_v3":
         return InceptionImageEncoder(config.text_encoder.embedding_dim, axis_name, dtype)
-    return CnnImageEncoder(config.text_encoder.embedding_dim, config.image_encoder.channels, dtype)
+    image = config.image_encoder
+    return CnnImageEncoder(config.text_encoder.embedding_dim, image.channels, image.pooling, dtype)
 
 
 def initial_variables(config: ConfigDict, networks: Networks) -> dict[str, PyTree]:

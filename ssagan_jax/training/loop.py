@@ -9,7 +9,8 @@ from clu import metric_writers, parameter_overview
 from ml_collections import ConfigDict
 
 from ssagan_jax.config import flatten
-from ssagan_jax.config.schedule import Stage
+from ssagan_jax.config.schedule import Stage, batches_per_damsm_step
+from ssagan_jax.data.pipeline import concatenate_batches
 from ssagan_jax.distributed import broadcast_tree, is_primary, print_on_primary
 from ssagan_jax.evaluation.scores import format_scores, read_scores
 from ssagan_jax.steps.damsm_step import damsm_step
@@ -109,11 +110,14 @@ def _train_stage(
     log = run.config.log
     start = step = int(state.step)
     signal = 0
-    monitor = StepMonitor(run.config, stage, step, run.schedule.steps_per_epoch, writer)
+    batches = batches_per_damsm_step(run.config) if stage == run.schedule.damsm_stage else 1
+    batch_size = batches * run.config.train.batch_size
+    steps_per_epoch = max(1, run.schedule.steps_per_epoch // batches)
+    monitor = StepMonitor(run.config, stage, step, batch_size, steps_per_epoch, writer)
     trace_dir = run.workdir.path if log.profile and is_primary() else None
     with monitor, StageProfile(trace_dir) as profile:
         while step < stage.last and not signal:
-            batch = next(run.batches)
+            batch = concatenate_batches([next(run.batches) for _ in range(batches)])
             if step == start:
                 print_on_primary(format_memory(step_fn.compile(state, batch)))
             step += 1

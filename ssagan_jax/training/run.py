@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from ssagan_jax.checkpointing.best_checkpoint import read_best
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.config import config_from_dict, warm_start_dir
-from ssagan_jax.config.schedule import Schedule, make_schedule
+from ssagan_jax.config.schedule import Schedule, batches_per_damsm_step, make_schedule
 from ssagan_jax.config.validation import validate
 from ssagan_jax.data.datasets import open_datasets
 from ssagan_jax.data.pipeline import CaptionedImages, training_batches
@@ -124,8 +124,10 @@ def open_run(config: ConfigDict, path: str) -> tuple[TrainingRun, TrainState]:
     tokenizer = tokenizer_from_json(
         broadcast_text(lambda: _open_tokenizer(config, workdir, datasets["train"]).to_json())
     )
-    batches = raise_together(lambda: _training_batches(config, datasets["train"], tokenizer))
     schedule = make_schedule(config, len(datasets["train"]))
+    batches = raise_together(
+        lambda: _training_batches(config, datasets["train"], tokenizer, schedule)
+    )
     evaluator = raise_together(lambda: Evaluator(config, datasets, tokenizer, schedule))
     raise_together(evaluator.check_best)
     if jax.process_count() > 1:
@@ -195,7 +197,7 @@ def _write_dataset_counts(workdir: Workdir, datasets: dict[str, CaptionedImages]
 
 
 def _training_batches(
-    config: ConfigDict, dataset: CaptionedImages, tokenizer: Tokenizer
+    config: ConfigDict, dataset: CaptionedImages, tokenizer: Tokenizer, schedule: Schedule
 ) -> grain.DatasetIterator:
     return training_batches(
         dataset,
@@ -204,6 +206,7 @@ def _training_batches(
         max_words=config.data.max_words,
         random_flip=config.data.random_flip,
         batch_size=config.train.batch_size,
+        large_batches=(schedule.damsm_steps, batches_per_damsm_step(config)),
         seed=config.seed,
         shard=(jax.process_index(), jax.process_count()),
     )

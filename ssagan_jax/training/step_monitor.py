@@ -26,11 +26,11 @@ class StepMonitor:
         config: ConfigDict,
         stage: Stage,
         step: int,
+        batch_size: int,
         steps_per_epoch: int,
         writer: MetricWriter,
     ) -> None:
-        """Monitors a stage of a run that is at `step`."""
-        batch_size = config.train.batch_size
+        """Monitors a stage of a run that is at `step`, with `batch_size` images per step."""
         self._scalars_every = config.log.scalars_every
         self._writer = writer
         self._limit = NonFiniteLimit(config.train.max_nonfinite_steps)
