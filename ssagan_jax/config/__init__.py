@@ -89,7 +89,7 @@ _DEFAULTS = {
     "damsm": {
         "epochs": 200,  # epochs of stage 1, which trains both encoders by DAMSM
         "steps": 0,  # steps of stage 1 instead of epochs; 0: epochs
-        "batch_size": 0,  # images per step of stage 1, among which captions are told apart; 0:
+        "batch_size": 0,  # images per step of stage 1, and captions that DAMSM tells apart; 0:
         # train.batch_size, else a multiple of it
         "learning_rate": 2e-3,  # peak; decays by a cosine to train.encoder_learning_rate
         "warmup_steps": 100,  # in which the learning rate rises from 0
