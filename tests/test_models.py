@@ -222,6 +222,24 @@ def test_discriminator_widths():
     assert features.shape == (2, 4, 4, 1024)
 
 
+def test_a_new_discriminator_sees_details_only_with_a_residual_gain():
+    images, sentence = normal(0, 2, 16, 16, 3), normal(1, 2, SENTENCE)
+    averaged = jnp.repeat(jnp.repeat(images.reshape(2, 4, 4, 4, 4, 3).mean((2, 4)), 4, 1), 4, 2)
+
+    def difference(gain):
+        net = Discriminator(16, channels=4, residual_gain=gain)
+        variables = net.init(jax.random.key(0), images, sentence)
+        # The first convolution averages too, so only the blocks count.
+        from_rgb = variables["params"]["from_rgb"]
+        from_rgb["kernel"] = jnp.zeros((3, 3, 3, 4)).at[1, 1].set(from_rgb["kernel"][1, 1])
+        seen, blurred = (
+            net.apply(variables, values, method="features") for values in (images, averaged)
+        )
+        return np.abs(seen - blurred).max()
+
+    assert difference(0.0) < 1e-5 < 1e-3 < difference(0.5)
+
+
 def test_downsampling_matmul_is_the_convolution():
     inputs, kernel = normal(0, 2, 6, 8, 3), normal(1, 4, 4, 3, 5)
     assert downsample_matmul(inputs, kernel).shape == (2, 3, 4, 5)

@@ -67,10 +67,12 @@ _DEFAULTS = {
         "mask_channels": 100,  # hidden width of the mask predictors
         "modulation": "reference",  # (1 + m g) x + m b; "paper": m (g x + b), eq. 3
         "upsampling": "nearest",  # of features (reference); "bilinear" (the paper)
+        "residual_gain": 0.0,  # initial scale of the blocks' residual branches (reference: 0)
         "learning_rate": 1e-4,
     },
     "discriminator": {
         "channels": 64,  # width of the first convolution
+        "residual_gain": 0.0,  # as the generator's; with 0 it first sees images of 4 x 4 pixels
         "learning_rate": 4e-4,
         "updates": 1,  # 1: all terms of eq. 6 at once; 2: hinge, then MA-GP (reference)
     },

@@ -14,9 +14,10 @@ from ssagan_jax.models.resampling import DownsampleConv, average_pool_2x2
 
 
 class DownBlock(nn.Module):
-    """Halves height and width; at initialization the residual branch is scaled by zero."""
+    """Halves height and width; at initialization the residual branch is scaled by `gain`."""
 
     features: int
+    gain: float = 0.0
     dtype: DTypeLike | None = None
 
     @nn.compact
@@ -25,7 +26,7 @@ class DownBlock(nn.Module):
         conv = functools.partial(layers.conv, self.features, dtype=self.dtype)
         hidden = layers.leaky_relu(DownsampleConv(self.features, self.dtype)(inputs))
         hidden = layers.leaky_relu(conv(3, use_bias=False)(hidden))
-        gain = self.param("residual_gain", nn.initializers.zeros, (1,))
+        gain = self.param("residual_gain", nn.initializers.constant(self.gain), (1,))
         # The reference convolves, then pools. Both are linear and commute, and pooling first takes
         # a quarter of the operations.
         shortcut = average_pool_2x2(inputs)
@@ -44,11 +45,14 @@ class Discriminator(nn.Module):
       image_size: height and width of the images in pixels, 4 times a power of two, at least 8.
       channels: output channels of the first convolution; the last blocks have 16 times as many.
       remat: whether activations of blocks are recomputed in the backward pass (`jax.checkpoint`).
+      residual_gain: initial scale of the residual branches. With 0 (reference) a new discriminator
+        sees images averaged to 4 x 4 pixels.
       dtype: of activations; None: promoted from inputs and parameters. Logits are float32.
     """
 
     image_size: int = 256
     channels: int = 64
+    residual_gain: float = 0.0
     remat: bool = False
     dtype: DTypeLike | None = None
 
@@ -58,7 +62,7 @@ class Discriminator(nn.Module):
         widths = [self.channels * min(16, 2**index) for index in range(1, blocks)]
         self.from_rgb = layers.conv(self.channels, 3, dtype=self.dtype)
         block_class = nn.remat(DownBlock) if self.remat else DownBlock
-        self.blocks = [block_class(width, self.dtype) for width in widths]
+        self.blocks = [block_class(width, self.residual_gain, self.dtype) for width in widths]
         self.joint = layers.conv(2 * self.channels, 3, use_bias=False, dtype=self.dtype)
         self.to_logit = nn.Conv(
             1, (4, 4), padding="VALID", use_bias=False, kernel_init=layers.torch_init

@@ -92,14 +92,14 @@ class MaskPredictor(nn.Module):
 class Block(nn.Module):
     """A residual block: SSACN with `mask`, plain (unconditioned batch norm) without.
 
-    At initialization the residual branch is scaled by zero (`residual_gain`): a block is its
-    shortcut.
+    At initialization the residual branch is scaled by `gain`; with 0, a block is its shortcut.
 
     Attributes:
       features: output channels.
       modulation: see SemanticSpatialBatchNorm.
       feeds_mask: whether a mask is predicted from the output or from a later block's. If not, only
         batch norms read the output, which cancel the biases of its convolutions.
+      gain: initial scale of the residual branch.
       axis_name: mapped axis of the global batch, or None.
       dtype: of activations; None: promoted from inputs and parameters.
     """
@@ -107,6 +107,7 @@ class Block(nn.Module):
     features: int
     modulation: str = "reference"
     feeds_mask: bool = True
+    gain: float = 0.0
     axis_name: str | None = None
     dtype: DTypeLike | None = None
 
@@ -127,7 +128,7 @@ class Block(nn.Module):
         conv = functools.partial(layers.conv, self.features, dtype=self.dtype)
         hidden = conv(3, frozen_bias=True)(nn.relu(norm(inputs, 0)))
         hidden = conv(3, frozen_bias=not self.feeds_mask)(nn.relu(norm(hidden, 1)))
-        gain = self.param("residual_gain", nn.initializers.zeros, (1,))
+        gain = self.param("residual_gain", nn.initializers.constant(self.gain), (1,))
         shortcut = inputs
         if inputs.shape[-1] != self.features:
             shortcut = conv(1, frozen_bias=not self.feeds_mask, name="shortcut")(inputs)
@@ -145,6 +146,7 @@ class Generator(nn.Module):
       mask_channels: hidden channels of the mask predictors.
       modulation: see SemanticSpatialBatchNorm.
       upsampling: of feature maps, "nearest" (reference) or "bilinear" (paper).
+      residual_gain: initial scale of the residual branches (reference: 0).
       axis_name: mapped axis of the global batch, or None.
       remat: whether activations of blocks and mask predictors are recomputed in the backward pass
         (`jax.checkpoint`).
@@ -158,6 +160,7 @@ class Generator(nn.Module):
     mask_channels: int = 100
     modulation: str = "reference"
     upsampling: str = "nearest"
+    residual_gain: float = 0.0
     axis_name: str | None = None
     remat: bool = False
     dtype: DTypeLike | None = None
@@ -180,6 +183,7 @@ class Generator(nn.Module):
         make_block = functools.partial(
             nn.remat(Block, static_argnums=4) if self.remat else Block,
             modulation=self.modulation,
+            gain=self.residual_gain,
             axis_name=self.axis_name,
             dtype=self.dtype,
         )

@@ -71,12 +71,17 @@ def build_networks(
             mask_channels=config.generator.mask_channels,
             modulation=config.generator.modulation,
             upsampling=config.generator.upsampling,
+            residual_gain=config.generator.residual_gain,
             axis_name=axis_name,
             remat=config.train.remat,
             dtype=dtype,
         ),
         discriminator=Discriminator(
-            config.data.image_size, config.discriminator.channels, config.train.remat, dtype
+            image_size=config.data.image_size,
+            channels=config.discriminator.channels,
+            residual_gain=config.discriminator.residual_gain,
+            remat=config.train.remat,
+            dtype=dtype,
         ),
         axis_name=axis_name,
     )
