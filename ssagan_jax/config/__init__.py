@@ -76,6 +76,9 @@ _DEFAULTS = {
     },
     "loss": {
         "damsm_weight": 0.1,  # lambda_DA, of DAMSM in the generator's loss (eq. 5)
+        "damsm_weight_start": 1.0,  # lambda_DA at the start of stage 2, if damsm_decay_steps is set
+        "damsm_decay_steps": 0,  # steps in which lambda_DA goes along a cosine from
+        # damsm_weight_start to damsm_weight; 0: it is damsm_weight from the start
         "damsm_words": True,  # False: DAMSM compares sentences only, in a fraction of the time
         "magp_weight": 2.0,  # lambda_MA (eq. 6)
         "magp_power": 6.0,  # p (eq. 6)

@@ -86,6 +86,8 @@ CONSTRAINTS: dict[str, Constraint] = {
     "discriminator.learning_rate": _ABOVE_0,
     "discriminator.updates": _one_of(1, 2),
     "loss.damsm_weight": _AT_LEAST_0,
+    "loss.damsm_weight_start": _AT_LEAST_0,
+    "loss.damsm_decay_steps": _AT_LEAST_0,
     "loss.magp_weight": _AT_LEAST_0,
     "loss.magp_power": _AT_LEAST_1,
     "loss.magp_norm": _one_of("joint", "sum"),

@@ -14,7 +14,7 @@ from ssagan_jax.steps.gradient_accumulation import (
     MicrobatchOutputs,
     accumulate_microbatches,
 )
-from ssagan_jax.steps.losses import TextFeatures
+from ssagan_jax.steps.losses import TextFeatures, damsm_weight
 from ssagan_jax.steps.optimizers import apply_optimizer
 from ssagan_jax.steps.skip_nonfinite import replace_if_finite
 from ssagan_jax.steps.state import Batch, Metrics, PyTree, StepContext, TrainState
@@ -85,7 +85,11 @@ def generator_loss(
     batch: Batch,
     text: TextFeatures,
 ) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
-    """Eq. 4 and 5 as a function of the generated images f32[b, S, S, 3]; trunk and metrics."""
+    """Eq. 4 and 5 as a function of the generated images f32[b, S, S, 3]; trunk and metrics.
+
+    The weight of DAMSM follows `config.loss.damsm_decay_steps`, counted in updates of the
+    generator; skipped ones do not count.
+    """
     config, variables = context.config, {"params": state.discriminator}
     logits, _ = context.networks.discriminator.apply(variables, generated, text.sentence)
     adversarial = -logits.mean()
@@ -93,7 +97,11 @@ def generator_loss(
     features, trunk = encode_images(context, state.encoders["image"], trunk, generated, train)
     damsm, _ = damsm_loss(context, features, text, batch)
     metrics = {"generator/adversarial": adversarial, "generator/damsm": damsm}
-    return adversarial + config.loss.damsm_weight * damsm, (trunk, metrics)
+    loss, updates = config.loss, state.generator_opt[0].count
+    weight = damsm_weight(
+        loss.damsm_weight_start, loss.damsm_weight, loss.damsm_decay_steps, updates
+    )
+    return adversarial + weight * damsm, (trunk, metrics)
 
 
 def update_generator(
