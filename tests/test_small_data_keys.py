@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from ssagan_jax.steps import generator_update, losses, state
+from ssagan_jax.steps.ema import ema_decay, has_ema
 from ssagan_jax.steps.networks import Networks
 
 SIZE, ROWS = 8, 4
@@ -88,3 +89,26 @@ def test_the_weight_of_damsm_follows_a_cosine(tiny_config, networks, params, upd
         assert 1.7 < found < 2
     else:
         assert found == pytest.approx(weight, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("half_life", "rampup", "updates", "decay"),
+    [
+        # After 8 x 10 images, of which it may average a tenth, the half-life is one batch.
+        (1000, 0.1, 10, 0.5),
+        (1000, 0.1, 0, 0.0),
+        (16, 0.1, 10_000, 0.5**0.5),
+        (16, 0.0, 0, 0.5**0.5),
+        # Seen images beyond 2**31.
+        (1000, 0.1, 2**31 - 1, 0.5 ** (8 / 1000)),
+    ],
+)
+def test_an_averaged_update_halves_in_so_many_images(
+    tiny_config, half_life, rampup, updates, decay
+):
+    config = changed(tiny_config, train__ema_half_life=half_life, train__ema_rampup=rampup)
+    assert has_ema(config) and not has_ema(tiny_config)
+    found = jax.jit(lambda count: ema_decay(config, count))(jnp.int32(updates))
+    assert found == pytest.approx(decay, abs=1e-6)
+    config.train.ema_decay = 0.9  # The half-life takes precedence.
+    assert ema_decay(config, jnp.int32(updates)) == pytest.approx(decay, abs=1e-6)

@@ -111,6 +111,8 @@ _DEFAULTS = {
         "encoders": "trained",  # in stage 2: "trained" by DAMSM, or "frozen"
         "checkpoint": "",  # work folder to fine-tune: its networks and tokenizer, no stage 1
         "ema_decay": 0.0,  # if above 0, images are generated with an EMA of the generator's weights
+        "ema_half_life": 0,  # of that EMA in images instead of ema_decay; 0: ema_decay
+        "ema_rampup": 0.05,  # largest ema_half_life as a share of the images seen; 0: no limit
         "max_nonfinite_steps": 10,  # steps in a row with NaN or infinity before training aborts
         "remat": False,  # recompute blocks in the backward pass: less memory, more time
         "compute_dtype": "float32",  # of activations, or "bfloat16" (parameters, batch statistics

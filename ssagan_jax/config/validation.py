@@ -111,6 +111,8 @@ CONSTRAINTS: dict[str, Constraint] = {
     "train.encoder_learning_rate": _ABOVE_0,
     "train.encoders": _one_of("trained", "frozen"),
     "train.ema_decay": _SHARE,
+    "train.ema_half_life": _AT_LEAST_0,
+    "train.ema_rampup": _AT_LEAST_0,
     "train.max_nonfinite_steps": _AT_LEAST_1,
     "train.compute_dtype": _one_of("float32", "bfloat16"),
     "train.grad_accumulation_steps": _AT_LEAST_1,

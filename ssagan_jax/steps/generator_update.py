@@ -7,7 +7,7 @@ import jax
 import optax
 
 from ssagan_jax.models.collectives import axis_size, local_shard, mean_across_devices
-from ssagan_jax.steps.ema import update_ema
+from ssagan_jax.steps.ema import ema_decay, update_ema
 from ssagan_jax.steps.encoder_update import damsm_loss, encode_images
 from ssagan_jax.steps.gradient_accumulation import (
     LossAndGradient,
@@ -139,8 +139,7 @@ def update_generator(
     ema = state.ema
     if ema is not None:
         variables = {"params": params, "batch_stats": generated.batch_stats}
-        count = state.generator_opt[0].count
-        ema = update_ema(ema, variables, count, context.config.train.ema_decay)
+        ema = update_ema(ema, variables, ema_decay(context.config, state.generator_opt[0].count))
     updated = {
         "generator": params,
         "generator_opt": opt_state,
