@@ -60,7 +60,8 @@ log.keep_checkpoints
 """.split()
 AT_LEAST_0 = """
 data.cache_mb data.cache_disk_mb text_encoder.vocab_size generator.ssacn_blocks damsm.epochs
-damsm.steps damsm.batch_size damsm.warmup_steps eval.every_epochs eval.num train.steps
+damsm.steps damsm.batch_size damsm.warmup_steps loss.damsm_decay_steps eval.every_epochs eval.num
+train.ema_half_life train.steps
 """.split()
 ABOVE_0 = """
 text_encoder.layer_norm_eps discriminator.learning_rate loss.gamma1 loss.gamma2 loss.gamma3
@@ -99,10 +100,12 @@ BAD = {
     "discriminator.residual_gain": [-0.1],
     "discriminator.updates": [0, 3],
     "loss.damsm_weight": [-0.1],
+    "loss.damsm_weight_start": [-0.1],
     "loss.magp_weight": [-1.0],
     "loss.magp_power": [0.5],
     "loss.mismatched": ["random"],
     "train.batch_size": [1, 0],
+    "train.ema_rampup": [-0.01],
     "eval.inception_variant": ["timm"],
     "eval.best": ["diversity", "KID"],
     "log.health_every": [-1],

@@ -78,6 +78,9 @@ _DEFAULTS = {
     },
     "loss": {
         "damsm_weight": 0.1,  # lambda_DA, of DAMSM in the generator's loss (eq. 5)
+        "damsm_weight_start": 1.0,  # lambda_DA at the start of stage 2, if damsm_decay_steps is set
+        "damsm_decay_steps": 0,  # steps in which lambda_DA goes along a cosine from
+        # damsm_weight_start to damsm_weight; 0: it is damsm_weight from the start
         "damsm_words": True,  # False: DAMSM compares sentences only, in a fraction of the time
         "magp_weight": 2.0,  # lambda_MA (eq. 6)
         "magp_power": 6.0,  # p (eq. 6)
@@ -110,6 +113,8 @@ _DEFAULTS = {
         "encoders": "trained",  # in stage 2: "trained" by DAMSM, or "frozen"
         "checkpoint": "",  # work folder to fine-tune: its networks and tokenizer, no stage 1
         "ema_decay": 0.0,  # if above 0, images are generated with an EMA of the generator's weights
+        "ema_half_life": 0,  # of that EMA in images instead of ema_decay; 0: ema_decay
+        "ema_rampup": 0.05,  # largest ema_half_life as a share of the images seen; 0: no limit
         "max_nonfinite_steps": 10,  # steps in a row with NaN or infinity before training aborts
         "remat": False,  # recompute blocks in the backward pass: less memory, more time
         "compute_dtype": "float32",  # of activations, or "bfloat16" (parameters, batch statistics

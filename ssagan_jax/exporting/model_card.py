@@ -18,6 +18,7 @@ from ssagan_jax.inference.image_grid import draw_image_grid
 from ssagan_jax.inference.model_folder import SAMPLES
 from ssagan_jax.inference.trained_model import TrainedModel
 from ssagan_jax.reporting.score_table import Row, ScoreTable
+from ssagan_jax.steps.ema import has_ema
 from ssagan_jax.workdir import Workdir
 
 _ENCODERS = {"lstm": "a bidirectional LSTM", "bert": "BERT"}
@@ -116,7 +117,7 @@ def _training(workdir: Workdir, model: TrainedModel) -> list[tuple[str, str]]:
             f"{model.step - schedule.damsm_steps:,} of the GAN "
             f"({schedule.gan_epoch(model.step):.1f} epochs), {config.train.batch_size} images each"
         )
-    averaged = config.train.ema_decay > 0
+    averaged = has_ema(config)
     sizes = {
         "generator": model.variables["generator"]["params"],
         "text encoder": model.variables["text"],

@@ -7,14 +7,14 @@ import jax
 import optax
 
 from ssagan_jax.models.collectives import axis_size, local_shard, mean_across_devices
-from ssagan_jax.steps.ema import update_ema
+from ssagan_jax.steps.ema import ema_decay, update_ema
 from ssagan_jax.steps.encoder_update import damsm_loss, encode_images
 from ssagan_jax.steps.gradient_accumulation import (
     LossAndGradient,
     MicrobatchOutputs,
     accumulate_microbatches,
 )
-from ssagan_jax.steps.losses import TextFeatures
+from ssagan_jax.steps.losses import TextFeatures, damsm_weight
 from ssagan_jax.steps.optimizers import apply_optimizer
 from ssagan_jax.steps.skip_nonfinite import replace_if_finite
 from ssagan_jax.steps.state import Batch, Metrics, PyTree, StepContext, TrainState
@@ -85,7 +85,11 @@ def generator_loss(
     batch: Batch,
     text: TextFeatures,
 ) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
-    """Eq. 4 and 5 as a function of the generated images f32[b, S, S, 3]; trunk and metrics."""
+    """Eq. 4 and 5 as a function of the generated images f32[b, S, S, 3]; trunk and metrics.
+
+    The weight of DAMSM follows `config.loss.damsm_decay_steps`, counted in updates of the
+    generator; skipped ones do not count.
+    """
     config, variables = context.config, {"params": state.discriminator}
     logits, _ = context.networks.discriminator.apply(variables, generated, text.sentence)
     adversarial = -logits.mean()
@@ -93,7 +97,11 @@ def generator_loss(
     features, trunk = encode_images(context, state.encoders["image"], trunk, generated, train)
     damsm, _ = damsm_loss(context, features, text, batch)
     metrics = {"generator/adversarial": adversarial, "generator/damsm": damsm}
-    return adversarial + config.loss.damsm_weight * damsm, (trunk, metrics)
+    loss, updates = config.loss, state.generator_opt[0].count
+    weight = damsm_weight(
+        loss.damsm_weight_start, loss.damsm_weight, loss.damsm_decay_steps, updates
+    )
+    return adversarial + weight * damsm, (trunk, metrics)
 
 
 def update_generator(
@@ -131,8 +139,7 @@ def update_generator(
     ema = state.ema
     if ema is not None:
         variables = {"params": params, "batch_stats": generated.batch_stats}
-        count = state.generator_opt[0].count
-        ema = update_ema(ema, variables, count, context.config.train.ema_decay)
+        ema = update_ema(ema, variables, ema_decay(context.config, state.generator_opt[0].count))
     updated = {
         "generator": params,
         "generator_opt": opt_state,

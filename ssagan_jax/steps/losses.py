@@ -127,6 +127,21 @@ def damsm_losses(
     }
 
 
+def damsm_weight(start: float, end: float, decay_steps: int, step: jax.Array) -> jax.Array | float:
+    """lambda_DA of eq. 5 in a step of stage 2: a cosine from `start` to `end`.
+
+    Args:
+      start: value at step 0; unused if `decay_steps` is 0.
+      end: value from step `decay_steps` on.
+      decay_steps: length of the decay; 0: the value is `end`, and a constant of the trace.
+      step: i32[], steps of stage 2 before this one.
+    """
+    if not decay_steps:
+        return end
+    progress = jnp.minimum(step / decay_steps, 1)
+    return end + (start - end) * (1 + jnp.cos(jnp.pi * progress)) / 2
+
+
 def hinge_real(logits: jax.Array) -> jax.Array:
     """Mean of max(0, 1 - D(x, s)) over matched real pairs f32[B] (eq. 6)."""
     return jax.nn.relu(1 - logits).mean()

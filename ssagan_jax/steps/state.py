@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from ssagan_jax.data.tokenizer import Tokenizer
 from ssagan_jax.models.vocabulary import Vocabulary
+from ssagan_jax.steps.ema import has_ema
 from ssagan_jax.steps.networks import Networks, build_networks, initial_variables
 from ssagan_jax.steps.optimizers import Optimizers, build_optimizers
 
@@ -89,7 +90,7 @@ def state_from_variables(
         batch_stats=generator["batch_stats"],
         generator_opt=optimizers.generator.init(generator["params"]),
         # A copy: the step donates the state, and a buffer cannot be donated twice.
-        ema=jax.tree.map(jnp.copy, ema) if config.train.ema_decay else None,
+        ema=jax.tree.map(jnp.copy, ema) if has_ema(config) else None,
         discriminator=discriminator["params"],
         discriminator_opt=optimizers.discriminator.init(discriminator["params"]),
     )
