@@ -14,6 +14,7 @@ eval/            metrics.jsonl, one line per score
 health.jsonl     signs of overfitting and of collapse, one line per measurement
 events...        of TensorBoard
 train.log        log messages
+train.lock       while a training runs: its machine and process
 pytorch_extras.safetensors  of a converted model: tensors that only PyTorch's networks have
 """
 
@@ -56,6 +57,7 @@ class Workdir:
       metrics: JSON lines file of the scores.
       health: JSON lines file of the signs of overfitting and of collapse.
       log: text file of the log messages.
+      lock: file that a training holds while it runs.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -68,6 +70,7 @@ class Workdir:
         self.metrics = self.path / "eval" / "metrics.jsonl"
         self.health = self.path / "health.jsonl"
         self.log = self.path / "train.log"
+        self.lock = self.path / "train.lock"
         self._config = self.path / "config.json"
         self._tokenizer = self.path / "tokenizer.json"
         self._schedule = self.path / "schedule.json"

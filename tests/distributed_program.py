@@ -19,6 +19,8 @@ from ssagan_jax.steps.networks import build_networks
 from ssagan_jax.steps.pmap import BATCH_AXIS, PmapStep, replicate
 from ssagan_jax.steps.state import StepContext
 from ssagan_jax.training.run import open_run
+from ssagan_jax.training.workdir_lock import WorkdirLock
+from ssagan_jax.workdir import Workdir
 
 
 def trained(run, state):
@@ -42,7 +44,7 @@ def main(workdir, out, values, *cluster):
         distributed.initialize(cluster[0], int(cluster[1]), int(cluster[2]))
     config = default_config()
     config.update_from_flattened_dict(json.loads(values))
-    run, state = open_run(config, workdir)
+    run, state = open_run(config, workdir, WorkdirLock(Workdir(workdir).lock))
     state = jax.tree.map(np.asarray, state)
     state = state.replace(
         encoders=randomize_zeros(state.encoders, 1),

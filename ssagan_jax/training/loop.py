@@ -25,21 +25,27 @@ from ssagan_jax.training.save_samples import write_sample_grid
 from ssagan_jax.training.stage_profile import StageProfile
 from ssagan_jax.training.step_monitor import StepMonitor
 from ssagan_jax.training.stop_signals import StopSignals
+from ssagan_jax.training.workdir_lock import WorkdirLock
+from ssagan_jax.workdir import Workdir
 
 
 def train(config: ConfigDict, workdir: str) -> None:
     """Trains both stages in a new work folder, or resumes training in an existing one.
 
-    Exits with 128 plus the signal's number after SIGINT or SIGTERM.
+    Exits with 128 plus the signal's number after a signal to stop.
 
     Raises:
       InputError: config, data, devices or folder cannot be used; raised before training starts.
       TrainingError: losses or gradients are not finite in too many steps in a row.
     """
-    run, state = open_run(config, workdir)
-    if int(state.step) < run.schedule.total_steps:
-        state = _train_both_stages(run, state)
-    _print_results(run, state)
+    lock = WorkdirLock(Workdir(workdir).lock)
+    try:
+        run, state = open_run(config, workdir, lock)
+        if int(state.step) < run.schedule.total_steps:
+            state = _train_both_stages(run, state)
+        _print_results(run, state)
+    finally:
+        lock.release()
 
 
 def _train_both_stages(run: TrainingRun, state: TrainState) -> TrainState:

@@ -50,7 +50,8 @@ from ssagan_jax.training.warm_start import (
     with_warm_start_encoders,
     with_warm_start_sizes,
 )
-from ssagan_jax.workdir import Workdir
+from ssagan_jax.training.workdir_lock import WorkdirLock
+from ssagan_jax.workdir import Workdir, WorkdirError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +65,7 @@ class TrainingRun:
       health_probe: measures signs of overfitting and of collapse, on all devices.
       checkpoints: open for writing; None in all processes but the primary one.
       fixed_samples: captions, noise and real images of all sample grids; likewise.
+      lock: of the work folder; the primary process holds it.
     """
 
     config: ConfigDict
@@ -77,6 +79,7 @@ class TrainingRun:
     health_probe: HealthProbe
     checkpoints: Checkpoints | None
     fixed_samples: FixedSamples | None
+    lock: WorkdirLock
 
     def score(self, state: TrainState) -> list[Score]:
         """Scores a state, and appends the scores to eval/metrics.jsonl."""
@@ -97,8 +100,9 @@ class TrainingRun:
         return self.sampler.images_and_masks(variables, sentences, self.fixed_samples.noise)
 
     def save(self, state: TrainState) -> None:
-        """Starts to write a checkpoint."""
+        """Starts to write a checkpoint; raises WorkdirError if the lock was lost."""
         if self.checkpoints:
+            self.lock.check()
             self.checkpoints.save(state, self.batches)
 
     def wait(self) -> None:
@@ -107,8 +111,10 @@ class TrainingRun:
             self.checkpoints.wait()
 
 
-def open_run(config: ConfigDict, path: str) -> tuple[TrainingRun, TrainState]:
+def open_run(config: ConfigDict, path: str, lock: WorkdirLock) -> tuple[TrainingRun, TrainState]:
     """Starts a run in a new work folder, or resumes the one that the folder holds.
+
+    Takes the folder's lock in the primary process; the caller releases it.
 
     The primary process alone reads and writes the folder, and broadcasts what the others need.
     Nothing is written before every check has passed.
@@ -119,7 +125,7 @@ def open_run(config: ConfigDict, path: str) -> tuple[TrainingRun, TrainState]:
     validate(config)
     check_batch_size(config.train.batch_size, config.train.grad_accumulation_steps)
     workdir = Workdir(path)
-    config = _broadcast_config(config, workdir)
+    config = _broadcast_config(config, workdir, lock)
     datasets = raise_together(lambda: open_datasets(config))
     tokenizer = tokenizer_from_json(
         broadcast_text(lambda: _open_tokenizer(config, workdir, datasets["train"]).to_json())
@@ -134,7 +140,9 @@ def open_run(config: ConfigDict, path: str) -> tuple[TrainingRun, TrainState]:
         name = "images, captions or Inception weights"
         assert_equal_across_processes(name, evaluator.digest())
     state, checkpoints, fixed_samples = raise_together(
-        lambda: _open_workdir(config, workdir, tokenizer, batches, schedule, datasets["validation"])
+        lambda: _open_workdir(
+            config, workdir, lock, tokenizer, batches, schedule, datasets["validation"]
+        )
     )
     raise_together(lambda: _write_dataset_counts(workdir, datasets))
     _log_to_file(workdir.log if is_primary() else os.devnull)
@@ -150,6 +158,7 @@ def open_run(config: ConfigDict, path: str) -> tuple[TrainingRun, TrainState]:
         health_probe=HealthProbe(evaluator),
         checkpoints=checkpoints,
         fixed_samples=fixed_samples,
+        lock=lock,
     )
     position = broadcast_text(lambda: json.dumps(batches.get_state()))
     if not is_primary():
@@ -157,7 +166,7 @@ def open_run(config: ConfigDict, path: str) -> tuple[TrainingRun, TrainState]:
     return run, broadcast_tree(state)
 
 
-def _broadcast_config(config: ConfigDict, workdir: Workdir) -> ConfigDict:
+def _broadcast_config(config: ConfigDict, workdir: Workdir, lock: WorkdirLock) -> ConfigDict:
     """The config with the sizes of all pretrained networks, if the work folder accepts it."""
 
     def resolve() -> str:
@@ -167,6 +176,8 @@ def _broadcast_config(config: ConfigDict, workdir: Workdir) -> ConfigDict:
         else:
             resolved = with_pretrained_sizes(config)
         workdir.check_config(resolved)
+        if workdir.path.is_dir():  # A new folder is made, and locked, after all checks.
+            lock.acquire()
         return json.dumps(resolved.to_dict())
 
     return config_from_dict(json.loads(broadcast_text(resolve)))
@@ -215,6 +226,7 @@ def _training_batches(
 def _open_workdir(
     config: ConfigDict,
     workdir: Workdir,
+    lock: WorkdirLock,
     tokenizer: Tokenizer,
     batches: grain.DatasetIterator,
     schedule: Schedule,
@@ -236,6 +248,9 @@ def _open_workdir(
         kept = config.log.keep_checkpoints + 1 + 2 * bool(config.eval.best)
         workdir.check_disk_space(size * kept)
         fixed_samples = choose_fixed_samples(config, validation, tokenizer)
+    lock.acquire()
+    if not resuming and workdir.checkpoint_steps():
+        raise WorkdirError(f"{workdir.path}: another training has just used this folder; try again")
     checkpoints = Checkpoints(workdir.checkpoints, config.log.keep_checkpoints, tokenizer.digest)
     if resuming:
         state = checkpoints.restore(template, batches)
