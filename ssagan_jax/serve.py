@@ -14,6 +14,7 @@ import threading
 from absl import logging
 
 from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
+from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.serving.run_view import run_html
 from ssagan_jax.serving.served_model import ServedModel
@@ -96,11 +97,7 @@ def describe_access(host: str, url: str, share_url: str | None) -> list[str]:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ssagan_jax.serve",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("serve", __doc__)
     add = parser.add_argument
     add("--workdir", required=True, help="work folder, model folder or name on the hub")
     add("--checkpoint", type=parse_checkpoint, help="a step or best; default: latest")
