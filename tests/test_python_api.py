@@ -275,6 +275,7 @@ def test_the_console_command_lists_its_commands(capsys, monkeypatch):
     assert "'nothing': must be one of train, prepare" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # The module has been imported before.
 @pytest.mark.parametrize("command", [name for name in __main__.COMMANDS if name != "train"])
 def test_help_names_the_command_as_it_was_started(command, capsys, monkeypatch):
     module, _ = __main__.COMMANDS[command]
