@@ -26,7 +26,7 @@ def _usage() -> str:
 
 
 def main() -> None:
-    """Runs a command as `python -m ssagan_jax.MODULE` does."""
+    """Runs a command as `python -m ssagan_jax.MODULE` does, but for its name in help texts."""
     command, *arguments = sys.argv[1:] or ["--help"]
     if command in ("-h", "--help"):
         print(_usage())
@@ -34,8 +34,8 @@ def main() -> None:
         print(__version__)
     elif command in COMMANDS:
         module, _ = COMMANDS[command]
-        sys.argv = [sys.argv[0], *arguments]
-        runpy.run_module(f"ssagan_jax.{module}", run_name="__main__", alter_sys=True)
+        sys.argv = [f"ssagan_jax {command}", *arguments]
+        runpy.run_module(f"ssagan_jax.{module}", run_name="__main__")
     else:
         print(f"error: {command!r}: must be one of {', '.join(COMMANDS)}", file=sys.stderr)
         sys.exit(2)

@@ -15,6 +15,7 @@ from ssagan_jax.atomic_files import atomic_folder, check_new_folder
 from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.checkpointing.load_state import load_state
+from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.config.schedule import Schedule
 from ssagan_jax.data.tokenizer import Tokenizer, fixed_vocab_tokenizer
 from ssagan_jax.errors import InputError, exit_on_user_error
@@ -134,11 +135,7 @@ def _unsupported_networks(
 
 def main() -> None:
     """Runs the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ssagan_jax.convert",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("convert", __doc__)
     add = parser.add_argument
     add("--workdir", required=True, help="work folder: a new one, or with --output a trained one")
     add("--generator", help="netG_*.pth")

@@ -5,7 +5,6 @@ full recipe, and a scalar for TensorBoard. IS, FID, KID, precision and recall ne
 weights that define FID.
 """
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from ml_collections import ConfigDict
 
 from ssagan_jax.checkpointing.best_checkpoint import find_checkpoint
 from ssagan_jax.checkpointing.load_state import load_state
+from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.config.validation import check_seed, check_value
 from ssagan_jax.data.datasets import open_datasets
 from ssagan_jax.data.tensorflow_import import import_tensorflow
@@ -81,7 +81,7 @@ def _select_steps(workdir: Workdir, wanted: str | None) -> list[int]:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m ssagan_jax.evaluate", description=__doc__)
+    parser = command_parser("evaluate", __doc__)
     parser.add_argument("--workdir", required=True, help="folder of a trained model")
     parser.add_argument("--checkpoint", help="a step, all or best; default: latest")
     parser.add_argument("--split", default="validation", choices=("validation", "train"))

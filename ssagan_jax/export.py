@@ -13,6 +13,7 @@ from absl import logging
 
 from ssagan_jax.atomic_files import atomic_folder, check_new_folder, save_png
 from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
+from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.exporting import onnx_model, stablehlo_model, web
 from ssagan_jax.exporting.model_card import check_license, draw_samples, write_model_card
@@ -89,11 +90,7 @@ def _print_files(folder: Path) -> None:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ssagan_jax.export",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("export", __doc__)
     add = parser.add_argument
     add("--workdir", required=True, help="folder of a trained model")
     add("--output", required=True, help="new folder")

@@ -12,6 +12,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from ssagan_jax.config.command_line import describe_command
 from ssagan_jax.config.validation import check_key, validate
 from ssagan_jax.errors import InputError, exit_on_user_error
 
@@ -125,6 +126,7 @@ def main(argv: list[str]) -> None:
 def run_command() -> None:
     """Runs the command line."""
     flags.mark_flag_as_required("config")
+    sys.modules["__main__"].__doc__ = describe_command("main", __doc__)  # Begins --help.
     app.run(main, flags_parser=parse_flags)
 
 

@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from ssagan_jax.config import default_config
+from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.config.validation import CONSTRAINTS
 from ssagan_jax.data import captions
 from ssagan_jax.data.datasets import BUILT_IN
@@ -193,7 +194,7 @@ def _choose_stanford_cars(source: str, flags: argparse.Namespace) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m ssagan_jax.prepare", description=__doc__)
+    parser = command_parser("prepare", __doc__)
     add = parser.add_argument
     add("--source", required=True, help="folder of pictures and sentences, or a TFDS set's name")
     add("--name", required=True, help="name of the data set: letters, digits, _ and -")

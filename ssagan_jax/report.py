@@ -5,7 +5,6 @@ python -m ssagan_jax.report --workdir=runs/lstm --workdir=runs/bert --output=rep
 index.html contains everything; its table and images are also written as separate files.
 """
 
-import argparse
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 from absl import logging
 
 from ssagan_jax.checkpointing.best_checkpoint import CheckpointChoice, parse_checkpoint
+from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.config.validation import check_seed
 from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.inference.image_grid import draw_image_grid
@@ -200,11 +200,7 @@ def _best(run: ReportedRun) -> str:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ssagan_jax.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("report", __doc__)
     parser.add_argument("--workdir", action="append", required=True, help="may be repeated")
     parser.add_argument("--output", default="report", help="folder; an earlier report is replaced")
     parser.add_argument("--epochs", default="", help="as in 20,50; default: those with scores")

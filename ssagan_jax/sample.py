@@ -17,6 +17,7 @@ from PIL import Image
 
 from ssagan_jax.atomic_files import save_png, write_atomically
 from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
+from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.config.validation import check_seed
 from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.inference.image_grid import draw_image_grid, encode_gif
@@ -106,7 +107,7 @@ def _check_flags(flags: argparse.Namespace, captions: Sequence[str]) -> None:
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m ssagan_jax.sample", description=__doc__)
+    parser = command_parser("sample", __doc__)
     add = parser.add_argument
     add("--workdir", required=True, help="work folder, model folder or name on the hub")
     add("--caption", action="append", default=[], help="a sentence; may be repeated")

@@ -7,6 +7,7 @@ The page needs the extra [web], and no network. Only this machine can open it un
 """
 
 import argparse
+import contextlib
 import signal
 import socket
 import threading
@@ -14,11 +15,16 @@ import threading
 from absl import logging
 
 from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
-from ssagan_jax.errors import InputError, exit_on_user_error
+from ssagan_jax.config.command_line import command_parser
+from ssagan_jax.errors import InputError, exit_immediately, exit_on_user_error
 from ssagan_jax.serving.run_view import run_html
 from ssagan_jax.serving.served_model import ServedModel
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")
+_ABOUT_SHARE = (
+    "--share: everyone who knows the public link can open the page for up to a week; captions and "
+    "pictures pass through Gradio's server, and through a program that Gradio downloads from there"
+)
 
 
 def serve(flags: argparse.Namespace) -> None:
@@ -29,21 +35,22 @@ def serve(flags: argparse.Namespace) -> None:
     """
     check_gradio_installed()
     check_address(flags.host, flags.port)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if flags.share:
+        print(_ABOUT_SHARE, flush=True)
     served = ServedModel(flags.workdir, flags.checkpoint)
     model = served.model(served.initial)
     print(f"step {model.step} of {flags.workdir}; compiling", flush=True)
     model.paint("a", masks=True)  # Nobody waits for it later.
     from ssagan_jax.serving.page import launched
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with launched(served, flags.host, flags.port, flags.share) as page:
         print("\n".join(describe_access(flags.host, page.local_url, page.share_url)), flush=True)
         if served.workdir is not None:  # Its imports take seconds.
             threading.Thread(target=run_html, args=[served.workdir], daemon=True).start()
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()
-        except KeyboardInterrupt:
-            print("stopped")
+    print("stopped")
 
 
 def check_gradio_installed() -> None:
@@ -87,20 +94,13 @@ def describe_access(host: str, url: str, share_url: str | None) -> list[str]:
             "page, without a password and without encryption"
         )
     if share_url:
-        lines.append(
-            f"--share: everyone who knows {share_url} can open the page for up to a week; captions "
-            "and pictures pass through Gradio's server"
-        )
+        lines.append(f"public link: {share_url}")
     return lines
 
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ssagan_jax.serve",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("serve", __doc__)
     add = parser.add_argument
     add("--workdir", required=True, help="work folder, model folder or name on the hub")
     add("--checkpoint", type=parse_checkpoint, help="a step or best; default: latest")
@@ -111,6 +111,7 @@ def main() -> None:
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error():
         serve(flags)
+    exit_immediately(0)  # Without waiting for a request or a thread that still works.
 
 
 if __name__ == "__main__":

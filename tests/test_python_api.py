@@ -1,6 +1,7 @@
 """`ssagan_jax.load_model` and the model's methods, on a tiny model with random weights."""
 
 import dataclasses
+import importlib
 import os
 import re
 import subprocess
@@ -272,3 +273,30 @@ def test_the_console_command_lists_its_commands(capsys, monkeypatch):
     with pytest.raises(SystemExit, match="2"):
         __main__.main()
     assert "'nothing': must be one of train, prepare" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # The module has been imported before.
+@pytest.mark.parametrize("command", [name for name in __main__.COMMANDS if name != "train"])
+def test_help_names_the_command_as_it_was_started(command, capsys, monkeypatch):
+    module, _ = __main__.COMMANDS[command]
+    main_of_module = importlib.import_module(f"ssagan_jax.{module}").main
+    for start, argv, name in (
+        (main_of_module, [f"/clone/ssagan_jax/{module}.py"], f"python -m ssagan_jax.{module}"),
+        (__main__.main, ["/bin/ssagan_jax", command], f"ssagan_jax {command}"),
+    ):
+        monkeypatch.setattr(sys, "argv", [*argv, "--help"])
+        with pytest.raises(SystemExit):
+            start()
+        text = capsys.readouterr().out
+        assert text.startswith(f"usage: {name} [-h]")
+        assert f"{name} --" in text.partition("options:")[0], text
+
+
+def test_help_of_the_training_command_names_it_as_it_was_started():
+    for started, name in (
+        (["ssagan_jax", "train"], "ssagan_jax train"),
+        (["ssagan_jax.main"], "python -m ssagan_jax.main"),
+    ):
+        command = [sys.executable, "-m", *started, "--help"]
+        text = subprocess.run(command, capture_output=True, text=True).stdout
+        assert text.startswith(f"Trains a model: `{name} --config=bert`.") and "--workdir" in text

@@ -1,10 +1,14 @@
 """The page to paint in: its answers, its command, and the page in Chromium."""
 
 import base64
+import contextlib
 import io
+import os
 import re
 import shutil
+import signal
 import socket
+import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -204,7 +208,62 @@ def test_what_host_and_share_mean_is_told():
     told = serve.describe_access("127.0.0.1", "http://127.0.0.1:1/", None)
     assert len(told) == 2 and "only this machine" in told[1]
     told = serve.describe_access("0.0.0.0", "http://localhost:1/", "https://x.gradio.live")
-    assert "without a password" in told[1] and "https://x.gradio.live" in told[2]
+    assert "without a password" in told[1] and told[2] == "public link: https://x.gradio.live"
+
+
+@pytest.mark.parametrize(
+    ("number", "ready", "code", "last"),
+    [
+        (signal.SIGTERM, "; compiling", 130, "interrupted"),
+        (signal.SIGINT, "only this machine", 0, "stopped"),
+    ],
+)
+def test_ctrl_c_and_sigterm_end_the_command_and_delete_its_pictures(
+    run, tmp_path, number, ready, code, last
+):
+    pytest.importorskip("gradio", reason="pip install -e '.[web]' to test the page")
+    port = free_port()
+    command = [sys.executable, "-m", "ssagan_jax.serve", f"--workdir={run.path}", f"--port={port}"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        # Python leaves it ignored if it was, as in background jobs.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    lines = iter(process.stdout.readline, "")
+    assert any(ready in line for line in lines)
+    with contextlib.ExitStack() as stack:
+        if code == 0:  # A page that is open must not hold it up.
+            page = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+            page.sendall(b"GET /gradio_api/heartbeat/1 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert page.recv(15) == b"HTTP/1.1 200 OK"
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=60)
+    assert (process.returncode, output.splitlines()[-1]) == (code, last)
+    assert not list(tmp_path.glob("ssagan_jax_serve_*"))
+
+
+def test_a_public_link_is_explained_first_and_refused_without_network(run, monkeypatch, capsys):
+    pytest.importorskip("gradio", reason="pip install -e '.[web]' to test the page")
+    from gradio import networking
+
+    def fail(**_):
+        print("* Gradio's own text")
+        raise OSError("no network")
+
+    monkeypatch.setattr(networking, "setup_tunnel", fail)
+    flags = [f"--workdir={run.path}", f"--port={free_port()}", "--share"]
+    monkeypatch.setattr(sys, "argv", ["serve", *flags])
+    with pytest.raises(SystemExit, match="2"):
+        serve.main()
+    out, error = capsys.readouterr()
+    assert (
+        out.startswith("--share: everyone who knows the public link") and "Gradio's own" not in out
+    )
+    assert error.startswith("error: --share: Gradio's server gives no link; check the network")
 
 
 def free_port():

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import io
 import os
 import random
 import tempfile
@@ -12,6 +13,7 @@ from typing import Any
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import gradio as gr
+from gradio import tunneling
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -66,24 +68,26 @@ def launched(served: ServedModel, host: str, port: int, share: bool) -> Iterator
         page = build_page(served)
         size = served.model().config.data.image_size
         css = CSS.replace("PIXELS", "pixelated" if size < 128 else "auto")
+        quiet = contextlib.redirect_stdout(io.StringIO())  # The command tells about the link.
         try:
-            page.launch(
-                server_name=host,
-                server_port=port,
-                share=share,
-                quiet=True,
-                prevent_thread_lock=True,
-                theme=gr.themes.Default(font=_FONTS, font_mono=("monospace",)),
-                css=css,
-                footer_links=[],
-                ssr_mode=False,
-                mcp_server=False,
-                run_history=False,
-                enable_monitoring=False,
-                max_file_size=_UPLOAD_BYTES,
-                state_session_capacity=_MAX_SESSIONS,
-                app_kwargs={"middleware": [Middleware(_ContentPolicy)]},
-            )
+            with quiet:
+                page.launch(
+                    server_name=host,
+                    server_port=port,
+                    share=share,
+                    quiet=True,
+                    prevent_thread_lock=True,
+                    theme=gr.themes.Default(font=_FONTS, font_mono=("monospace",)),
+                    css=css,
+                    footer_links=[],
+                    ssr_mode=False,
+                    mcp_server=False,
+                    run_history=False,
+                    enable_monitoring=False,
+                    max_file_size=_UPLOAD_BYTES,
+                    state_session_capacity=_MAX_SESSIONS,
+                    app_kwargs={"middleware": [Middleware(_ContentPolicy)]},
+                )
         except OSError as error:
             raise InputError(f"--port={port}: cannot be used ({error}); choose another") from error
         try:
@@ -94,6 +98,9 @@ def launched(served: ServedModel, host: str, port: int, share: bool) -> Iterator
                 )
             yield page
         finally:
+            with quiet:
+                for tunnel in tunneling.CURRENT_TUNNELS:
+                    tunnel.kill()
             page.close(verbose=False)
 
 
