@@ -15,6 +15,7 @@ from ssagan_jax.atomic_files import atomic_folder, check_new_folder
 from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.checkpointing.load_state import load_state
+from ssagan_jax.compilation_cache import enable_compilation_cache
 from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.config.schedule import Schedule
 from ssagan_jax.data.tokenizer import Tokenizer, fixed_vocab_tokenizer
@@ -152,6 +153,7 @@ def main() -> None:
     flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error():
+        enable_compilation_cache()
         if flags.output and any(vars(flags)[name] for name in (*PYTORCH_NETWORKS, "captions")):
             raise InputError("--output: cannot be combined with PyTorch files to read")
         if flags.output:

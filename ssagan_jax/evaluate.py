@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from ssagan_jax.checkpointing.best_checkpoint import find_checkpoint
 from ssagan_jax.checkpointing.load_state import load_state
+from ssagan_jax.compilation_cache import enable_compilation_cache
 from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.config.validation import check_seed, check_value
 from ssagan_jax.data.datasets import open_datasets
@@ -95,6 +96,7 @@ def main() -> None:
     flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error():
+        enable_compilation_cache()
         check_seed(flags.seed)
         if flags.num < 0:
             raise InputError(f"--num={flags.num}: must be 0 or more")

@@ -13,6 +13,7 @@ from absl import logging
 
 from ssagan_jax.atomic_files import atomic_folder, check_new_folder, save_png
 from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
+from ssagan_jax.compilation_cache import enable_compilation_cache
 from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.exporting import onnx_model, stablehlo_model, web
@@ -109,6 +110,7 @@ def main() -> None:
     flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error():
+        enable_compilation_cache()
         export(flags)
 
 

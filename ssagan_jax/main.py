@@ -114,8 +114,10 @@ def main(argv: list[str]) -> None:
 
         tf.config.set_visible_devices([], "GPU")
         from ssagan_jax import distributed
+        from ssagan_jax.compilation_cache import enable_compilation_cache
         from ssagan_jax.training import loop
     with distributed.exit_without_barrier(), exit_on_user_error():
+        enable_compilation_cache(_CONFIG.value.train.compilation_cache)
         cluster = (_ADDRESS.value, _PROCESSES.value, _PROCESS.value)
         detected = distributed.launched_by_scheduler() or cluster != (None, None, None)
         if _DISTRIBUTED.value or (_DISTRIBUTED.value is None and detected):

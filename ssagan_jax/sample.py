@@ -17,6 +17,7 @@ from PIL import Image
 
 from ssagan_jax.atomic_files import save_png, write_atomically
 from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
+from ssagan_jax.compilation_cache import enable_compilation_cache
 from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.config.validation import check_seed
 from ssagan_jax.errors import InputError, exit_on_user_error
@@ -131,6 +132,7 @@ def main() -> None:
     flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error():
+        enable_compilation_cache()
         captions = read_captions(flags.caption, flags.captions_file)
         _check_flags(flags, captions)
         model = load_model(flags.workdir, flags.checkpoint)

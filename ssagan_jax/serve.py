@@ -15,6 +15,7 @@ import threading
 from absl import logging
 
 from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
+from ssagan_jax.compilation_cache import enable_compilation_cache
 from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.errors import InputError, exit_immediately, exit_on_user_error
 from ssagan_jax.serving.run_view import run_html
@@ -110,6 +111,7 @@ def main() -> None:
     flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error():
+        enable_compilation_cache()
         serve(flags)
     exit_immediately(0)  # Without waiting for a request or a thread that still works.
 

@@ -27,6 +27,7 @@ GROUND = {
     "": set(),
     "errors": set(),
     "atomic_files": {"errors"},
+    "compilation_cache": {"errors"},
     "fixed_samples": set(),
     "config": {"config", "errors"},
     "distributed": {"errors"},

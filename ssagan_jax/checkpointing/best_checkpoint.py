@@ -9,14 +9,15 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Literal
-
-import grain
+from typing import TYPE_CHECKING, Any, Literal
 
 from ssagan_jax.atomic_files import write_atomically
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.checkpointing.checksums import CheckpointError
 from ssagan_jax.workdir import Workdir
+
+if TYPE_CHECKING:
+    import grain
 
 # Step of a checkpoint; the best one; or None for the latest intact one.
 CheckpointChoice = int | Literal["best"] | None
@@ -51,7 +52,7 @@ def write_best(
     workdir: Workdir,
     best: BestCheckpoint,
     state: Any,
-    batches: grain.DatasetIterator,
+    batches: "grain.DatasetIterator",
     tokenizer: str,
 ) -> None:
     """Writes a checkpoint and makes it the best one; returns once it is on disk.

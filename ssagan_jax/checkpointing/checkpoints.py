@@ -4,9 +4,8 @@ import itertools
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
@@ -26,6 +25,9 @@ from ssagan_jax.checkpointing.orbax_reading import (
     read_json,
     single_process_options,
 )
+
+if TYPE_CHECKING:
+    import grain
 
 PyTree = Any
 
@@ -64,7 +66,7 @@ class Checkpoints:
         """The step of the latest checkpoint, None if there is none."""
         return self._manager.latest_step()
 
-    def save(self, state: PyTree, batches: grain.DatasetIterator | None) -> None:
+    def save(self, state: PyTree, batches: "grain.DatasetIterator | None") -> None:
         """Starts to write the state under its step; does nothing if that checkpoint exists.
 
         Args:
@@ -90,7 +92,7 @@ class Checkpoints:
     def restore(
         self,
         template: PyTree,
-        batches: grain.DatasetIterator | None = None,
+        batches: "grain.DatasetIterator | None" = None,
         step: int | None = None,
     ) -> PyTree:
         """Reads a state, and moves a data iterator to the position that was saved with it.

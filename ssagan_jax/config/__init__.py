@@ -120,6 +120,7 @@ _DEFAULTS = {
         "compute_dtype": "float32",  # of activations, or "bfloat16" (parameters, batch statistics
         # and losses stay float32)
         "grad_accumulation_steps": 1,  # microbatches per step and device
+        "compilation_cache": "",  # folder of compiled programs; "off": none; empty: the user's
     },
     "eval": {
         "every_epochs": 0,  # epochs of stage 2 between scores; 0: only at the end
@@ -195,6 +196,7 @@ _FREE_KEYS = {
     "train.remat",
     "train.compute_dtype",
     "train.grad_accumulation_steps",
+    "train.compilation_cache",
     "data.dir",
     "data.prepared_dir",
     "data.cache_mb",
