@@ -24,8 +24,8 @@ from ssagan_jax.data.formats.safe_paths import check_name, unsafe_reason, walk_f
 from ssagan_jax.data.formats.tfds_dataset import TEMPLATES, check_templates, clean_label
 from ssagan_jax.errors import DataError
 
-_NAME = re.compile(r"hf:/{1,2}datasets/([\w.-]+(?:/[\w.-]+)?)(?::([\w.+-]+))?(?:@([\w./-]+))?")
-_BARE = re.compile(r"([\w.-]+(?:/[\w.-]+)?)(?::([\w.+-]+))?(?:@([\w./-]+))?")
+_PREFIX = r"hf:/{1,2}datasets/"  # A `Path` has one slash less.
+_NAME = r"([\w.-]+(?:/[\w.-]+)?)(?::([\w.+-]+))?(?:@([\w./-]+))?"
 _ROWS = 64  # Read from a local file at a time.
 _MAX_BYTES = 2**28
 
@@ -51,7 +51,7 @@ class HuggingFace:
         """Whether a folder holds parquet files, or the source is a name on the hub."""
         if source.is_dir():
             return any(file.endswith(".parquet") for file in walk_files(source))
-        return _NAME.fullmatch(str(source)) is not None
+        return re.fullmatch(_PREFIX + _NAME, str(source)) is not None
 
     def items(self, source: Path) -> Iterator[Item]:
         """Yields the rows of all splits or files, and an item for each file that cannot be read.
@@ -62,12 +62,14 @@ class HuggingFace:
           DataError: `datasets` is not installed, the hub has no such set or cannot be reached, or
             columns are missing.
         """
+        _datasets()
         if not source.is_dir():
-            yield from self._hub_items(str(source))
+            yield from self._hub_items(re.sub("^hf:/+", "hf://", str(source)))
             return
         files = [file for file in walk_files(source) if file.endswith(".parquet")]
         if not files:
             raise DataError(f"{source}: holds no parquet file")
+        known = False  # Whether a file's columns are those to read.
         for file in files:
             if error := unsafe_reason(source, source / file):
                 yield Item(file, None, (), error=error)
@@ -79,11 +81,19 @@ class HuggingFace:
             except DataError as error:
                 yield Item(file, None, (), error=f"{source / file}: {error}")
                 continue
+            try:
+                columns = _Columns.choose(rows.features, str(source / file), self)
+            except DataError as error:
+                if not known:
+                    raise
+                yield Item(file, None, (), error=str(error))
+                continue
+            known = True
             stem, split = strip_extension(file), split_of_file(file)
-            yield from self._items(rows, str(source / file), stem, split, source)
+            yield from self._items(rows, columns, stem, split, source)
 
     def _hub_items(self, source: str) -> Iterator[Item]:
-        found = _NAME.fullmatch(source) or _BARE.fullmatch(source)
+        found = re.fullmatch(f"(?:{_PREFIX})?{_NAME}", source)
         if not found:
             raise DataError(
                 f"--source={source}: neither a folder nor hf://datasets/USER/NAME[:CONFIG][@REVISION]"
@@ -99,13 +109,13 @@ class HuggingFace:
                 "--source=DIR here"
             ) from error
         for split, rows in splits.items():
-            yield from self._items(rows, f"{source}, {split}", split, split_from_name(split), name)
+            columns = _Columns.choose(rows.features, f"{source}, {split}", self)
+            yield from self._items(rows, columns, split, split_from_name(split), name)
 
     def _items(
-        self, rows: Any, where: str, prefix: str, split: str, home: Path | str
+        self, rows: Any, columns: "_Columns", prefix: str, split: str, home: Path | str
     ) -> Iterator[Item]:
         """The items of an `IterableDataset`, which is a file of the folder or repository `home`."""
-        columns = _Columns.choose(rows.features, where, self)
         rows = rows.select_columns(columns.names())
         if columns.is_image:
             rows = rows.cast_column(columns.image, _datasets().Image(decode=False))
@@ -118,7 +128,7 @@ class HuggingFace:
             except StopIteration:
                 return
             except Exception as error:  # Of Arrow, of the hub's client, or of the network.
-                reason = f"{where}: cannot be read from row {index} on ({_first_line(error)})"
+                reason = f"row {index} and those after it cannot be read ({_reason(error)})"
                 yield Item(name, None, (), error=reason)
                 return
             yield self._item(row, columns, name, split, home)
@@ -206,7 +216,7 @@ def _load(*names: str | None, **options: Any) -> Any:
     """`datasets.load_dataset` in streaming mode; raises DataError for whatever it raises."""
     datasets = _datasets()
     datasets.disable_progress_bars()
-    datasets.logging.set_verbosity_error()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
         loaded = datasets.load_dataset(*names, streaming=True, **options)
         parts = loaded.values() if isinstance(loaded, dict) else [loaded]
@@ -215,11 +225,11 @@ def _load(*names: str | None, **options: Any) -> Any:
                 part.info.features = part._resolve_features().features
         return loaded
     except Exception as error:  # Of Arrow, of the hub's client, or of the network.
-        raise DataError(_first_line(error)) from error
+        raise DataError(_reason(error)) from error
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:300]}"
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
 
 
 def _guess_image(features: Mapping[str, Any], present: str) -> str:
@@ -282,4 +292,4 @@ def _picture(cell: Any, home: Path | str) -> Path | bytes | None:
         with fsspec.open(path, "rb") as file:
             return file.read(_MAX_BYTES)
     except Exception as error:  # Of fsspec, of the hub's client, or of the network.
-        raise DataError(f"{path}: {_first_line(error)}") from None
+        raise DataError(f"{path}: {_reason(error)}") from None
