@@ -148,7 +148,8 @@ def _make_request(flags: argparse.Namespace, source: str, layout: str) -> Prepar
     words += [f"--format={layout}", f"--val={flags.val}", f"--image_size={flags.image_size}"]
     words += [f"--seed={flags.seed}", *(["--skip_bad"] if flags.skip_bad else [])]
     words += [f"--prepared_dir={prepared_dir}"] if prepared_dir else []
-    words += [f"--templates={flags.templates}"] if flags.templates else []
+    options = ("templates", "caption_column", "image_column")
+    words += [f"--{name}={value}" for name in options if (value := getattr(flags, name))]
     return PrepareRequest(
         name=flags.name,
         source=source,
@@ -159,6 +160,8 @@ def _make_request(flags: argparse.Namespace, source: str, layout: str) -> Prepar
         prepared_dir=prepared_dir,
         command=shlex.join(words),
         templates=read_templates(Path(flags.templates)) if flags.templates else (),
+        caption_columns=tuple(filter(None, flags.caption_column.split(","))),
+        image_column=flags.image_column,
     )
 
 
@@ -196,7 +199,7 @@ def _choose_stanford_cars(source: str, flags: argparse.Namespace) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = command_parser("prepare", __doc__)
     add = parser.add_argument
-    add("--source", required=True, help="folder of pictures and sentences, or a TFDS set's name")
+    add("--source", required=True, help="folder, shards, or name of a TFDS or hub set; see docs")
     add("--name", required=True, help="name of the data set: letters, digits, _ and -")
     add("--format", default="auto", help=f"auto, or one of {', '.join((*FORMATS, STANFORD_CARS))}")
     add("--val", type=float, default=0.2, help="fraction to hold out if the source holds out none")
@@ -207,7 +210,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--report", default="", help="folder for the report; with --dry_run default: here")
     add("--overwrite", action="store_true", help="replace a set of the same name")
     add("--prepared_dir", default="", help="folder of prepared sets; default: TFDS's folder")
-    add("--templates", default="", help="tfds: file of sentences with {label}, one per line")
+    add("--templates", default="", help="sets of classes: file of sentences with {label}")
+    add("--caption_column", default="", help="huggingface, webdataset: columns of sentences: a,b")
+    add("--image_column", default="", help="huggingface: column of the pictures")
     add("--makes", default="8", help="stanford_cars: number of makes, or their names: Audi,BMW")
     add("--models", type=int, default=4, help="stanford_cars: models of each make")
     add("--per_model", default="20+5", help="stanford_cars: training+validation pictures of each")
@@ -224,7 +229,8 @@ def main() -> None:
         folder = sets_folder(flags.prepared_dir) / flags.name
         _check_flags(flags, folder)
         source = os.path.expanduser(flags.source)
-        source = os.path.abspath(source) if os.path.exists(source) else source
+        # A pattern of shards is a path too.
+        source = os.path.abspath(source) if os.path.exists(source) or "{" in source else source
         layout = format_of(Path(source), flags.format)
         if layout == STANFORD_CARS:
             flags.cars_dir = f"{scratch}/cars" if flags.dry_run else flags.cars_dir

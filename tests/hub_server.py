@@ -1,10 +1,11 @@
-"""A stand-in for the Hugging Face hub: the requests that huggingface_hub makes, for model repos."""
+"""A stand-in for the Hugging Face hub: the requests that huggingface_hub makes."""
 
 import base64
 import hashlib
 import json
 import re
 import threading
+import urllib.parse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import yaml
@@ -44,7 +45,7 @@ def _digest(data):
 
 
 def _is_lfs(path):
-    return path.endswith((".safetensors", ".png", ".onnx"))
+    return path.endswith((".safetensors", ".png", ".onnx", ".parquet"))
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -158,25 +159,59 @@ class _Handler(BaseHTTPRequestHandler):
             siblings = [{"rfilename": path} for path in repo]
             self._answer(200, {"id": name, "sha": self.server.commit(name), "siblings": siblings})
 
-    def tree(self, name):
+    def tree(self, name, folder=None):
         if (repo := self._repo(name)) is None:
             return
-        files = []
-        for path, data in repo.items():
-            lfs = {"oid": _digest(data), "size": len(data), "pointerSize": 130}
-            entry = {"type": "file", "path": path, "size": len(data), "oid": _digest(data)[:40]}
-            files.append(entry | ({"lfs": lfs} if _is_lfs(path) else {}))
-        self._answer(200, files)
+        prefix = f"{folder}/" if folder else ""
+        below = [path for path in repo if path.startswith(prefix)]
+        if folder and not below:
+            self._answer(404, {"error": "Entry not found"}, X_Error_Code="EntryNotFound")
+        elif "recursive=false" in self.path:
+            nested = [path[len(prefix) :].split("/") for path in below]
+            folders = dict.fromkeys(prefix + parts[0] for parts in nested if len(parts) > 1)
+            files = [path for path in below if "/" not in path[len(prefix) :]]
+            self._answer(200, [*map(_folder, folders), *(_file(repo, path) for path in files)])
+        else:
+            self._answer(200, [_file(repo, path) for path in below])
+
+    def paths_info(self, name):
+        if (repo := self._repo(name)) is None:
+            return
+        body = self._body()
+        try:
+            paths = json.loads(body)["paths"]
+        except ValueError:
+            paths = urllib.parse.parse_qs(body.decode())["paths"]
+        found = [_file(repo, path) for path in paths if path in repo]
+        found += [_folder(path) for path in paths if any(p.startswith(f"{path}/") for p in repo)]
+        self._answer(200, found)
 
     def resolve(self, name, path):
         if (repo := self._repo(name)) is None:
             return
+        path = urllib.parse.unquote(path)
         if path not in repo:
             self._answer(404, {"error": "Entry not found"}, X_Error_Code="EntryNotFound")
             return
-        etag = _digest(repo[path])
-        commit = self.server.commit(name)
-        self._answer(200, repo[path], ETag=f'"{etag}"', X_Repo_Commit=commit)
+        data = repo[path]
+        headers = {"ETag": f'"{_digest(data)}"', "X_Repo_Commit": self.server.commit(name)}
+        if asked := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
+            first, last = int(asked[1]), min(int(asked[2] or len(data)), len(data) - 1)
+            headers["Content_Range"] = f"bytes {first}-{last}/{len(data)}"
+            self._answer(206, data[first : last + 1], **headers)
+        else:
+            self._answer(200, data, **headers)
+
+
+def _folder(path):
+    return {"type": "directory", "path": path, "size": 0, "oid": _digest(path.encode())[:40]}
+
+
+def _file(repo, path):
+    data = repo[path]
+    lfs = {"oid": _digest(data), "size": len(data), "pointerSize": 130}
+    entry = {"type": "file", "path": path, "size": len(data), "oid": _digest(data)[:40]}
+    return entry | ({"lfs": lfs} if _is_lfs(path) else {})
 
 
 _NAME = r"([\w.-]+/[\w.-]+)"
@@ -187,7 +222,8 @@ _ROUTES = [
     (rf"POST /{_NAME}\.git/info/lfs/objects/batch", "lfs_batch"),
     (r"PUT /lfs/(\w{64})", "put_blob"),
     (rf"POST /api/models/{_NAME}/commit/main", "make_commit"),
-    (rf"GET /api/models/{_NAME}(?:/revision/\w+)?", "info"),
-    (rf"GET /api/models/{_NAME}/tree/\w+", "tree"),
-    (rf"GET|HEAD /{_NAME}/resolve/\w+/(.+)", "resolve"),
+    (rf"GET /api/(?:models|datasets)/{_NAME}(?:/revision/\w+)?", "info"),
+    (rf"GET /api/(?:models|datasets)/{_NAME}/tree/\w+(?:/(.+))?", "tree"),
+    (rf"POST /api/datasets/{_NAME}/paths-info/\w+", "paths_info"),
+    (rf"GET|HEAD /(?:datasets/)?{_NAME}/resolve/\w+/(.+)", "resolve"),
 ]

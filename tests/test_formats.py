@@ -9,7 +9,7 @@ import pytest
 from picture_trees import SENTENCES, Evil, draw, sidecar, write
 from PIL import Image
 
-from ssagan_jax.data.formats.registry import FORMATS, format_of
+from ssagan_jax.data.formats.registry import FORMATS, format_of, make_reader
 from ssagan_jax.errors import DataError
 
 
@@ -268,6 +268,48 @@ def test_coco_names_captions_without_an_image_and_names_that_lead_out(tmp_path):
     assert "leads out" in first.error and first.picture is None
     assert (second.name, second.picture, second.split) == ("cars/gone", None, "")
     assert (third.name, third.captions) == ("cars/image_id=5", ("a car",))
+
+
+def test_folders_of_classes_get_sentences_of_templates(tmp_path):
+    for name in ("train/001.Red_car/0001", "train/blue_car/0001", "val/blue_car/0002"):
+        draw(tmp_path / f"{name}.jpg", 1)
+    assert format_of(tmp_path) == "classes"
+    reader = make_reader("classes", templates=("a {label}", "my {label}"))
+    found = [(item.name, item.label, item.split, item.captions) for item in reader.items(tmp_path)]
+    assert found == [
+        ("train/001.Red_car/0001", "001.Red_car", "train", ("a red car", "my red car")),
+        ("train/blue_car/0001", "blue_car", "train", ("a blue car", "my blue car")),
+        ("val/blue_car/0002", "blue_car", "validation", ("a blue car", "my blue car")),
+    ]
+    assert all(
+        item.captions[0].startswith("a photo of the ") for item in items(tmp_path, "classes")
+    )
+    draw(tmp_path / "val/0003.jpg", 1)
+    with pytest.raises(
+        DataError, match=r"val/0003.jpg: is in no folder of a class; move it to one"
+    ):
+        list(reader.items(tmp_path))
+    with pytest.raises(DataError, match="template 'a car': must contain {label}"):
+        make_reader("classes", templates=("a car",))
+    with pytest.raises(DataError, match="--templates: is for the formats tfds, .*not for sidecar"):
+        make_reader("sidecar", templates=("a {label}",))
+    with pytest.raises(DataError, match="--caption_column: is for the formats webdataset, hugg"):
+        make_reader("coco", caption_columns=("text",))
+
+
+@pytest.mark.parametrize("folders", [["."], ["2023", "2024"], ["holiday"]])
+def test_pictures_without_sentences_are_told_what_would_make_captions(tmp_path, folders):
+    for folder in folders:
+        draw(tmp_path / folder / "IMG_1.JPG", 1)
+    draw(tmp_path / folders[-1] / "IMG_2.JPG", 1)
+    with pytest.raises(DataError) as error:
+        format_of(tmp_path)
+    shown = f"{folders[-1]} (2)" + (", 2023 (1)" if len(folders) > 1 else "")
+    name = "IMG_1.JPG" if folders == ["."] else f"{folders[0]}/IMG_1.JPG"
+    assert f"{len(folders) + 1} pictures such as {name}, in {shown}, and no sen" in str(error.value)
+    assert "into car_01.txt beside it" in str(error.value)
+    # Nor do the names of such folders become sentences without being asked for.
+    assert "a folder for each class" in str(error.value)
 
 
 def test_an_unknown_layout_is_refused(tmp_path):

@@ -16,6 +16,13 @@ def split_from_name(word: str) -> str:
     return _SPLITS.get(re.sub(r"\d+$", "", word.lower()), "")
 
 
+def split_of_file(file: str) -> str:
+    """The split named by a folder of a path, or by a word of the file's name: "train-00000.tar"."""
+    path = PurePosixPath(file)
+    words = [*path.parent.parts, *re.split(r"[-_.]", path.stem)]
+    return next(filter(None, map(split_from_name, words)), "")
+
+
 def split_and_label(name: str) -> tuple[str, str]:
     """The split named by the first folder of a path, and the other folders as a class."""
     folders = PurePosixPath(name).parent.parts

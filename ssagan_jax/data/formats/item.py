@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from ssagan_jax.data.images.resizing import Box
+from ssagan_jax.data.tar_members import FileSlice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Item:
     Attributes:
       name: unique in the source and stable: the picture's path below the source, with "/" and
         without the extension.
-      picture: its file, or its pixels u8[H, W, 3] if the source has no files; None if missing.
+      picture: its file, a part of a file, an encoded picture in memory, or its pixels u8[H, W, 3];
+        None if missing.
       captions: its sentences, as found; empty if there are none.
       label: its class, "" if unknown.
       split: "train" or "validation" if the source assigns it, else "".
@@ -26,7 +28,7 @@ class Item:
     """
 
     name: str
-    picture: Path | np.ndarray | None
+    picture: Path | FileSlice | bytes | np.ndarray | None
     captions: tuple[str, ...]
     label: str = ""
     split: str = ""

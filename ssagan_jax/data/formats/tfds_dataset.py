@@ -53,11 +53,7 @@ class TfdsSet:
     download: bool = True
 
     def __post_init__(self) -> None:
-        for template in self.templates:
-            if "{label}" not in template:
-                raise DataError(f"template {template!r}: must contain {{label}}")
-        if not self.templates:
-            raise DataError("templates: there are none; write at least one, with {label} in each")
+        check_templates(self.templates)
 
     def recognises(self, source: Path) -> bool:
         """Whether TFDS has a set of that name, or wrote the folder."""
@@ -128,6 +124,15 @@ def read_templates(path: Path) -> tuple[str, ...]:
     except (OSError, UnicodeError) as error:
         raise DataError(f"{path}: {error}; write one sentence per line, with {{label}}") from None
     return tuple(line.strip() for line in lines if line.strip())
+
+
+def check_templates(templates: Sequence[str]) -> None:
+    """Raises DataError unless there are templates, and each has a place for the class."""
+    for template in templates:
+        if "{label}" not in template:
+            raise DataError(f"template {template!r}: must contain {{label}}")
+    if not templates:
+        raise DataError("templates: there are none; write at least one, with {label} in each")
 
 
 def clean_label(name: str) -> str:

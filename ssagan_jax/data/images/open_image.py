@@ -1,5 +1,6 @@
 """Decodes image files of any common format to upright 8-bit RGB."""
 
+import io
 import os
 
 import numpy as np
@@ -12,8 +13,10 @@ from ssagan_jax.errors import DataError
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 
 
-def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decodes an image file as 8-bit RGB.
+def open_image(
+    source: str | os.PathLike[str] | bytes, max_pixels: int = MAX_PIXELS, *, name: str = ""
+) -> Image.Image:
+    """Decodes an image file, or the content of one, as 8-bit RGB.
 
     Transparent pixels are blended onto white, 16-bit grey is scaled to 8 bits, and the EXIF
     rotation is applied. The format is detected from the content, not from the file name, and is
@@ -21,12 +24,14 @@ def open_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> Im
 
     Raises:
       DataError: the file is missing, empty, truncated, not an image, or has more than `max_pixels`;
-        the message names the file.
+        the message has the file, or the `name` of the content.
     """
+    path = name if isinstance(source, bytes) else source
     try:
-        if not os.path.getsize(path):
+        if not (len(source) if isinstance(source, bytes) else os.path.getsize(source)):
             raise DataError("the file is empty")
-        with Image.open(path, formats=_FORMATS) as image:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(file, formats=_FORMATS) as image:
             check_pixels(image.size, max_pixels)
             image.load()
             upright = _to_rgb(ImageOps.exif_transpose(image))

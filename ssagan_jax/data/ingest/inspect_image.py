@@ -12,12 +12,14 @@ from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.images.decompression_bombs import TooManyPixelsError
 from ssagan_jax.data.images.open_image import open_image
 from ssagan_jax.data.images.resizing import crop_and_resize
+from ssagan_jax.data.tar_members import FileSlice
 from ssagan_jax.errors import DataError
 
 # Pictures with more pixels are decoded one at a time: sixteen cores with one of the largest
 # allowed each would need as many GiB.
 _LARGE_PIXELS = 2**24
 _LARGE_IMAGE_LOCK = threading.Lock()
+_MAX_BYTES = 2**28  # Of an encoded picture in a shard: what MAX_PIXELS take without compression.
 # Those of other formats are their names. MPO is a JPEG with several images, as phones write it.
 _EXTENSIONS = {
     "JPEG": (".jpg", ".jpeg"),
@@ -69,11 +71,14 @@ def load_item(item: Item) -> Image.Image:
         return Image.fromarray(item.picture)
     if item.picture is None:
         raise DataError(f"{item.name}: there is no picture")
+    picture, name = item.picture, item.name
+    if isinstance(picture, FileSlice):
+        picture, name = picture.read(_MAX_BYTES), f"{picture.path}, {picture.name}"
     try:
-        return open_image(item.picture, _LARGE_PIXELS)
+        return open_image(picture, _LARGE_PIXELS, name=name)
     except TooManyPixelsError:
         with _LARGE_IMAGE_LOCK:
-            return open_image(item.picture)
+            return open_image(picture, name=name)
 
 
 def _is_grey(image: Image.Image) -> bool:
@@ -83,6 +88,7 @@ def _is_grey(image: Image.Image) -> bool:
 
 
 def _is_mislabelled(item: Item, image: Image.Image) -> bool:
-    extension = item.picture.suffix.lower() if isinstance(item.picture, Path) else ""
+    file = item.picture.name if isinstance(item.picture, Path | FileSlice) else ""
+    extension = Path(file).suffix.lower()
     known = _EXTENSIONS.get(image.format, (f".{image.format}".lower(),))
     return bool(extension) and extension not in known

@@ -12,8 +12,7 @@ from tqdm import tqdm
 from ssagan_jax.data import captions
 from ssagan_jax.data.class_ids import assign_class_ids
 from ssagan_jax.data.formats.item import Item
-from ssagan_jax.data.formats.registry import FORMATS
-from ssagan_jax.data.formats.tfds_dataset import TfdsSet
+from ssagan_jax.data.formats.registry import make_reader
 from ssagan_jax.data.images.resizing import crop_and_resize, get_load_size
 from ssagan_jax.data.ingest.inspect_image import load_item
 from ssagan_jax.data.ingest.scan import ScanEntry
@@ -32,7 +31,8 @@ class PrepareRequest:
       layout: name of the source's format.
       val: fraction of the pictures to hold out.
       command: the command line that asks for it.
-      templates: captions for TFDS sets that only have classes; empty for the built-in ones.
+      templates: captions for sets that only have classes; empty for the built-in ones.
+      caption_columns, image_column: columns of a table; empty to guess them.
     """
 
     name: str
@@ -44,6 +44,8 @@ class PrepareRequest:
     prepared_dir: str
     command: str
     templates: tuple[str, ...] = ()
+    caption_columns: tuple[str, ...] = ()
+    image_column: str = ""
 
     @property
     def load_size(self) -> int:
@@ -52,7 +54,12 @@ class PrepareRequest:
 
     def items(self) -> Iterator[Item]:
         """All entries that the source lists."""
-        reader = TfdsSet(templates=self.templates) if self.templates else FORMATS[self.layout]
+        reader = make_reader(
+            self.layout,
+            templates=self.templates,
+            caption_columns=self.caption_columns,
+            image_column=self.image_column,
+        )
         return reader.items(Path(self.source))
 
 
