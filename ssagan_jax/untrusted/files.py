@@ -33,6 +33,18 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     raise DamagedFileError(f"{path}: not a plain file; remove it")
 
 
+def check_regular_files(folder: str | os.PathLike[str]) -> None:
+    """Raises DamagedFileError if a file of a folder or below is a pipe, a device or a socket.
+
+    Libraries that open files by themselves would wait for these.
+    """
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(parent, name)
+            if os.path.exists(path) and not os.path.isfile(path):
+                raise DamagedFileError(f"{path}: not a plain file; remove it")
+
+
 def read_bytes(path: str | os.PathLike[str], max_bytes: int) -> bytes:
     """The content of a regular file.
 

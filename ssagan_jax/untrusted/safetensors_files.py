@@ -25,7 +25,7 @@ def open_safetensors(path: str | os.PathLike[str]) -> Iterator[safetensors.safe_
         size = int.from_bytes(file.read(8), "little")
     if size > limits.SAFETENSORS_HEADER_BYTES:
         raise DamagedFileError(
-            f"{path}: a header of {size} bytes is damaged or more than the "
+            f"{path}: is damaged: its header has {size} bytes, more than the "
             f"{limits.SAFETENSORS_HEADER_BYTES} allowed"
         )
     with _naming(path), safetensors.safe_open(path, "numpy") as file:
