@@ -31,6 +31,7 @@ from ssagan_jax.pytorch.state_from_pytorch import (
     without_prefix,
 )
 from ssagan_jax.steps.state import TrainState, network_variables, sampling_variables
+from ssagan_jax.untrusted.safetensors_files import read_safetensors
 from ssagan_jax.workdir import Workdir
 
 # DataParallel wraps the two networks that the reference trains and loads with it.
@@ -91,7 +92,7 @@ def convert_to_pytorch(workdir: Workdir, state: TrainState, output: str, raw: bo
     """
     target = check_new_folder("--output", output)
     tokenizer, converted = workdir.tokenizer(), workdir.converted()
-    extras = safetensors.numpy.load_file(workdir.pytorch_extras) if converted else {}
+    extras = read_safetensors(workdir.pytorch_extras) if converted else {}
     variables = network_variables(state)
     if not raw:
         variables["generator"] = sampling_variables(state)

@@ -53,6 +53,18 @@ class DataError(InputError):
     """A data set is missing, damaged or laid out differently than expected."""
 
 
+class DamagedFileError(InputError):
+    """A file is damaged, of another kind than its reader expects, or beyond a limit."""
+
+
+def escape_terminal(text: str) -> str:
+    """Escapes whatever in a text could move a terminal's cursor or change its colours."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape", "replace").decode()
+        for letter in text
+    )
+
+
 @contextlib.contextmanager
 def exit_on_user_error() -> Iterator[None]:
     """Turns user-fixable errors into a message and an exit code; other errors pass.
@@ -70,7 +82,9 @@ def exit_on_user_error() -> Iterator[None]:
         message = _user_message(error)
         if message is None:
             raise
-        print(f"error: {message}", file=sys.stderr, flush=True)
+        # Messages quote names and contents of files.
+        lines = map(escape_terminal, message.split("\n"))
+        print("error:", "\n".join(lines), file=sys.stderr, flush=True)
         if is_lost_device(error):
             # Not sys.exit, which would wait for the device and for other machines.
             exit_immediately(75)

@@ -22,12 +22,10 @@ import dataclasses
 import json
 import os
 import shutil
-import zipfile
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import safetensors
 from ml_collections import ConfigDict
 
 from ssagan_jax.atomic_files import atomic_path, write_atomically
@@ -36,6 +34,9 @@ from ssagan_jax.config.schedule import Schedule
 from ssagan_jax.data.tokenizer import Tokenizer, load_tokenizer
 from ssagan_jax.errors import InputError
 from ssagan_jax.fixed_samples import FixedSamples, GeneratedSamples
+from ssagan_jax.untrusted.archives import read_npz
+from ssagan_jax.untrusted.files import read_json
+from ssagan_jax.untrusted.safetensors_files import open_safetensors
 
 _Samples = TypeVar("_Samples", FixedSamples, GeneratedSamples)
 
@@ -88,8 +89,14 @@ class Workdir:
           WorkdirError: the file is missing or invalid.
         """
         try:
-            return Schedule(**json.loads(self._schedule.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            values = read_json(self._schedule)
+            if not all(type(value) is int and value >= 0 for value in values.values()):
+                raise ValueError("not whole numbers")
+            schedule = Schedule(**values)
+            if schedule.steps_per_epoch < 1:
+                raise ValueError("an epoch without a step")
+            return schedule
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise _unreadable(self._schedule, error) from error
 
     def write_schedule(self, schedule: Schedule) -> None:
@@ -101,8 +108,12 @@ class Workdir:
         if not self._dataset.exists():
             return {}
         try:
-            return json.loads(self._dataset.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            counts = read_json(self._dataset)
+            numbers = [counts[split][key] for split in counts for key in ("images", "captions")]
+            if not all(type(number) is int for number in numbers):
+                raise ValueError("not whole numbers")
+            return counts
+        except (OSError, ValueError, TypeError, LookupError) as error:
             raise _unreadable(self._dataset, error) from error
 
     def write_dataset_counts(self, counts: dict[str, dict[str, int]]) -> None:
@@ -170,13 +181,13 @@ class Workdir:
           WorkdirError: the folder holds no run, or one of another version of the project.
         """
         try:
-            return config_from_dict(json.loads(self._config.read_text(encoding="utf-8")))
+            return config_from_dict(read_json(self._config))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise WorkdirError(
                 f"--workdir={self.path}: no trained model here (config.json is missing); train "
                 "one with python -m ssagan_jax.main --config=... --workdir=..."
             ) from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise WorkdirError(
                 f"{self._config}: not a config of this version ({error}); choose another --workdir"
             ) from error
@@ -193,8 +204,8 @@ class Workdir:
         """
         if not self.pytorch_extras.exists():
             return {}
-        with safetensors.safe_open(self.pytorch_extras, "numpy") as file:
-            return file.metadata()
+        with open_safetensors(self.pytorch_extras) as file:
+            return file.metadata() or {}
 
     def check_generator(self) -> None:
         """Raises WorkdirError if the folder holds converted encoders without a generator."""
@@ -252,9 +263,8 @@ def _save(path: Path, samples: FixedSamples | GeneratedSamples) -> None:
 
 def _load(kind: type[_Samples], path: Path) -> _Samples:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return kind(**file)
-    except (OSError, EOFError, ValueError, TypeError, KeyError, zipfile.BadZipFile) as error:
+        return kind(**read_npz(path))
+    except (OSError, ValueError, TypeError) as error:
         raise _unreadable(path, error) from error
 
 

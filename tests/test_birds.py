@@ -324,7 +324,7 @@ def test_pickles_cannot_run_code(tmp_path, protocol):
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_pickles_of_plain_data_are_read(tmp_path, protocol):
-    plain = [{"a": (1, 2.5, None, True), "b": {b"\xff", "\xe9"}}, frozenset([2**70]), b""]
+    plain = [{"a": (1, 2.5, None, True), "b": {b"\xff", "\xe9"}}, frozenset([2**60]), b""]
     arrays = [np.arange(6).reshape(2, 3).T, np.array(["ab", "\xe9"]), np.float32(0.5)]
     path = tmp_path / "data.pickle"
     path.write_bytes(pickle.dumps([plain, arrays], protocol=protocol))
@@ -351,12 +351,12 @@ def test_python_2_pickles_are_read(tmp_path):
 def test_damaged_and_oversized_pickles_are_named(tmp_path):
     path = tmp_path / "data.pickle"
     path.write_bytes(pickle.dumps(list(range(99)))[:-5])
-    with pytest.raises(DataError, match="data.pickle: not a readable pickle"):
+    with pytest.raises(DataError, match="data.pickle: the pickle is damaged"):
         load_pickle(path)
     with pytest.raises(DataError, match="more than the 9 allowed"):
         load_pickle(path, max_bytes=9)
     path.write_bytes(pickle.dumps(np.array([Evil(tmp_path)], dtype=object)))
-    with pytest.raises(DataError, match="array of object"):
+    with pytest.raises(DataError, match="numpy array of object"):
         load_pickle(path)
 
 

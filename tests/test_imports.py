@@ -31,6 +31,7 @@ GROUND = {
     "fixed_samples": set(),
     "config": {"config", "errors"},
     "distributed": {"errors"},
+    "untrusted": {"untrusted", "errors"},
 }
 
 

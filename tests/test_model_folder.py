@@ -16,9 +16,9 @@ from ssagan_jax import export
 from ssagan_jax.config import ConfigError
 from ssagan_jax.data.tokenizer import (
     TokenizerError,
-    bounded_tokenizer_from_json,
     fixed_vocab_tokenizer,
     learn_tokenizer,
+    tokenizer_from_json,
 )
 from ssagan_jax.errors import InputError
 from ssagan_jax.exporting import model_card
@@ -347,7 +347,7 @@ def test_tokenizers_of_unknown_origin_cannot_make_captions_grow(kind):
         tokenizer = fixed_vocab_tokenizer(["<end>", "red"])
     else:
         tokenizer = learn_tokenizer(kind, tiny_run.CAPTIONS, 200)
-    assert bounded_tokenizer_from_json(tokenizer.to_json()).digest == tokenizer.digest
+    assert tokenizer_from_json(tokenizer.to_json()).digest == tokenizer.digest
     growing = {"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaa"}
     padding = {"strategy": {"Fixed": 10**12}, "direction": "Right", "pad_to_multiple_of": None}
     padding |= {"pad_id": 0, "pad_type_id": 0, "pad_token": "x"}
@@ -359,4 +359,4 @@ def test_tokenizers_of_unknown_origin_cannot_make_captions_grow(kind):
         content = json.loads(tokenizer.to_json())
         content["tokenizer"][key] = value
         with pytest.raises(TokenizerError, match="pipeline is not that of a"):
-            bounded_tokenizer_from_json(json.dumps(content))
+            tokenizer_from_json(json.dumps(content))

@@ -7,13 +7,13 @@ import unicodedata
 import numpy as np
 import pytest
 
+from ssagan_jax.data.pretrained_tokenizer import pretrained_tokenizer
 from ssagan_jax.data.tokenizer import (
     PIECE_SPECIALS,
     TokenizerError,
     fixed_vocab_tokenizer,
     learn_tokenizer,
     load_tokenizer,
-    pretrained_tokenizer,
 )
 
 CAPTIONS = [
@@ -208,7 +208,7 @@ def test_a_missing_or_damaged_file_is_refused_by_its_name(tmp_path):
     unusable = b'{"kind": "words", "learned": true, "tokenizer": {"model": 1}}'
     for content in (b"", b"{", b"[1]", b"{}", b"\xff\xfe", unusable):
         path.write_bytes(content)
-        with pytest.raises(TokenizerError, match=r"tokenizer\.json: not a tokenizer file"):
+        with pytest.raises(TokenizerError, match=r"tokenizer\.json: not .*tokenizer file"):
             load_tokenizer(path)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ssagan_jax.atomic_files import write_atomically
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.checkpointing.checksums import CheckpointError
+from ssagan_jax.untrusted.files import read_json
 from ssagan_jax.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -41,7 +42,11 @@ def read_best(workdir: Workdir) -> BestCheckpoint | None:
     if not workdir.best.exists():
         return None
     try:
-        return BestCheckpoint(**json.loads(workdir.best.read_text(encoding="utf-8")))
+        best = BestCheckpoint(**read_json(workdir.best))
+        types = type(best.step), type(best.score), type(best.value)
+        if types not in ((int, str, float), (int, str, int)) or best.step < 0:
+            raise TypeError("step, score or value have another type")
+        return best
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"{workdir.best}: cannot be read ({error}); delete it to forget the best checkpoint"

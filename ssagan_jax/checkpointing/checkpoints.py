@@ -25,6 +25,7 @@ from ssagan_jax.checkpointing.orbax_reading import (
     read_json,
     single_process_options,
 )
+from ssagan_jax.untrusted.files import check_regular_files
 
 if TYPE_CHECKING:
     import grain
@@ -151,10 +152,11 @@ class Checkpoints:
         """State and data position of a checkpoint; raises CorruptionError or CheckpointError."""
         # Not by the manager, which reads more files than needed, any of which may be damaged.
         folder = epath.Path(self._folder / str(step))
-        template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
+        check_regular_files(folder)
         manifest = read_json(folder / "meta")
         check_manifest(str(folder), manifest)
         check_compatible(str(folder), manifest, self._tokenizer, template)
+        template = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), template)
         state = read_arrays(folder / "state", template)
         check_state(state, manifest)
         return state, manifest["position"]

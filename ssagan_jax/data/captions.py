@@ -48,13 +48,5 @@ def may_not_be_english(sentence: str) -> bool:
     return len(found) > _MAX_WITHOUT and _ENGLISH.isdisjoint(found)
 
 
-def escape_terminal(text: str) -> str:
-    """Escapes whatever in a text could move a terminal's cursor or change its colours."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape", "replace").decode()
-        for letter in text
-    )
-
-
 def _is_control(letter: str) -> bool:
     return unicodedata.category(letter) in ("Cc", "Cs")

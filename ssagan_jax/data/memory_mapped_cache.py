@@ -79,7 +79,7 @@ class MemoryMappedImages(Sequence[Record]):
         self._texts = index[:, 2].tolist()
         sizes = index[:, 0] * index[:, 1] * 3 + index[:, 2]
         self._starts = (np.cumsum(sizes) - sizes + index.nbytes).tolist()
-        if self._bytes.size != index.nbytes + sizes.sum():
+        if (index < 0).any() or self._bytes.size != index.nbytes + sizes.sum():
             raise ValueError(f"{path}: {self._bytes.size} bytes do not match its index")
 
     def __len__(self) -> int:

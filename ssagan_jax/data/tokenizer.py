@@ -7,16 +7,20 @@ import hashlib
 import itertools
 import json
 import os
-import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from ssagan_jax.atomic_files import write_atomically
-from ssagan_jax.errors import InputError
+from ssagan_jax.errors import DamagedFileError, InputError
 from ssagan_jax.models.vocabulary import Vocabulary
+from ssagan_jax.untrusted.files import parse_json, read_text
+from ssagan_jax.untrusted.limits import CAPTION_BYTES, TOKENIZER_BYTES
+from ssagan_jax.untrusted.safetensors_files import panics_as_errors
+from ssagan_jax.untrusted.tokenizer_files import check_pipeline
 
 WORD_PAD, WORD_UNKNOWN = "<pad>", "<unk>"
 # Combining accents, and variation selectors of emoji.
@@ -34,6 +38,15 @@ _SPECIALS = {
 
 class TokenizerError(InputError):
     """A tokenizer cannot be made or read, or a caption has no word."""
+
+
+def check_caption(caption: str) -> None:
+    """Raises TokenizerError for a caption of more than `CAPTION_BYTES` bytes, before it is read."""
+    if len(caption) > CAPTION_BYTES or len(caption.encode("utf-8", "replace")) > CAPTION_BYTES:
+        raise TokenizerError(
+            f"caption {caption[:40]!r}... has {len(caption)} characters; at most {CAPTION_BYTES} "
+            "bytes are read, so shorten it"
+        )
 
 
 class Tokenizer:
@@ -65,7 +78,8 @@ class Tokenizer:
         self.vocabulary = Vocabulary(size, self.pad_id, cls_id, sep_id)
 
     def ids(self, caption: str) -> list[int]:
-        """Ids of all words or word pieces of a caption, of any length."""
+        """Ids of all words or word pieces of a caption; raises TokenizerError as `encode` does."""
+        check_caption(caption)
         ids = self._backend.encode(caption, add_special_tokens=False).ids
         return [token for token in ids if token < self.vocabulary.size]
 
@@ -82,7 +96,8 @@ class Tokenizer:
         reference's datasets.py); without it the first ones are.
 
         Raises:
-          TokenizerError: the caption has no word, or none that is in the vocabulary.
+          TokenizerError: the caption is too long (`CAPTION_BYTES`), or has no word, or none that
+            is in the vocabulary.
         """
         ids = np.asarray(self.ids(caption), np.int32)
         if not len(ids):
@@ -99,6 +114,7 @@ class Tokenizer:
 
     def unknown_words(self, caption: str) -> list[str]:
         """Words of a caption that did not occur in training, in order, each once."""
+        check_caption(caption)
         encoding = self._backend.encode(caption, add_special_tokens=False)
         pieces = zip(encoding.word_ids, encoding.ids, encoding.offsets, strict=True)
         unknown = []
@@ -126,35 +142,31 @@ class Tokenizer:
 
 
 def tokenizer_from_json(text: str) -> Tokenizer:
-    """The tokenizer that `Tokenizer.to_json` wrote; raises any exception for other texts."""
-    content = json.loads(text)
-    backend = tokenizers.Tokenizer.from_str(json.dumps(content["tokenizer"]))
-    return Tokenizer(content["kind"], backend, content["learned"])
+    """The tokenizer that `Tokenizer.to_json` wrote.
 
-
-def bounded_tokenizer_from_json(text: str) -> Tokenizer:
-    """Like `tokenizer_from_json`, for a text of unknown origin.
-
-    Its pipeline may not make a caption grow: no padding, and no replacement but those of our own
-    pipelines.
+    Its pipeline may be that of such a tokenizer only, which cannot make a caption grow.
 
     Raises:
-      TokenizerError: it has another pipeline than a tokenizer of this kind can have.
-      Exception: it is no tokenizer; of any class.
+      TokenizerError: it is of no such tokenizer.
+      ValueError, TypeError, LookupError: it is no JSON object of a tokenizer.
     """
-    content = json.loads(text)
-    kind, pipeline = content["kind"], content["tokenizer"]
+    content = parse_json(text)
+    kind, learned = content["kind"], content["learned"]
+    if kind not in _SPECIALS or not isinstance(learned, bool):
+        raise TokenizerError(f"a tokenizer of the kind {kind!r:.80}; use the version that wrote it")
+    return Tokenizer(kind, checked_backend(content["tokenizer"], kind), learned)
+
+
+def checked_backend(pipeline: Any, kind: str) -> tokenizers.Tokenizer:
+    """The library's tokenizer of a JSON object; TokenizerError if it is not one of `kind`."""
     ours = {"words": _word_backend, "listed_words": _fixed_vocab_backend}
-    if kind in ours:
-        backend = json.loads(ours[kind]({}).to_str())
-        same = all(pipeline[part] == backend[part] for part in ("normalizer", "pre_tokenizer"))
-        model = "WordLevel"
-    else:
-        same = not re.search(r'"(Replace|Prepend)"', json.dumps(pipeline["normalizer"]))
-        model = "WordPiece"
-    if not same or pipeline["model"]["type"] != model or pipeline.get("padding"):
-        raise TokenizerError(f"the pipeline is not that of a {kind} tokenizer")
-    return tokenizer_from_json(text)
+    parts = json.loads(ours[kind]({}).to_str()) if kind in ours else None
+    try:
+        check_pipeline(pipeline, parts)
+        with panics_as_errors():
+            return tokenizers.Tokenizer.from_str(json.dumps(pipeline))
+    except Exception as error:  # The library has no narrower class.
+        raise TokenizerError(f"the pipeline is not that of a {kind} tokenizer: {error}") from None
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
@@ -164,14 +176,13 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
       TokenizerError: there is no such file, or it is not a tokenizer.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            return tokenizer_from_json(file.read())
+        return tokenizer_from_json(read_text(path, TOKENIZER_BYTES))
     except FileNotFoundError as error:
         raise TokenizerError(f"{path}: no tokenizer here; train a model first") from error
-    except OSError:
-        raise
-    except Exception as error:  # The tokenizers library has no narrower class.
-        raise TokenizerError(f"{path}: not a tokenizer file ({error})") from error
+    except DamagedFileError as error:
+        raise TokenizerError(f"{error}; not a tokenizer file") from None
+    except (ValueError, TypeError, LookupError) as error:
+        raise TokenizerError(f"{path}: not a tokenizer file ({error})") from None
 
 
 def learn_tokenizer(kind: str, captions: Iterable[str], vocab_size: int) -> Tokenizer:
@@ -268,27 +279,3 @@ def _fixed_vocab_backend(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
         tokenizers.Regex(r"[\p{L}\p{N}_]+"), behavior="removed", invert=True
     )
     return backend
-
-
-def pretrained_tokenizer(name: str) -> Tokenizer:
-    """The WordPiece tokenizer of a Hugging Face name or folder.
-
-    Raises:
-      TokenizerError: it cannot be found, or is not WordPiece.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        backend = AutoTokenizer.from_pretrained(name).backend_tokenizer
-    except Exception as error:
-        raise TokenizerError(
-            f"config.tokenizer.pretrained={name!r}: no tokenizer could be loaded ({error}); give "
-            "the name of a model on the Hugging Face hub or a folder with its tokenizer.json"
-        ) from error
-    if json.loads(backend.to_str())["model"]["type"] != "WordPiece":
-        raise TokenizerError(
-            f"config.tokenizer.pretrained={name!r}: not WordPiece; choose a BERT model"
-        )
-    backend.no_padding()
-    backend.no_truncation()
-    return Tokenizer("wordpiece", backend, learned=False)

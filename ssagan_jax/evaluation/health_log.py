@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from ssagan_jax.atomic_files import write_atomically
 from ssagan_jax.errors import InputError
 from ssagan_jax.evaluation.health_probe import PREFIX
+from ssagan_jax.untrusted.files import parse_json, read_text
+from ssagan_jax.untrusted.limits import TABLE_BYTES
 from ssagan_jax.workdir import Workdir
 
 # A variety has collapsed below this share of the highest value that two measurements in a row
@@ -49,11 +51,14 @@ def read_health(workdir: Workdir) -> list[Measurement]:
     """
     path = workdir.health
     found = []
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], 1):
+    lines = read_text(path, TABLE_BYTES).splitlines() if path.exists() else []
+    for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             found.append(Measurement(int(row.pop("step")), {k: float(v) for k, v in row.items()}))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if missing := {PREFIX + name for name in _MESSAGES} - row.keys():
+                raise KeyError(*sorted(missing))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise InputError(f"{path}:{number}: not a measurement ({error}); delete it") from error
     return found
 

@@ -8,6 +8,8 @@ from typing import Any
 from ssagan_jax.atomic_files import write_atomically
 from ssagan_jax.errors import InputError
 from ssagan_jax.metrics.inception_weights import SHA256_PREFIX
+from ssagan_jax.untrusted.files import parse_json, read_text
+from ssagan_jax.untrusted.limits import TABLE_BYTES
 from ssagan_jax.workdir import Workdir
 
 MIN_FID_IMAGES = 2048  # below it the covariance of the 2048 features does not have full rank
@@ -42,7 +44,7 @@ class Score:
 def write_scores(workdir: Workdir, scores: Sequence[Score]) -> None:
     """Appends a line for each score to eval/metrics.jsonl; an equal line moves to the end."""
     path = workdir.metrics
-    before = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    before = read_text(path, TABLE_BYTES).splitlines() if path.exists() else []
     lines = [json.dumps(dataclasses.asdict(score)) for score in scores]
     lines = [line for line in before if line not in lines] + lines
     write_atomically(path, "".join(f"{line}\n" for line in lines))
@@ -56,12 +58,13 @@ def read_scores(workdir: Workdir, split: str) -> dict[int, dict[str, Score]]:
     """
     scores: dict[int, dict[str, Score]] = {}
     path = workdir.metrics
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    lines = read_text(path, TABLE_BYTES).splitlines() if path.exists() else []
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             score = Score(**row | {"step": int(row["step"]), "value": float(row["value"])})
-        except (ValueError, KeyError, TypeError) as error:
+            _check_types(score)
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise InputError(
                 f"{path}:{number}: not a score ({type(error).__name__}: {error}); remove the line "
                 "and run python -m ssagan_jax.evaluate again"
@@ -69,6 +72,20 @@ def read_scores(workdir: Workdir, split: str) -> dict[int, dict[str, Score]]:
         if score.split == split:
             scores.setdefault(score.step, {})[score.name] = score
     return scores
+
+
+def _check_types(score: Score) -> None:
+    """Raises TypeError for values that a file may have and `Score` may not."""
+    if not isinstance(score.recipe, dict):
+        raise TypeError("recipe is not an object")
+    counts = [score.recipe.get(key, 0) for key in ("num_real", "num_generated")]
+    if not (
+        isinstance(score.epoch, int | float)
+        and isinstance(score.std, int | float | None)
+        and all(isinstance(text, str) for text in (score.stage, score.split, score.name))
+        and all(type(count) is int for count in counts)
+    ):
+        raise TypeError("epoch, stage, split, name, std or recipe have another type")
 
 
 def format_scores(scores: Iterable[Score]) -> str:

@@ -20,17 +20,19 @@ from typing import Any
 import flax
 import jax
 import numpy as np
-import safetensors
 import safetensors.numpy
 from ml_collections import ConfigDict
 
 from ssagan_jax.config import config_from_dict, flatten
 from ssagan_jax.config.validation import validate
-from ssagan_jax.data.tokenizer import Tokenizer, TokenizerError, bounded_tokenizer_from_json
-from ssagan_jax.errors import InputError
+from ssagan_jax.data.tokenizer import Tokenizer, TokenizerError, tokenizer_from_json
+from ssagan_jax.errors import DamagedFileError, InputError
 from ssagan_jax.inference.sampler import Sampler
 from ssagan_jax.inference.trained_model import TrainedModel
 from ssagan_jax.steps.networks import build_networks, initial_variables
+from ssagan_jax.untrusted.files import parse_json, read_text
+from ssagan_jax.untrusted.limits import TEXT_BYTES, TOKENIZER_BYTES
+from ssagan_jax.untrusted.safetensors_files import open_safetensors, read_safetensors
 
 PyTree = Any
 
@@ -41,7 +43,6 @@ WEIGHTS = {network: f"{network}.safetensors" for network in NETWORKS}
 FILES = (CONFIG, TOKENIZER, *WEIGHTS.values(), CARD, SAMPLES)
 _NETWORKS_BY_KEY = {"generator": "generator", "text": "text_encoder"}
 _OPTIONAL = "image_encoder"
-_MAX_BYTES = {CONFIG: 2**20, TOKENIZER: 2**26}
 _MAX_EXAMPLES, _MAX_EXAMPLE_LENGTH = 64, 1000
 # Sizes of unused parts, such as BERT's in a model with an LSTM, may exceed a small model's weights.
 _MAX_UNUSED_SIZE = 2**16
@@ -57,7 +58,7 @@ def is_model_folder(path: str | os.PathLike[str]) -> bool:
     if any((path / name).exists() for name in WEIGHTS.values()):
         return True
     try:
-        return "format_version" in json.loads(_read_text(path / CONFIG))
+        return "format_version" in parse_json(_read_text(path / CONFIG))
     except (OSError, ValueError, TypeError, InputError):
         return False
 
@@ -138,10 +139,10 @@ def read_model_folder(path: str | os.PathLike[str]) -> TrainedModel:
     }
     config = _checked_config(path / CONFIG, content["config"], shapes)
     try:
-        tokenizer = bounded_tokenizer_from_json(_read_text(path / TOKENIZER))
-    except ModelFolderError:
+        tokenizer = tokenizer_from_json(_read_text(path / TOKENIZER))
+    except (ModelFolderError, DamagedFileError):
         raise
-    except Exception as error:  # The tokenizers library has no narrower class.
+    except (ValueError, TypeError, LookupError) as error:
         raise TokenizerError(f"{path / TOKENIZER}: not a tokenizer file ({error})") from error
     wanted = _wanted_shapes(path / CONFIG, config, tokenizer)
     variables = {}
@@ -167,16 +168,13 @@ def _read_text(path: Path) -> str:
             f"{path.parent}: no model here ({path.name} is missing); give a work folder or a "
             "folder of python -m ssagan_jax.export"
         )
-    size, most = path.stat().st_size, _MAX_BYTES[path.name]
-    if size > most:
-        raise ModelFolderError(f"{path}: has {size} bytes; at most {most} are read")
-    return path.read_text(encoding="utf-8")
+    return read_text(path, TOKENIZER_BYTES if path.name == TOKENIZER else TEXT_BYTES)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     """The content of config.json with values of the right types."""
     try:
-        content = json.loads(_read_text(path))
+        content = parse_json(_read_text(path))
         version = int(content["format_version"])
         if version > FORMAT_VERSION:
             raise ModelFolderError(
@@ -196,7 +194,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         return content
     except ModelFolderError:
         raise
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ModelFolderError(
             f"{path}: not the config of a model folder ({type(error).__name__}: {error}); export "
             "the model again"
@@ -208,14 +206,12 @@ def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     if not path.is_file():
         raise ModelFolderError(f"{path}: is missing; copy or download the model folder again")
     try:
-        with safetensors.safe_open(path, "numpy") as file:
+        with open_safetensors(path) as file:
             slices = {name: file.get_slice(name) for name in file.keys()}
             dtypes = {name: each.get_dtype() for name, each in slices.items()}
             shapes = {name: tuple(each.get_shape()) for name, each in slices.items()}
-    except safetensors.SafetensorError as error:
-        raise ModelFolderError(
-            f"{path}: is damaged ({error}); copy or download it again"
-        ) from error
+    except DamagedFileError as error:
+        raise ModelFolderError(str(error)) from error
     for name, dtype in dtypes.items():
         if dtype not in ("F32", "F16"):
             raise ModelFolderError(f"{path}: {name} has type {dtype}; allowed: F32, F16")
@@ -228,7 +224,7 @@ def _checked_config(
     """The config, if the networks that it describes are no larger than the stored weights."""
     try:
         config = config_from_dict(values)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise ModelFolderError(f"{path}: not a config of this version ({error})") from error
     validate(config)
     numbers = sum(int(np.prod(shape)) for each in shapes.values() for shape in each.values())
@@ -290,6 +286,6 @@ def _differences(
 
 
 def _read_tensors(path: Path) -> PyTree:
-    tensors = safetensors.numpy.load_file(path)
+    tensors = read_safetensors(path)
     tree = {name: tensor.astype(np.float32) for name, tensor in tensors.items()}
     return jax.device_put(flax.traverse_util.unflatten_dict(tree, sep="/"))

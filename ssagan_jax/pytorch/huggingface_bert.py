@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import re
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from ssagan_jax.models.bert import Bert, BertConfig
 from ssagan_jax.pytorch.tensors_to_flax import match_tensors
 from ssagan_jax.pytorch.weight_files import WEIGHT_FILES, find_weight_file, read_tensors
+from ssagan_jax.untrusted.files import read_json
 
 # From a part of a parameter's path to its part of the name in a Hugging Face checkpoint.
 _HF_NAMES = {
@@ -32,6 +32,12 @@ _HF_NAMES = {
     "kernel": "weight",
     "scale": "weight",
 }
+_MAX_LAYERS = 256
+# Of sizes, and of shares.
+_ALLOWED = (
+    lambda value: type(value) is int and 1 <= value <= 10**6,
+    lambda value: type(value) in (int, float) and 0 <= value < 1,
+)
 # Task heads and index buffers in published checkpoints beside the encoder.
 _IGNORED = r"(cls|classifier|qa_outputs)\.|embeddings\.(position|token_type)_ids$"
 
@@ -55,13 +61,14 @@ def load_hf_bert(folder_or_name: str, pooler: bool = True) -> tuple[BertConfig, 
       ValueError: the checkpoint is not a plain BERT, or tensors are missing, misshapen or unknown.
     """
     path = find_weight_file(folder_or_name, "config.json")
-    with open(path, encoding="utf-8") as file:
-        config = _to_config(json.load(file), path)
+    config = _to_config(read_json(path), path)
     path = find_weight_file(folder_or_name, *WEIGHT_FILES)
     return config, _to_params(config, read_tensors(path), pooler, path)
 
 
 def _to_config(values: dict[str, Any], path: str) -> BertConfig:
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds no settings of a BERT")
     plain = {"model_type": "bert", "position_embedding_type": "absolute", "is_decoder": False}
     for key, allowed in plain.items():
         if values.get(key, allowed) != allowed:
@@ -76,6 +83,11 @@ def _to_config(values: dict[str, Any], path: str) -> BertConfig:
     # Some published files leave the layer norm's epsilon to the default.
     if missing := keys.values() - values.keys() - {"layer_norm_eps"}:
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
+    for key in keys.values() & values.keys():
+        if not _ALLOWED[key in ("hidden_dropout_prob", "layer_norm_eps")](values[key]):
+            raise ValueError(f"{path} has {key}={values[key]!r:.80}, which no BERT has")
+    if values["num_hidden_layers"] > _MAX_LAYERS:
+        raise ValueError(f"{path} has more than {_MAX_LAYERS} layers")
     return BertConfig(**{own: values[key] for own, key in keys.items() if key in values})
 
 

@@ -1,19 +1,26 @@
 """Reads PyTorch's .pth files safely: without PyTorch, and without running code in them.
 
-A PyTorch file is a pickle, which can name any Python function and have it called. The unpickler
-here knows dictionaries and tensors and refuses every other name.
+A PyTorch file is a pickle, which can name any Python function and have it called. Here only
+dictionaries and tensors are built, and every other name is refused. What a file declares is checked
+against its size before anything is unpacked or allocated.
 """
 
-import collections
+import contextlib
 import functools
+import math
+import mmap
 import pickle
-import struct
-import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 import ml_dtypes
 import numpy as np
+
+from ssagan_jax.untrusted import limits
+from ssagan_jax.untrusted.archives import BoundedZip
+from ssagan_jax.untrusted.files import open_regular
+from ssagan_jax.untrusted.pickle_names import Name, Names, PickleRefused
+from ssagan_jax.untrusted.pickle_reader import run_pickle
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _SHORT_TYPES = {"Double": "f8", "Float": "f4", "Half": "f2", "Long": "i8", "Int": "i4"}
@@ -24,13 +31,36 @@ STORAGE_TYPES["BFloat16Storage"] = np.dtype(ml_dtypes.bfloat16)
 _LEGACY_START = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 
 
+class _Storage(NamedTuple):
+    """Numbers that tensors share; start and count are those of a view of them."""
+
+    key: str
+    kind: str
+    start: int
+    count: int
+
+
 class _Tensor(NamedTuple):
     """A tensor as the pickle describes it; offset and strides count elements."""
 
-    storage: tuple[str, str, int, int]  # key, type, count and, for a view of another, start
+    storage: _Storage
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+
+    def is_plain(self) -> bool:
+        """Whether all of it are numbers that can be those of a tensor."""
+        (_, _, start, count), offset, shape, strides = self
+        sizes = (start, count, offset, *shape, *strides)
+        few = len(shape) == len(strides) <= limits.TENSOR_DIMENSIONS
+        return few and all(isinstance(n, int) and 0 <= n < 2**63 for n in sizes)
+
+
+class _Storages(NamedTuple):
+    """The storages of a file: their sizes in bytes by key, and the function that reads one."""
+
+    sizes: dict[str, int]
+    read: Callable[[str], bytes]
 
 
 def read_pth(path: str, keep_prefix: bool = False) -> dict[str, np.ndarray]:
@@ -43,29 +73,32 @@ def read_pth(path: str, keep_prefix: bool = False) -> dict[str, np.ndarray]:
     prefix "module." that DataParallel writes is removed.
 
     Raises:
-      pickle.UnpicklingError: the file calls a function, or is of another format. Damage can raise
-        any exception.
+      ValueError, zipfile.BadZipFile: the file calls a function, is damaged or of another format, or
+        exceeds a limit (`ssagan_jax.untrusted.limits`).
     """
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         start = file.read(len(_LEGACY_START))
         file.seek(0)
         if start.startswith(b"PK"):
-            content, storages = _open_zip(zipfile.ZipFile(file))
+            content, storages = _open_zip(BoundedZip(file))
         elif start == _LEGACY_START:
             content, storages = _read_legacy(file)
         else:
-            raise pickle.UnpicklingError("neither a PyTorch file nor named *.safetensors")
+            raise ValueError("neither a PyTorch file nor named *.safetensors")
         if not isinstance(content, dict):
-            raise pickle.UnpicklingError(f"holds a {type(content).__name__}, not a dictionary")
+            raise ValueError(f"holds a {type(content).__name__}, not a dictionary")
         if not any(isinstance(value, _Tensor) for value in content.values()):
             wrapped = (content[key] for key in _WRAPPERS if isinstance(content.get(key), dict))
             content = next(wrapped, content)
-        flat = _flatten(content, keep_prefix)
-        return {name: _to_array(tensor, storages) for name, tensor in flat}
+        flat = dict(_flatten(content, keep_prefix))
+        _check_sizes(flat, storages)
+        return {name: _to_array(tensor, storages) for name, tensor in flat.items()}
 
 
 def _flatten(content: dict[Any, Any], keep_prefix: bool) -> Iterator[tuple[str, _Tensor]]:
     named = {str(key): value for key, value in content.items()}
+    if max(map(len, named), default=0) > limits.TENSOR_NAME:
+        raise ValueError(f"has a name of more than {limits.TENSOR_NAME} letters")
     if not keep_prefix and all(name.startswith("module.") for name in named):
         named = {name.removeprefix("module."): value for name, value in named.items()}
     for name, value in named.items():
@@ -76,95 +109,141 @@ def _flatten(content: dict[Any, Any], keep_prefix: bool) -> Iterator[tuple[str, 
             yield from ((f"{name}.{inner}", tensor) for inner, tensor in inside)
 
 
-def _open_zip(archive: zipfile.ZipFile) -> tuple[Any, Callable[[str], bytes]]:
-    """The pickled object, and the reader of a storage's bytes by its key."""
-    names = archive.namelist()
-    root = next((name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl")), "")
+def _open_zip(archive: BoundedZip) -> tuple[Any, _Storages]:
+    """The pickled object, and the storages."""
+    names = set(archive.names)
+    pickles = (name for name in archive.names if name.endswith("/data.pkl"))
+    root = next(pickles, "").removesuffix("data.pkl")
     if not root or f"{root}constants.pkl" in names:
-        raise pickle.UnpicklingError("not of torch.save (for TorchScript, save the state_dict())")
+        raise ValueError("not of torch.save (for TorchScript, save the state_dict())")
     if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
-        raise pickle.UnpicklingError("written on a big-endian machine, which cannot be read")
-    content = _Unpickler(archive.open(f"{root}data.pkl")).load()
-    return content, functools.cache(lambda key: archive.read(f"{root}data/{key}"))
+        raise ValueError("written on a big-endian machine, which cannot be read")
+    if archive.size(f"{root}data.pkl") > limits.PICKLE_BYTES:
+        raise ValueError(f"its pickle has more than {limits.PICKLE_BYTES} bytes")
+    content, _ = _run(archive.read(f"{root}data.pkl"), _TensorNames())
+    prefix = f"{root}data/"
+    sizes = {n.removeprefix(prefix): archive.size(n) for n in names if n.startswith(prefix)}
+    return content, _Storages(sizes, functools.cache(lambda key: archive.read(f"{prefix}{key}")))
 
 
-def _read_legacy(file: BinaryIO) -> tuple[Any, Callable[[str], bytes]]:
+def _read_legacy(file: BinaryIO) -> tuple[Any, _Storages]:
     """As `_open_zip`, for files from before PyTorch 1.6: five pickles, then the storages."""
-    _, version, system = (_Unpickler(file).load() for _ in range(3))
-    if version != 1001 or not system["little_endian"]:
-        raise pickle.UnpicklingError(f"unknown format version {version} or byte order {system}")
-    unpickler = _Unpickler(file)
-    content = unpickler.load()
-    storages = {}
-    for key in _Unpickler(file).load():
-        (count,) = struct.unpack("<q", file.read(8))
-        kind = unpickler.kinds[str(key)]
-        storages[str(key)] = file.read(count * STORAGE_TYPES[kind].itemsize)
-    return content, storages.__getitem__
+    with contextlib.closing(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) as data:
+        position, parts = 0, []
+        names = _TensorNames()
+        for _ in range(5):
+            part, position = _run(data, names, position)
+            parts.append(part)
+        _, version, system, content, keys = parts
+        if version != 1001 or not system["little_endian"]:
+            raise ValueError(f"unknown format version {version} or byte order {system}")
+        storages: dict[str, bytes] = {}
+        for key in map(str, keys):
+            count = int.from_bytes(data[position : position + 8], "little", signed=True)
+            size = count * STORAGE_TYPES[names.kinds[key]].itemsize
+            position += 8
+            if not 0 <= size <= len(data) - position:
+                raise ValueError(f"truncated or damaged: storage {key} has {size} bytes")
+            storages[key] = data[position : position + size]
+            position += size
+    sizes = {key: len(storage) for key, storage in storages.items()}
+    return content, _Storages(sizes, storages.__getitem__)
 
 
-class _Unpickler(pickle.Unpickler):
-    """Builds dictionaries and `_Tensor`s, and refuses every other name in a pickle.
+def _run(data: bytes | mmap.mmap, names: Names, start: int = 0) -> tuple[Any, int]:
+    """`run_pickle` of text in UTF-8, since checkpoints of Python 2 hold byte strings."""
+    try:
+        return run_pickle(data, names, "utf-8", start)
+    except PickleRefused as error:
+        raise ValueError(f"refused: its pickle {error}") from None
 
-    What `find_class` returns must have no state that a pickle's BUILD could overwrite: hence
-    strings, tuples and bound methods instead of types and arrays.
+
+class _TensorNames(Names):
+    """Dictionaries and tensors.
+
+    Attributes:
+      kinds: types of the storages that were referred to, by key.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        # Checkpoints written under Python 2 hold byte strings.
-        super().__init__(file, encoding="utf-8")
-        self.kinds: dict[str, str] = {}
+    results = (Name, _Storage, _Tensor)
 
-    def find_class(self, module: str, name: str) -> Any:
-        """The replacement for a name in the pickle; raises pickle.UnpicklingError without one."""
-        if module in ("torch", "torch.cuda") and name in STORAGE_TYPES:
-            return name
-        allowed = {
-            "collections.OrderedDict": collections.OrderedDict,
+    def __init__(self) -> None:
+        self.kinds: dict[str, str] = {}
+        self._count = 0
+        self._functions = {
+            "collections.OrderedDict": lambda: {},
             "torch._utils._rebuild_tensor": self._tensor,
             "torch._utils._rebuild_tensor_v2": self._tensor,
-            "torch._utils._rebuild_parameter": self._parameter,
-            "torch._utils._rebuild_parameter_with_state": self._parameter,
+            "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
+            "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: tensor,
         }
-        if f"{module}.{name}" not in allowed:
-            raise pickle.UnpicklingError(
-                f"refused: its pickle asks for {module}.{name}, which is neither a tensor nor a "
-                "dictionary. If you trust the file, save its state_dict() alone from PyTorch"
-            )
-        return allowed[f"{module}.{name}"]
 
-    def persistent_load(self, pid: Any) -> tuple[str, str, int, int]:
+    def check(self, name: Name) -> None:
+        is_storage = name.module in ("torch", "torch.cuda") and name.name in STORAGE_TYPES
+        if not is_storage and str(name) not in self._functions:
+            raise PickleRefused(
+                f"asks for {name}, which is neither a tensor nor a dictionary. If you trust the "
+                "file, save its state_dict() alone from PyTorch"
+            )
+
+    def call(self, name: Name, arguments: tuple[Any, ...]) -> Any:
+        if str(name) not in self._functions:
+            raise PickleRefused(f"calls {name}")
+        return self._functions[str(name)](*arguments)
+
+    def build(self, target: Any, state: Any) -> Any:
+        # PyTorch sets attributes of dictionaries, such as the versions of modules.
+        return target if type(target) is dict else super().build(target, state)
+
+    def load_persistent(self, reference: Any) -> _Storage:
         """The storage that a persistent id of torch.save refers to."""
-        tag, kind, key, _, count, *view = pid
-        if tag != "storage" or kind not in STORAGE_TYPES:
-            raise pickle.UnpicklingError(f"refused: its pickle refers to {pid!r}")
-        self.kinds[str(key)] = kind
+        tag, kind, key, _, count, *view = reference
+        if tag != "storage" or not isinstance(kind, Name) or kind.name not in STORAGE_TYPES:
+            raise PickleRefused(f"refers to {reference!r:.80}")
+        self.kinds[str(key)] = kind.name
         _, start, count = view[0] if view and view[0] else (key, 0, count)
-        return str(key), kind, count, start
+        return _Storage(str(key), kind.name, start, count)
 
     def _tensor(self, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
-        return _Tensor(storage, offset, tuple(shape), tuple(strides))
-
-    def _parameter(self, tensor: Any, *_: Any) -> Any:
+        self._count += 1
+        if self._count > limits.TENSORS:
+            raise PickleRefused(f"has more than {limits.TENSORS:,} tensors")
+        tensor = _Tensor(storage, offset, tuple(shape), tuple(strides))
+        if not isinstance(storage, _Storage) or not tensor.is_plain():
+            raise PickleRefused(f"has a damaged tensor of shape {shape!r:.80}")
         return tensor
 
 
-def _to_array(tensor: _Tensor, storages: Callable[[str], bytes]) -> np.ndarray:
-    """Copies a tensor's numbers, after checking that they are inside of its storage."""
-    (key, kind, count, start), offset, shape, strides = tensor
-    sizes = (count, start, offset, *shape, *strides)
-    if len(shape) != len(strides) or not all(isinstance(n, int) and n >= 0 for n in sizes):
-        raise pickle.UnpicklingError(f"a tensor of shape {shape} and strides {strides} is damaged")
-    dtype = STORAGE_TYPES[kind]
+def _check_sizes(tensors: dict[str, _Tensor], storages: _Storages) -> None:
+    """Checks that tensors are inside of their storages, and take little more memory than these.
+
+    Raises:
+      ValueError: names the first one that is not.
+    """
+    total = 0
+    for name, (storage, offset, shape, strides) in tensors.items():
+        size = STORAGE_TYPES[storage.kind].itemsize
+        there = storages.sizes.get(storage.key, 0) // size - storage.start
+        count, last = math.prod(shape), offset
+        last += sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+        if count and (last >= min(there, storage.count) or count > there):
+            raise ValueError(
+                f"truncated or damaged: tensor {name:.80} of shape {shape} extends to element "
+                f"{max(last, count - 1)} of storage {storage.key:.80}, which has {max(there, 0)}"
+            )
+        total += count * size
+    stored = sum(storages.sizes.values())
+    if total > (most := limits.TENSOR_RATIO * stored + limits.TENSOR_SPARE_BYTES):
+        raise ValueError(f"its tensors take {total} bytes; at most {most} are read")
+
+
+def _to_array(tensor: _Tensor, storages: _Storages) -> np.ndarray:
+    """Copies a tensor's numbers; it is inside of its storage."""
+    storage, offset, shape, strides = tensor
+    dtype = STORAGE_TYPES[storage.kind]
     if 0 in shape:
         return np.zeros(shape, dtype)
-    data = storages(key)
-    numbers = np.frombuffer(data, dtype, len(data) // dtype.itemsize)[start : start + count]
-    last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
-    if last >= len(numbers):
-        raise pickle.UnpicklingError(
-            f"truncated or damaged: a tensor of shape {shape} extends to element {last} of storage "
-            f"{key}, which has {len(numbers)}"
-        )
+    data = storages.read(storage.key)
+    numbers = np.frombuffer(data, dtype, len(data) // dtype.itemsize)[storage.start + offset :]
     steps = [step * dtype.itemsize for step in strides]
-    return np.lib.stride_tricks.as_strided(numbers[offset:], shape, steps).copy()
+    return np.lib.stride_tricks.as_strided(numbers, shape, steps).copy()

@@ -1,12 +1,14 @@
 """Reads tensors from model files of any format, and finds those of a Hugging Face checkpoint."""
 
-import json
 import os
+import re
 
 import numpy as np
-import safetensors.numpy
 
 from ssagan_jax.pytorch.pth_reader import read_pth
+from ssagan_jax.untrusted import limits
+from ssagan_jax.untrusted.files import read_json
+from ssagan_jax.untrusted.safetensors_files import read_safetensors
 
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 WEIGHT_FILES += ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -30,12 +32,12 @@ def read_tensors(path: str | os.PathLike[str], keep_prefix: bool = False) -> dic
             shards = [read_tensors(os.path.join(os.path.dirname(path), n)) for n in _shards(path)]
             tensors = {name: tensor for shard in shards for name, tensor in shard.items()}
         elif path.endswith(".safetensors"):
-            tensors = safetensors.numpy.load_file(path)
+            tensors = read_safetensors(path)
         else:
             tensors = read_pth(path, keep_prefix)
     except OSError:
         raise
-    # Damage can raise any exception inside the unpickler, zipfile or numpy.
+    # Damage can raise any exception inside zipfile, zlib or numpy.
     except Exception as error:
         raise ValueError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
     if not tensors:
@@ -79,6 +81,15 @@ def find_weight_file(folder_or_name: str, *names: str) -> str:
 
 
 def _shards(path: str) -> list[str]:
-    """File names of the shards of an index file."""
-    with open(path, encoding="utf-8") as file:
-        return sorted(set(json.load(file)["weight_map"].values()))
+    """File names of the shards of an index file, all of them beside it.
+
+    Raises:
+      ValueError: it names something else, such as a file of another folder or another index.
+    """
+    names = read_json(path, limits.INDEX_BYTES)["weight_map"].values()
+    shards = sorted({name for name in names if isinstance(name, str)})
+    wrong = [name for name in shards if not re.fullmatch(r"[\w.-]+\.(safetensors|bin)", name)]
+    if wrong or len(shards) > limits.SHARDS:
+        listed = f"{wrong[0]!r:.80}" if wrong else f"{len(shards)} files"
+        raise ValueError(f"{path}: names {listed}, not files *.safetensors or *.bin beside it")
+    return shards

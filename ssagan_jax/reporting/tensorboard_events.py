@@ -1,11 +1,15 @@
 """Reads scalars and texts from TensorBoard event files."""
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.util import tensor_util
 
 from ssagan_jax.errors import InputError
+from ssagan_jax.untrusted.files import open_regular
 
 
 def read_events(folder: Path) -> tuple[dict[str, dict[int, float]], dict[str, dict[int, str]]]:
@@ -29,8 +33,11 @@ def read_events(folder: Path) -> tuple[dict[str, dict[int, float]], dict[str, di
     found = {"scalars": {}, "text": {}}
     kinds: dict[str, str] = {}
     for file in files:
-        for event in EventFileLoader(str(file)).Load():
+        for event in _events(file):
             for value in event.summary.value:
+                shape = [dimension.size for dimension in value.tensor.tensor_shape.dim]
+                if math.prod(shape) != 1:  # A single number may stand for an array of any size.
+                    continue
                 # Only the first value of a tag is required to name its plugin.
                 kind = kinds.setdefault(value.tag, value.metadata.plugin_data.plugin_name)
                 if kind in found:
@@ -42,3 +49,12 @@ def read_events(folder: Path) -> tuple[dict[str, dict[int, float]], dict[str, di
         for each in found.values()
     )
     return scalars, texts
+
+
+def _events(file: Path) -> Iterator[Any]:
+    """Yields the events of a file; raises InputError if it is damaged."""
+    try:
+        with open_regular(file):  # TensorBoard would wait for a pipe.
+            yield from EventFileLoader(str(file)).Load()
+    except Exception as error:  # Its parsers raise many types.
+        raise InputError(f"{file}: cannot be read ({error}); remove it") from error

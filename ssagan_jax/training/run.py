@@ -18,10 +18,10 @@ from ssagan_jax.config.schedule import Schedule, batches_per_damsm_step, make_sc
 from ssagan_jax.config.validation import validate
 from ssagan_jax.data.datasets import open_datasets
 from ssagan_jax.data.pipeline import CaptionedImages, training_batches
+from ssagan_jax.data.pretrained_tokenizer import pretrained_tokenizer
 from ssagan_jax.data.tokenizer import (
     Tokenizer,
     learn_tokenizer,
-    pretrained_tokenizer,
     tokenizer_from_json,
 )
 from ssagan_jax.distributed import (

@@ -6,7 +6,7 @@ import pytest
 import transformers
 from test_lstm import params_from_torch
 
-from ssagan_jax.data.tokenizer import pretrained_tokenizer
+from ssagan_jax.data.pretrained_tokenizer import pretrained_tokenizer
 from ssagan_jax.models.bert import Bert, BertTextEncoder
 from ssagan_jax.models.lstm import LstmTextEncoder
 from ssagan_jax.pytorch.huggingface_bert import load_hf_bert

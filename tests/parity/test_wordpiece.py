@@ -5,7 +5,7 @@ import pytest
 from transformers import BertTokenizer
 from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
-from ssagan_jax.data.tokenizer import pretrained_tokenizer
+from ssagan_jax.data.pretrained_tokenizer import pretrained_tokenizer
 from ssagan_jax.models.bert import BertConfig, BertTextEncoder
 
 

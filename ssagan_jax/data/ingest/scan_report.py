@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from ssagan_jax.data.captions import escape_terminal
 from ssagan_jax.data.class_ids import class_ids
 from ssagan_jax.data.ingest.scan import ERROR_KINDS, DatasetScan, ScanError
+from ssagan_jax.errors import escape_terminal
 
 _MAX_LISTED = 10
 Row = tuple[str, str]

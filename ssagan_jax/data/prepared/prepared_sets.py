@@ -9,7 +9,6 @@ splits.json              the names of the training and the validation pictures
 prepared.json            the `PrepareRequest` that it was made by
 """
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from tensorflow_datasets.core import constants
 
 from ssagan_jax.config.validation import CONSTRAINTS
 from ssagan_jax.errors import DataError
+from ssagan_jax.untrusted.files import read_json
 
 REQUEST_FILE = "prepared.json"
 _FOLDER = "prepared"
@@ -51,7 +51,14 @@ def read_request(name: str, prepared_dir: str = "") -> dict[str, Any]:
             f"python -m ssagan_jax.prepare --source=DIR --name={name if is_valid(name) else 'NAME'}"
             + (f" --prepared_dir={prepared_dir}" if prepared_dir else "")
         )
-    return json.loads(file.read_text(encoding="utf-8"))
+    request = read_json(file)
+    try:
+        types = type(request["image_size"]), type(request["command"])
+    except (TypeError, LookupError):
+        types = ()
+    if types != (int, str):
+        raise DataError(f"{file}: damaged; prepare the data again")
+    return request
 
 
 def open_prepared_set(
