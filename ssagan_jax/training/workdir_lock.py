@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ssagan_jax.data.captions import escape_terminal
+from ssagan_jax.errors import escape_terminal
 from ssagan_jax.workdir import WorkdirError
 
 _NO_FLOCK = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
