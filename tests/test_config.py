@@ -54,6 +54,7 @@ AT_LEAST_1 = """
 text_encoder.word_dim text_encoder.hidden_size text_encoder.num_layers text_encoder.num_heads
 text_encoder.intermediate_size text_encoder.type_vocab_size image_encoder.channels
 generator.noise_dim generator.channels generator.mask_channels discriminator.channels
+loss.num_mismatched
 train.epochs eval.splits eval.batch_size train.max_nonfinite_steps train.grad_accumulation_steps
 log.scalars_every log.sample_grid_every log.sample_grid_rows log.checkpoint_every
 log.keep_checkpoints
@@ -213,6 +214,10 @@ def test_a_bad_value_is_refused_with_its_key_and_what_is_allowed(key, value):
         (
             dict(damsm__batch_size=24),
             "config.damsm.batch_size=24: must be 0 or a multiple of config.train.batch_size=16",
+        ),
+        (
+            dict(loss__num_mismatched=16),
+            "config.loss.num_mismatched=16: must be below config.train.batch_size=16",
         ),
         (
             dict(image_encoder__name="inception_v3"),

@@ -586,13 +586,16 @@ class PairTable:
 
 
 @pytest.mark.parametrize("devices", [1, 4])
-@pytest.mark.parametrize(("mismatched", "pairs"), [("roll", 8), ("shift", 7)])
-def test_captions_of_the_discriminator(trained_config, gan_start, devices, mismatched, pairs):
-    """Real with its own, real with the next one's of the GLOBAL batch, generated with own."""
+@pytest.mark.parametrize("mismatched", ["roll", "shift"])
+@pytest.mark.parametrize("num", [1, 3])
+def test_captions_of_the_discriminator(trained_config, gan_start, devices, mismatched, num):
+    """Real with its own, real with the next ones' of the GLOBAL batch, generated with own."""
     networks = Networks(None, None, None, PairTable(), axis_name="batch")
     optimizers = Optimizers(None, None, None, optax.sgd(1.0))
     config = copy.deepcopy(trained_config)
-    config.loss.mismatched = mismatched
+    config.loss.mismatched, config.loss.num_mismatched = mismatched, num
+    if devices == 1:
+        config.train.grad_accumulation_steps = 2
     context = state.StepContext(config, networks, optimizers)
 
     def gradient(rows):
@@ -610,8 +613,10 @@ def test_captions_of_the_discriminator(trained_config, gan_start, devices, misma
     for image in range(8):
         wanted[image, image] -= 1 / 8
         wanted[8 + image, image] += 1 / 16
-    for image in range(pairs):
-        wanted[image, (image + 1) % 8] += 1 / (2 * pairs)
+    for offset in range(1, num + 1):
+        pairs = 8 - offset if mismatched == "shift" else 8
+        for image in range(pairs):
+            wanted[image, (image + offset) % 8] += 1 / (2 * pairs * num)
     np.testing.assert_allclose(found, np.stack([wanted] * devices), atol=1e-6)
 
 

@@ -94,6 +94,7 @@ CONSTRAINTS: dict[str, Constraint] = {
     "loss.magp_power": _AT_LEAST_1,
     "loss.magp_norm": _one_of("joint", "sum"),
     "loss.mismatched": _one_of("roll", "shift"),
+    "loss.num_mismatched": _AT_LEAST_1,
     "loss.gamma1": _ABOVE_0,
     "loss.gamma2": _ABOVE_0,
     "loss.gamma3": _ABOVE_0,
@@ -174,6 +175,11 @@ def validate(config: ConfigDict) -> None:
         raise ConfigError(
             f"config.damsm.batch_size={config.damsm.batch_size}: must be 0 or a multiple of "
             f"config.train.batch_size={config.train.batch_size}"
+        )
+    if config.loss.num_mismatched >= config.train.batch_size:
+        raise ConfigError(
+            f"config.loss.num_mismatched={config.loss.num_mismatched}: must be below "
+            f"config.train.batch_size={config.train.batch_size}, whose other captions it takes"
         )
     words, most_words = config.data.max_words, text.max_positions - 2
     if text.name == "bert" and not text.pretrained and words > most_words:

@@ -33,8 +33,9 @@ class DiscriminatorInputs(NamedTuple):
       images: real, f32[b, S, S, 3] in [-1, 1].
       generated: f32[b, S, S, 3] in (-1, 1), from the same sentences.
       sentence: f32[b, E], matching both.
-      mismatched: f32[b, E], a sentence of another image for each real one.
-      weights: f32[b], of the mismatched pairs.
+      mismatched: f32[b * k, E], the sentences of k other images for each real one, those of the
+        first image first.
+      weights: f32[b * k], of the mismatched pairs.
     """
 
     images: jax.Array
@@ -52,28 +53,42 @@ class DiscriminatorLosses(NamedTuple):
     metrics: Metrics
 
 
+def _interleave(parts: list[jax.Array]) -> jax.Array:
+    """k arrays [b, ...] as [b * k, ...]: row i of each, then row i + 1 of each."""
+    if len(parts) == 1:
+        return parts[0]
+    stacked = jnp.stack(parts, 1)
+    return stacked.reshape(-1, *stacked.shape[2:])
+
+
 def add_mismatched(
     context: StepContext, images: jax.Array, generated: jax.Array, sentence: jax.Array
 ) -> DiscriminatorInputs:
-    """Pairs each real image also with the sentence of the next one in the global batch.
+    """Pairs each real image also with the sentences of the next ones in the global batch.
 
-    With `config.loss.mismatched` "roll" the last image gets the first sentence; with "shift", as in
-    the reference, its pair has weight 0.
+    There are `config.loss.num_mismatched` of them. With `config.loss.mismatched` "roll" the last
+    image is followed by the first one; with "shift", as in the reference, such pairs have weight 0.
     """
     axis_name = context.axis_name
     size = len(sentence) * axis_size(axis_name)
-    shifted = jnp.roll(all_gather_rows(sentence, axis_name), -1, 0)
-    weights = jnp.ones(size, sentence.dtype)
-    if context.config.loss.mismatched == "shift":
-        weights = weights.at[-1].set(0) * size / (size - 1)
-    mismatched = local_shard(shifted, axis_name), local_shard(weights, axis_name)
+    sentences = all_gather_rows(sentence, axis_name)
+    shifted, weights = [], []
+    for offset in range(1, context.config.loss.num_mismatched + 1):
+        shifted.append(jnp.roll(sentences, -offset, 0))
+        weights.append(jnp.ones(size, sentence.dtype))
+        if context.config.loss.mismatched == "shift":
+            weights[-1] = weights[-1].at[-offset:].set(0) * size / (size - offset)
+    mismatched = (local_shard(_interleave(rows), axis_name) for rows in (shifted, weights))
     return DiscriminatorInputs(images, generated, sentence, *mismatched)
 
 
 def discriminator_loss(
     params: PyTree, context: StepContext, inputs: DiscriminatorInputs
 ) -> DiscriminatorLosses:
-    """Eq. 6 from one pass over the real images, which serves all terms but the generated one's."""
+    """Eq. 6 from one pass over the real images, which serves all terms but the generated one's.
+
+    Of several mismatched sentences each image has the mean.
+    """
     discriminator, variables = context.networks.discriminator, {"params": params}
     config = context.config.loss
 
@@ -84,7 +99,8 @@ def discriminator_loss(
     gradients, (matched, features) = jax.grad(summed_logits, (0, 1), has_aux=True)(
         inputs.images, inputs.sentence
     )
-    mismatched = discriminator.apply(variables, features, inputs.mismatched, method="logits")
+    repeated = _interleave([features] * config.num_mismatched)
+    mismatched = discriminator.apply(variables, repeated, inputs.mismatched, method="logits")
     generated, _ = discriminator.apply(variables, inputs.generated, inputs.sentence)
     real, fake = losses.hinge_real(matched), losses.hinge_fake(generated)
     wrong = losses.hinge_fake(mismatched, inputs.weights)
