@@ -36,7 +36,7 @@ from ssagan_jax.data.ingest.train_validation_split import assign_splits, check_s
 from ssagan_jax.data.prepared.prepared_sets import set_names, sets_folder
 from ssagan_jax.data.prepared.set_writer import Files, write_files
 from ssagan_jax.data.stanford_cars.paper_layout import write_paper_layout
-from ssagan_jax.errors import InputError, exit_on_user_error
+from ssagan_jax.errors import InputError, escape_terminal, exit_on_user_error
 from ssagan_jax.inference.image_grid import draw_image_grid
 
 _THUMBNAIL = 128
@@ -185,9 +185,9 @@ def _choose_stanford_cars(source: str, flags: argparse.Namespace) -> str:
         seed=flags.seed,
     )
     for message in unreadable:
-        print(f"skipped {message}")
+        print(f"skipped {escape_terminal(message)}")
     for make, models in itertools.groupby(cars, lambda car: car.make):
-        print(f"{make}: {', '.join(car.name for car in models)}")
+        print(escape_terminal(f"{make}: {', '.join(car.name for car in models)}"))
     print(
         f"wrote {train * len(cars)} + {validation * len(cars)} pictures and their sentences to "
         f"{target}; to change sentences, edit {target}/*/captions/*.txt, then prepare again with "

@@ -20,7 +20,7 @@ from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
 from ssagan_jax.compilation_cache import enable_compilation_cache
 from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.config.validation import check_seed
-from ssagan_jax.errors import InputError, exit_on_user_error
+from ssagan_jax.errors import InputError, escape_terminal, exit_on_user_error
 from ssagan_jax.inference.image_grid import draw_image_grid, encode_gif
 from ssagan_jax.inference.model_loading import load_model
 
@@ -138,7 +138,8 @@ def main() -> None:
         model = load_model(flags.workdir, flags.checkpoint)
         for caption in captions:
             if unknown := model.unknown_words(caption):
-                print(f"unknown words in {caption!r}: {', '.join(unknown)}")
+                listed = escape_terminal(", ".join(unknown))
+                print(f"unknown words in {caption!r}: {listed}")
         folder = Path(flags.output or _default_folder(flags, model.step))
         if flags.interpolate is not None:
             images = model.interpolate(

@@ -25,6 +25,7 @@ from ssagan_jax.checkpointing.orbax_reading import (
     read_json,
     single_process_options,
 )
+from ssagan_jax.errors import escape_terminal
 from ssagan_jax.untrusted.files import check_regular_files
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ class Checkpoints:
         """Reports corrupt checkpoints, and moves them away if the folder is open for writing."""
         for step, error in corrupt.items():
             message = f"checkpoint {step} is damaged ({error}); using checkpoint {intact}"
-            print(message, file=sys.stderr, flush=True)
+            print(escape_terminal(message), file=sys.stderr, flush=True)
             if not self._read_only:
                 self._move_to_damaged(step)
         if corrupt and not self._read_only:

@@ -4,6 +4,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from ssagan_jax.untrusted.limits import CAPTION_BYTES
+
 # Common words of captions; few sentences of some length have none of them.
 _ENGLISH = frozenset(
     "a an and are as at be by for from has have her his in is it its of on one or that the their "
@@ -20,8 +22,17 @@ def clean(sentence: str) -> str:
 
 
 def usable(sentences: Sequence[str]) -> list[str]:
-    """The cleaned sentences that have a word."""
-    return [text for text in map(clean, sentences) if has_word(text)]
+    """The cleaned sentences that have a word and are not too long."""
+    short = (text for text in sentences if not is_too_long(text))
+    return [text for text in map(clean, short) if has_word(text)]
+
+
+def is_too_long(sentence: str) -> bool:
+    """Whether a sentence has more bytes than tokenizers read (`CAPTION_BYTES`)."""
+    length = len(sentence)
+    return 4 * length > CAPTION_BYTES and (
+        length > CAPTION_BYTES or len(sentence.encode("utf-8", "replace")) > CAPTION_BYTES
+    )
 
 
 def has_word(sentence: str) -> bool:

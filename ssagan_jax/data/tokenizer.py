@@ -15,6 +15,7 @@ import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 from ssagan_jax.atomic_files import write_atomically
+from ssagan_jax.data.captions import is_too_long
 from ssagan_jax.errors import DamagedFileError, InputError
 from ssagan_jax.models.vocabulary import Vocabulary
 from ssagan_jax.untrusted.files import parse_json, read_text
@@ -42,11 +43,16 @@ class TokenizerError(InputError):
 
 def check_caption(caption: str) -> None:
     """Raises TokenizerError for a caption of more than `CAPTION_BYTES` bytes, before it is read."""
-    if len(caption) > CAPTION_BYTES or len(caption.encode("utf-8", "replace")) > CAPTION_BYTES:
+    if is_too_long(caption):
         raise TokenizerError(
             f"caption {caption[:40]!r}... has {len(caption)} characters; at most {CAPTION_BYTES} "
             "bytes are read, so shorten it"
         )
+
+
+def _checked(caption: str) -> str:
+    check_caption(caption)
+    return caption
 
 
 class Tokenizer:
@@ -193,7 +199,11 @@ def learn_tokenizer(kind: str, captions: Iterable[str], vocab_size: int) -> Toke
         as the reference's datasets.py) or "wordpiece" (BERT's own rules).
       captions: sentences.
       vocab_size: largest number of entries; the most frequent words are kept.
+
+    Raises:
+      TokenizerError: a sentence is too long (`CAPTION_BYTES`).
     """
+    captions = map(_checked, captions)
     if kind == "wordpiece":
         return Tokenizer(kind, _learn_word_pieces(list(captions), vocab_size), learned=True)
     backend = _word_backend({})

@@ -15,6 +15,7 @@ from ssagan_jax.data.formats.folder_names import split_from_name, strip_extensio
 from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.formats.safe_paths import check_name, read_text, unsafe_reason
 from ssagan_jax.errors import DataError
+from ssagan_jax.untrusted.pickle_names import check_key
 
 _MAX_BYTES = 2**30
 
@@ -53,10 +54,10 @@ def _read(source: Path, table: Path) -> tuple[dict[Any, str], dict[Any, list[str
     """File names and captions, both by the image's number."""
     try:
         content = json.loads(read_text(source, table, _MAX_BYTES))
-        images = {image["id"]: str(image["file_name"]) for image in content["images"]}
+        images = {_key(image["id"]): str(image["file_name"]) for image in content["images"]}
         captions: dict[Any, list[str]] = {}
         for annotation in content["annotations"]:
-            captions.setdefault(annotation["image_id"], []).append(str(annotation["caption"]))
+            captions.setdefault(_key(annotation["image_id"]), []).append(str(annotation["caption"]))
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         if isinstance(error, DataError):
             raise
@@ -65,6 +66,12 @@ def _read(source: Path, table: Path) -> tuple[dict[Any, str], dict[Any, list[str
             "hold images with id and file_name, and annotations with image_id and caption"
         ) from None
     return images, captions
+
+
+def _key(number: Any) -> Any:
+    """The number or name of an image; ValueError for one that is slow to look up."""
+    check_key(number)
+    return number
 
 
 def _find_picture(source: Path, folders: list[Path], file: str) -> tuple[Path | None, str]:

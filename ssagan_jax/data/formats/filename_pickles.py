@@ -51,7 +51,7 @@ def _decode_name(name: Any, path: Path) -> str:
         text = name.decode() if isinstance(name, bytes) else str(name)
         text.encode()
     except UnicodeError:
-        raise DataError(f"{path}: {name!r} is not UTF-8") from None
+        raise DataError(f"{path}: {name!r:.200} is not UTF-8") from None
     if not isinstance(name, bytes | str):
-        raise DataError(f"{path}: {name!r} is not a name such as <species>/<photo>")
+        raise DataError(f"{path}: {name!r:.200} is not a name such as <species>/<photo>")
     return check_name(text, path)

@@ -15,7 +15,14 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from ssagan_jax.data.formats.item import Item
+from ssagan_jax.data.images.decompression_bombs import check_pixels
 from ssagan_jax.data.tensorflow_import import import_tensorflow, quiet_tfds
+from ssagan_jax.data.tfds_folder import (
+    FEATURES_FILE,
+    as_data_errors,
+    check_features,
+    open_tfds_folder,
+)
 from ssagan_jax.errors import DataError
 
 TEMPLATES = (
@@ -73,23 +80,28 @@ class TfdsSet:
           DataError: there is no such set, it cannot be downloaded, it has no pictures, captions
             or classes, or a picture is damaged.
         """
-        builder = self._prepared(source)
-        fields = _fields(builder)
-        for split in builder.info.splits:
-            for index, example in enumerate(_examples(builder, split)):
-                name = f"{split}/{index:06d}"
-                label = fields.label_of(example)
-                captions = fields.captions_of(example)
-                if not fields.captions and label:
-                    captions = tuple(each.replace("{label}", label) for each in self.templates)
-                picture = _pixels(example[fields.image], f"{builder.info.full_name}, {name}")
-                yield Item(name, picture, captions, label, _SPLITS.get(split, ""))
+        with as_data_errors(source):
+            builder = self._prepared(source)
+            fields = _fields(builder)
+            for split in builder.info.splits:
+                for index, example in enumerate(_examples(builder, split)):
+                    yield self._item(builder.info.full_name, fields, split, index, example)
+
+    def _item(
+        self, title: str, fields: "_Fields", split: str, index: int, example: dict[str, Any]
+    ) -> Item:
+        name, label = f"{split}/{index:06d}", fields.label_of(example)
+        captions = fields.captions_of(example)
+        if not fields.captions and label:
+            captions = tuple(each.replace("{label}", label) for each in self.templates)
+        picture = _pixels(example[fields.image], f"{title}, {name}")
+        return Item(name, picture, captions, label, _SPLITS.get(split, ""))
 
     def _prepared(self, source: Path) -> tfds.core.DatasetBuilder:
         """The set's builder, with the set on disk."""
         import_tensorflow()
         if (source / "dataset_info.json").is_file():
-            return tfds.builder_from_directory(source)
+            return open_tfds_folder(source)
         builder = _builder(str(source), self.data_dir)
         with quiet_tfds():
             if builder.is_prepared():
@@ -141,6 +153,10 @@ def clean_label(name: str) -> str:
 
 
 def _builder(name: str, data_dir: Path | None) -> tfds.core.DatasetBuilder:
+    # Of a name that it does not know, TFDS opens a folder.
+    root = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
+    for features in root.glob(f"{re.split('[:/]', name)[0]}/**/{FEATURES_FILE}"):
+        check_features(features)
     try:
         with quiet_tfds():
             return tfds.builder(name, data_dir=data_dir)
@@ -235,6 +251,7 @@ def _pixels(encoded: bytes, name: str) -> np.ndarray:
     """Decodes an image to u8[H, W, 3]; grey ones become RGB."""
     try:
         with Image.open(io.BytesIO(encoded), formats=_ENCODINGS) as image:
+            check_pixels(image.size)
             return np.asarray(image.convert("RGB"))
     except Exception as error:  # Pillow's decoders raise many kinds of errors on damaged input.
         raise DataError(f"{name}: cannot be read as a picture ({error})") from error

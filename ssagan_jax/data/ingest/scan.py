@@ -16,6 +16,7 @@ from ssagan_jax.data.ingest.inspect_image import ImageInfo, inspect_image
 from ssagan_jax.data.ordered_map import ordered_map
 from ssagan_jax.data.tokenizer import learn_tokenizer
 from ssagan_jax.errors import DataError
+from ssagan_jax.untrusted.limits import CAPTION_BYTES
 
 # Errors: entries that are lost.
 UNREADABLE = "pictures that cannot be read"
@@ -33,6 +34,7 @@ REPEATED = "repeated sentences of one picture"
 WORDLESS = "sentences without a word, skipped"
 FOREIGN = "sentences that may not be English"
 CONTROL = "sentences with control characters, replaced by blanks"
+TOO_LONG = f"sentences of more than {CAPTION_BYTES} bytes, skipped"
 NOT_UTF8 = "sentences that are not UTF-8"
 
 _SAMPLES = 24
@@ -105,7 +107,7 @@ class DatasetScan:
 
     def __post_init__(self) -> None:
         kinds = (DUPLICATE, MISLABELLED, GREY, self.small, REPEATED, self.overlong, WORDLESS)
-        self.notes.update(dict.fromkeys((*kinds, FOREIGN, CONTROL, NOT_UTF8), 0))
+        self.notes.update(dict.fromkeys((*kinds, TOO_LONG, FOREIGN, CONTROL, NOT_UTF8), 0))
 
     def note(self, kind: str, name: str, count: int = 1) -> None:
         """Counts an oddity, and keeps the first names."""
@@ -160,6 +162,9 @@ def _check_item(item: Item, load_size: int) -> ScanError | ImageInfo:
 
 def _add_sentences(scan: DatasetScan, item: Item) -> None:
     for text in item.captions:
+        if captions.is_too_long(text):
+            scan.note(TOO_LONG, item.name)
+            continue
         wordless = not captions.has_word(captions.clean(text))
         scan.note(WORDLESS, item.name, wordless)
         scan.note(FOREIGN, item.name, not wordless and captions.may_not_be_english(text))

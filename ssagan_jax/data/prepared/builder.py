@@ -13,9 +13,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from ssagan_jax.data.captions import is_too_long
 from ssagan_jax.data.images.resizing import get_load_size
 from ssagan_jax.data.tensorflow_import import quiet_tfds
 from ssagan_jax.errors import DataError
+from ssagan_jax.untrusted.limits import CAPTION_BYTES
 
 SPLITS = ("train", "validation")
 BAD_IMAGES = ("error", "skip")
@@ -186,7 +188,9 @@ def encode_example(example: dict[str, Any], load_size: int) -> dict[str, Any]:
         raise DataError(f"{name}: the picture has no captions; write at least one")
     for position, caption in enumerate(captions):
         if not isinstance(caption, str) or not any(map(str.isalnum, caption)):
-            raise DataError(f"{name}: caption {position} is {caption!r}; it must hold a word")
+            raise DataError(f"{name}: caption {position} is {caption!r:.80}; it must hold a word")
+        if is_too_long(caption):
+            raise DataError(f"{name}: caption {position} has more than {CAPTION_BYTES} bytes")
     image = example["image"]
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:

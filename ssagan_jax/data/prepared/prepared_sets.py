@@ -17,6 +17,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import constants
 
 from ssagan_jax.config.validation import CONSTRAINTS
+from ssagan_jax.data.tfds_folder import open_tfds_folder
 from ssagan_jax.errors import DataError
 from ssagan_jax.untrusted.files import read_json
 
@@ -77,4 +78,4 @@ def open_prepared_set(
             + re.sub(r"--image_size=\d+", f"--image_size={image_size}", request["command"])
             + " --overwrite"
         )
-    return tfds.builder_from_directory(sets_folder(prepared_dir) / name)
+    return open_tfds_folder(sets_folder(prepared_dir) / name)

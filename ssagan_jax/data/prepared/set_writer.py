@@ -14,7 +14,7 @@ from PIL import Image
 from ssagan_jax.atomic_files import save_png, write_atomically
 from ssagan_jax.data.prepared.builder import CaptionedImageBuilder
 from ssagan_jax.data.tensorflow_import import import_tensorflow, quiet_tfds
-from ssagan_jax.errors import DataError
+from ssagan_jax.errors import DataError, escape_terminal
 
 Files = Mapping[str, str | Image.Image]
 """Texts and PNG images by their file names."""
@@ -128,6 +128,7 @@ def _run_tfds(builder: CaptionedImageBuilder, folder: Path) -> None:
 
 def _print_summary(builder: CaptionedImageBuilder) -> None:
     if builder.skipped:
-        print(f"skipped {len(builder.skipped)} pictures: {', '.join(builder.skipped)}")
+        names = escape_terminal(", ".join(builder.skipped))
+        print(f"skipped {len(builder.skipped)} pictures: {names}")
     counts = [f"{split.num_examples} {name}" for name, split in builder.info.splits.items()]
     print(f"{', '.join(counts)} pictures", flush=True)
