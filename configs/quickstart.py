@@ -6,21 +6,17 @@ python -m ssagan_jax.main --config=configs/quickstart.py
 from ml_collections import ConfigDict
 
 from ssagan_jax.config import default_config, set_dataset
+from ssagan_jax.config.recipes import set_small_data_recipe
 
 
 def get_config(variant: str = "toy_cars") -> ConfigDict:
-    config = set_dataset(default_config(), variant)
+    config = set_small_data_recipe(set_dataset(default_config(), variant))
     config.data.image_size = 64
     config.image_encoder.channels = 16
     config.generator.channels = 16
     config.generator.mask_channels = 16
     config.discriminator.channels = 16
-    # For few steps: higher learning rates, smooth upsampling, and an EMA of the weights.
-    config.generator.upsampling = "bilinear"
-    config.generator.learning_rate = 1e-3
-    config.discriminator.learning_rate = 1e-3
-    config.train.ema_decay = 0.99
-    config.damsm.steps = 400
+    config.damsm.steps = 600
     config.train.steps = 900
     config.log.sample_grid_every = 100
     config.log.checkpoint_every = 200

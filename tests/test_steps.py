@@ -620,6 +620,23 @@ def test_captions_of_the_discriminator(trained_config, gan_start, devices, misma
     np.testing.assert_allclose(found, np.stack([wanted] * devices), atol=1e-6)
 
 
+def test_nearest_captions_of_the_batch(trained_config):
+    config = copy.deepcopy(trained_config)
+    config.loss.mismatched, config.loss.num_mismatched = "nearest", 2
+    context = state.StepContext(config, Networks(None, None, None, None, "batch"), None)
+    angles = np.array([0.0, 0.1, 1.2, 0.0, 2.0, 2.1, 2.3, 3.3])  # 0 and 3: the same caption twice
+    lengths = np.arange(1, 9)
+    sentence = (lengths * np.array([np.cos(angles), np.sin(angles)])).T
+    images = np.zeros((8, 2, 2, 3))
+    for devices in (1, 4):
+        rows = [x.reshape(devices, -1, *x.shape[1:]) for x in (images, images, sentence)]
+        found = jax.vmap(functools.partial(add_mismatched, context), axis_name="batch")(*rows)
+        lengths_found = np.linalg.norm(found.mismatched.reshape(8, 2, 2), axis=-1).round()
+        wanted = [{2, 3}, {1, 4}, {5, 6}, {2, 3}, {6, 7}, {5, 7}, {5, 6}, {6, 7}]
+        assert [set(pair) for pair in lengths_found] == wanted
+        assert (found.weights == 1).all() and found.weights.size == 16
+
+
 class LinearDiscriminator:
     """A discriminator <a, x> + <b, s>, whose MA-GP is (|a|^2 + |b|^2)^(p / 2) everywhere."""
 

@@ -86,8 +86,8 @@ _DEFAULTS = {
         "magp_power": 6.0,  # p (eq. 6)
         "magp_norm": "joint",  # norm of both gradients together (reference); "sum" (eq. 6)
         "mismatched": "roll",  # the next caption, and the first one for the last image; "shift":
-        # no caption for the last image (reference)
-        "num_mismatched": 1,  # mismatched captions of each image: those of the next images
+        # no caption for the last image (reference); "nearest": the most similar one of the batch
+        "num_mismatched": 1,  # mismatched captions of each image
         "gamma1": 5.0,  # sharpness of the attention over regions
         "gamma2": 5.0,  # sharpness over words
         "gamma3": 10.0,  # sharpness of the contrast between captions (eq. 1)

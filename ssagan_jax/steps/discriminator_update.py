@@ -64,19 +64,27 @@ def _interleave(parts: list[jax.Array]) -> jax.Array:
 def add_mismatched(
     context: StepContext, images: jax.Array, generated: jax.Array, sentence: jax.Array
 ) -> DiscriminatorInputs:
-    """Pairs each real image also with the sentences of the next ones in the global batch.
+    """Pairs each real image also with the sentences of others in the global batch.
 
-    There are `config.loss.num_mismatched` of them. With `config.loss.mismatched` "roll" the last
-    image is followed by the first one; with "shift", as in the reference, such pairs have weight 0.
+    There are `config.loss.num_mismatched` of them, those of the next images. With
+    `config.loss.mismatched` "roll" the last image is followed by the first one; with "shift", as in
+    the reference, such pairs have weight 0. With "nearest" they are instead those of the highest
+    cosine similarity, which differ by less than a color; copies of the image's own come last.
     """
-    axis_name = context.axis_name
+    axis_name, config = context.axis_name, context.config.loss
     size = len(sentence) * axis_size(axis_name)
     sentences = all_gather_rows(sentence, axis_name)
+    if config.mismatched == "nearest":
+        similarity = losses.sentence_similarity(sentence, sentences)
+        similarity = jnp.where(similarity > 0.9999, -2, similarity)
+        nearest = jax.lax.top_k(similarity, config.num_mismatched)[1].reshape(-1)
+        ones = jnp.ones(len(nearest), sentence.dtype)
+        return DiscriminatorInputs(images, generated, sentence, sentences[nearest], ones)
     shifted, weights = [], []
-    for offset in range(1, context.config.loss.num_mismatched + 1):
+    for offset in range(1, config.num_mismatched + 1):
         shifted.append(jnp.roll(sentences, -offset, 0))
         weights.append(jnp.ones(size, sentence.dtype))
-        if context.config.loss.mismatched == "shift":
+        if config.mismatched == "shift":
             weights[-1] = weights[-1].at[-offset:].set(0) * size / (size - offset)
     mismatched = (local_shard(_interleave(rows), axis_name) for rows in (shifted, weights))
     return DiscriminatorInputs(images, generated, sentence, *mismatched)
