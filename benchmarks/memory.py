@@ -5,8 +5,8 @@
 
 Nothing is trained: the step is compiled for shapes, on virtual CPU devices, and XLA reports the
 memory that it would need. The discriminator's strided convolutions are compiled as such, as on
-accelerators, and microbatches in a loop; `--cpu_product` measures the matrix products that replace them on CPUs and need more
-memory. Scratch space of library kernels is not included.
+accelerators, and microbatches in a loop; `--cpu_product` measures the matrix products that replace
+the former on CPUs and need more memory. Scratch space of library kernels is not included.
 """
 
 import argparse

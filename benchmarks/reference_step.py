@@ -52,6 +52,7 @@ class ImageEncoder(torch.nn.Module):
         self.code = torch.nn.Linear(widths[5], EMBEDDING)
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images [B, 3, 256, 256] to regions [B, E, 16, 16] and codes [B, E]."""
         for layer in self.down[:4]:
             images = layer(images)
         return self.regions(images), self.code(self.down[4](images).mean((2, 3)))
