@@ -77,8 +77,7 @@ def run_part(command: list[str], seconds: float, environment: dict[str, str]) ->
             env=environment,
             timeout=seconds,
             text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
         )
     except subprocess.TimeoutExpired as error:
         found = (error.stdout or b"").decode(errors="replace")

@@ -1,4 +1,4 @@
-"""Starts `reference_step.py` and asks it: PyTorch and JAX share no process."""
+"""Starts `reference/training.py` and asks it: PyTorch and JAX share no process."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ class ReferenceProcess:
     """The reference at one size, until it is closed."""
 
     def __init__(self, reference: Path, channels: int, batch: int, cuda: bool, tf32: bool) -> None:
-        command = [sys.executable, Path(__file__).with_name("reference_step.py")]
+        command = [sys.executable, Path(__file__).parent / "reference" / "training.py"]
         command += [f"--reference={reference}", f"--channels={channels}", f"--batch_size={batch}"]
         command += ["--cuda"] * cuda + ["--tf32"] * tf32
         self._errors = tempfile.TemporaryFile("w+")
