@@ -5,8 +5,8 @@
 
 Nothing is trained: the step is compiled for shapes, on virtual CPU devices, and XLA reports the
 memory that it would need. The discriminator's strided convolutions are compiled as such, as on
-accelerators; `--cpu_product` measures the matrix products that replace them on CPUs and need more
-memory. Scratch space of library kernels is not included.
+accelerators, and microbatches in a loop; `--cpu_product` measures the matrix products that replace
+the former on CPUs and need more memory. Scratch space of library kernels is not included.
 """
 
 import argparse
@@ -64,8 +64,10 @@ def main() -> None:
 
 def _rows(arguments: argparse.Namespace) -> Iterator[tuple[object, ...]]:
     from ssagan_jax.models import resampling
+    from ssagan_jax.steps import gradient_accumulation
     from ssagan_jax.steps.memory import step_memory
 
+    gradient_accumulation.unrolled_iterations = lambda _: 1
     if not arguments.cpu_product:
         resampling.downsample_matmul = resampling.downsample_conv
     base = runpy.run_path(str(arguments.config))["get_config"]()
