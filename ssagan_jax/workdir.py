@@ -189,7 +189,8 @@ class Workdir:
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise WorkdirError(
-                f"{self._config}: not a config of this version ({error}); choose another --workdir"
+                f"{self._config}: not a config of this version ({error!s:.300}); "
+                "choose another --workdir"
             ) from error
 
     def checkpoint_steps(self) -> list[int]:
@@ -270,6 +271,6 @@ def _load(kind: type[_Samples], path: Path) -> _Samples:
 
 def _unreadable(path: Path, error: Exception) -> WorkdirError:
     return WorkdirError(
-        f"{path}: cannot be read ({error}); every run of this version writes it, so train in "
-        "another --workdir"
+        f"{path}: cannot be read ({error!s:.300}); every run of this version writes it, so "
+        "train in another --workdir"
     )

@@ -42,12 +42,16 @@ class TokenizerError(InputError):
 
 
 def check_caption(caption: str) -> None:
-    """Raises TokenizerError for a caption of more than `CAPTION_BYTES` bytes, before it is read."""
+    """Raises TokenizerError for a caption that is too long (`CAPTION_BYTES`) or not Unicode."""
     if is_too_long(caption):
         raise TokenizerError(
             f"caption {caption[:40]!r}... has {len(caption)} characters; at most {CAPTION_BYTES} "
             "bytes are read, so shorten it"
         )
+    try:
+        caption.encode()
+    except UnicodeEncodeError:  # From bytes on the command line that are not UTF-8.
+        raise TokenizerError(f"caption {caption!r}: not Unicode text; write it in UTF-8") from None
 
 
 def _checked(caption: str) -> str:
@@ -172,7 +176,9 @@ def checked_backend(pipeline: Any, kind: str) -> tokenizers.Tokenizer:
         with panics_as_errors():
             return tokenizers.Tokenizer.from_str(json.dumps(pipeline))
     except Exception as error:  # The library has no narrower class.
-        raise TokenizerError(f"the pipeline is not that of a {kind} tokenizer: {error}") from None
+        raise TokenizerError(
+            f"the pipeline is not that of a {kind} tokenizer: {error!s:.300}"
+        ) from None
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:

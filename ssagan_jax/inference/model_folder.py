@@ -140,7 +140,7 @@ def read_model_folder(path: str | os.PathLike[str]) -> TrainedModel:
     config = _checked_config(path / CONFIG, content["config"], shapes)
     try:
         tokenizer = tokenizer_from_json(_read_text(path / TOKENIZER))
-    except (ModelFolderError, DamagedFileError):
+    except ModelFolderError:
         raise
     except (ValueError, TypeError, LookupError) as error:
         raise TokenizerError(f"{path / TOKENIZER}: not a tokenizer file ({error})") from error
@@ -168,7 +168,10 @@ def _read_text(path: Path) -> str:
             f"{path.parent}: no model here ({path.name} is missing); give a work folder or a "
             "folder of python -m ssagan_jax.export"
         )
-    return read_text(path, TOKENIZER_BYTES if path.name == TOKENIZER else TEXT_BYTES)
+    try:
+        return read_text(path, TOKENIZER_BYTES if path.name == TOKENIZER else TEXT_BYTES)
+    except DamagedFileError as error:
+        raise ModelFolderError(str(error)) from None
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -225,7 +228,7 @@ def _checked_config(
     try:
         config = config_from_dict(values)
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise ModelFolderError(f"{path}: not a config of this version ({error})") from error
+        raise ModelFolderError(f"{path}: not a config of this version ({error!s:.300})") from error
     validate(config)
     numbers = sum(int(np.prod(shape)) for each in shapes.values() for shape in each.values())
     most = max(numbers, _MAX_UNUSED_SIZE)

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 
+from ssagan_jax.errors import DamagedFileError
 from ssagan_jax.pytorch.pth_reader import read_pth
 from ssagan_jax.untrusted import limits
 from ssagan_jax.untrusted.files import read_json
@@ -35,11 +36,13 @@ def read_tensors(path: str | os.PathLike[str], keep_prefix: bool = False) -> dic
             tensors = read_safetensors(path)
         else:
             tensors = read_pth(path, keep_prefix)
-    except OSError:
+    except (OSError, DamagedFileError):
         raise
     # Damage can raise any exception inside zipfile, zlib or numpy.
     except Exception as error:
-        raise ValueError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+        raise ValueError(
+            f"{path} cannot be read: {type(error).__name__}: {error!s:.300}"
+        ) from error
     if not tensors:
         raise ValueError(f"{path} holds no tensor")
     return tensors

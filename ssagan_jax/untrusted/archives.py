@@ -78,6 +78,8 @@ class _BoundedReads(io.BufferedIOBase):
         return content
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
+        if whence == io.SEEK_SET and offset < 0:
+            raise ValueError("its list of parts leads out of the file")
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:

@@ -47,7 +47,9 @@ def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
     except (OSError, DamagedFileError):
         raise
     except Exception as error:  # It has types that numpy has not, and raises several errors.
-        raise DamagedFileError(f"{path}: is damaged ({error}); copy or download it again") from None
+        raise DamagedFileError(
+            f"{path}: is damaged ({error!s:.300}); copy or download it again"
+        ) from None
 
 
 @contextlib.contextmanager
