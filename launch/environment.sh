@@ -3,8 +3,11 @@
 # the project installed, and updates it when setup.cfg changes.
 #   . launch/environment.sh [EXTRA,...]
 # EXTRA is one of the extras in setup.cfg, or auto: the extra for this machine's accelerator.
+# LATEST=1 installs the newest allowed versions, not those in launch/constraints.txt; CONSTRAINTS=FILE
+# those of another file. VENV=DIR names another folder than .venv.
 
 extras="${1:-}"
+venv="${VENV:-.venv}"
 # CUDA 13 requires driver 580 or newer and a GPU of compute capability 7.5 or newer.
 found_extra() {
   local gpus driver capability
@@ -31,29 +34,35 @@ if [ "$extras" = auto ]; then
   extras="$(found_extra)"
   echo "accelerator: ${extras:-none found, using the CPU}"
 fi
-if [ ! -x .venv/bin/python ]; then
+if [ ! -x "$venv/bin/python" ]; then
   python="$(find_python)"
-  echo "creating a virtual environment in .venv"
+  echo "creating a virtual environment in $venv"
   # Colab and Debian package ensurepip separately; without it, the system's pip installs pip.
-  if ! "$python" -m venv .venv >/dev/null 2>&1 &&
-    ! { "$python" -m venv --clear --without-pip .venv &&
-      "$python" -m pip --python .venv/bin/python install --quiet --disable-pip-version-check pip; }; then
-    rm -rf .venv
+  if ! "$python" -m venv "$venv" >/dev/null 2>&1 &&
+    ! { "$python" -m venv --clear --without-pip "$venv" &&
+      "$python" -m pip --python "$venv/bin/python" install --quiet --disable-pip-version-check pip; }; then
+    rm -rf "$venv"
     echo "error: $python cannot create virtual environments; on Debian: apt install python3-venv" >&2
     exit 1
   fi
 fi
 # One stamp file for the project and for each extra, so that a subset of extras installs nothing.
-wanted="$(cat setup.cfg pyproject.toml)"
+constraints="${CONSTRAINTS:-launch/constraints.txt}"
+pip_options=(--quiet --disable-pip-version-check)
+if [ -n "${LATEST:-}" ]; then
+  constraints=/dev/null
+  pip_options+=(--upgrade --upgrade-strategy eager)
+fi
+wanted="$(cat setup.cfg pyproject.toml "$constraints")"
 stale=""
 for part in project ${extras//,/ }; do
-  [ "$(cat ".venv/installed-$part" 2>/dev/null)" = "$wanted" ] || stale=yes
+  [ "$(cat "$venv/installed-$part" 2>/dev/null)" = "$wanted" ] || stale=yes
 done
 if [ -n "$stale" ]; then
   echo "installing ssagan_jax${extras:+ with $extras} and its dependencies (a minute or more)"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${extras:+[$extras]}"
+  "$venv/bin/python" -m pip install "${pip_options[@]}" -c "$constraints" -e ".${extras:+[$extras]}"
   for part in project ${extras//,/ }; do
-    printf '%s' "$wanted" > ".venv/installed-$part"
+    printf '%s' "$wanted" > "$venv/installed-$part"
   done
 fi
-export PATH="$PWD/.venv/bin:$PATH"
+export PATH="$(cd "$venv" && pwd)/bin:$PATH"

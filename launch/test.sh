@@ -1,10 +1,26 @@
 #!/usr/bin/env bash
-# bash launch/test.sh [--parity | --faults] [PYTEST ARGUMENTS]
+# bash launch/test.sh [--parity | --faults | --latest | --oldest] [PYTEST ARGUMENTS]
 # Sets up and runs the tests. --parity installs PyTorch and runs those that compare with it; --faults
-# runs those that kill runs, fill disks and damage checkpoints, which take minutes.
+# runs those that kill runs, fill disks and damage checkpoints, which take minutes. --latest and
+# --oldest run the tests with the newest and the oldest versions that setup.cfg allows, in
+# environments of their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 workers=(-n 2 --dist loadfile)
+case "${1:-}" in
+  --latest)
+    shift
+    export LATEST=1 VENV=.venv-latest
+    rm -f .venv-latest/installed-* # What is the newest changes.
+    ;;
+  --oldest)
+    shift
+    oldest="$(mktemp)"
+    trap 'rm -f "$oldest"' EXIT
+    sed -n 's/^ *\([A-Za-z_-]*\) >= \([0-9.]*\).*/\1 == \2/p' setup.cfg > "$oldest"
+    export CONSTRAINTS="$oldest" VENV=.venv-oldest
+    ;;
+esac
 if [ "${1:-}" = --parity ]; then
   shift
   . launch/environment.sh test,parity
