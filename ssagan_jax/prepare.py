@@ -31,7 +31,12 @@ from ssagan_jax.data.images.resizing import crop_and_resize
 from ssagan_jax.data.ingest.inspect_image import load_item
 from ssagan_jax.data.ingest.scan import scan_dataset
 from ssagan_jax.data.ingest.scan_report import ScanReport
-from ssagan_jax.data.ingest.scanned_set import PrepareRequest, write_scanned_set
+from ssagan_jax.data.ingest.scanned_set import (
+    JOURNAL,
+    PrepareRequest,
+    work_folder,
+    write_scanned_set,
+)
 from ssagan_jax.data.ingest.train_validation_split import assign_splits, check_splits
 from ssagan_jax.data.prepared.prepared_sets import set_names, sets_folder
 from ssagan_jax.data.prepared.set_writer import Files, write_files
@@ -54,29 +59,43 @@ def prepare(
       InputError: the source cannot be read, has entries that cannot be used (without
         `skip_bad`), or has too few pictures to split; no set is written then.
     """
-    report = scan_source(request)
+    if dry_run:
+        return _scan_and_report(request, report_dir)[0]
+    with work_folder(request) as work:
+        report, files = _scan_and_report(request, report_dir, work / JOURNAL)
+        _write(request, report, files, work, skip_bad)
+    return report
+
+
+def _scan_and_report(
+    request: PrepareRequest, report_dir: str, journal: Path | None = None
+) -> tuple[ScanReport, Files]:
+    report = scan_source(request, journal)
     print(report.text(), flush=True)
     files = _report_files(report)
     if report_dir:
         write_files(files, Path(report_dir))
         print(f"report: {', '.join(str(Path(report_dir, name)) for name in files)}")
-    if dry_run:
-        return report
+    return report, files
+
+
+def _write(
+    request: PrepareRequest, report: ScanReport, files: Files, work: Path, skip_bad: bool
+) -> None:
     if (errors := report.scan.errors) and not skip_bad:
         raise InputError(
             f"{len(errors)} entries of {request.source} cannot be used; repair them, or skip them "
             "with --skip_bad. --report=DIR writes the full list to a file"
         )
     check_splits(report.scan.entries, report.splits)
-    write_scanned_set(request, report.scan.entries, report.splits, files)
-    return report
+    write_scanned_set(request, report.scan.entries, report.splits, files, work)
 
 
-def scan_source(request: PrepareRequest) -> ScanReport:
-    """Scans a source and chooses the validation pictures."""
+def scan_source(request: PrepareRequest, journal: Path | None = None) -> ScanReport:
+    """Scans a source, from where a scan with this journal ended, and chooses what to hold out."""
     items = tqdm(request.items(), "scanning", unit=" pictures", dynamic_ncols=True)
     max_words = default_config().data.max_words
-    scan = scan_dataset(items, load_size=request.load_size, max_words=max_words)
+    scan = scan_dataset(items, load_size=request.load_size, max_words=max_words, journal=journal)
     splits = assign_splits(scan.entries, request.val, request.seed)
     title = f"{request.name}: {request.source} ({request.layout})"
     return ScanReport(title, scan, splits, training_command(request, splits.count("train")))

@@ -22,10 +22,11 @@ from ssagan_jax.config import default_config, set_dataset
 from ssagan_jax.data.class_ids import assign_class_ids
 from ssagan_jax.data.datasets import open_datasets
 from ssagan_jax.data.images.resizing import resize_smaller_edge
-from ssagan_jax.data.ingest import scanned_set
+from ssagan_jax.data.ingest import scan, scanned_set
 from ssagan_jax.data.ingest.scan import ScanEntry
 from ssagan_jax.data.ingest.train_validation_split import assign_splits, check_splits
 from ssagan_jax.data.pipeline import training_batches
+from ssagan_jax.data.prepared import shard_writer
 from ssagan_jax.data.prepared.prepared_sets import set_names, sets_folder
 from ssagan_jax.data.prepared.set_writer import lock_set
 from ssagan_jax.data.tokenizer import learn_tokenizer
@@ -367,30 +368,58 @@ def test_too_few_pictures_to_split():
     assert len(held_out(entries({"audi": 3}), share=0.99)) == 1
 
 
-def test_an_interruption_leaves_no_set_and_the_next_run_starts_clean(
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_an_interrupted_command_continues_at_the_missing_shards_with_the_same_bits(
     run, tmp_path, sets_dir, monkeypatch
 ):
     data = sidecar(tmp_path / "data")
-    encoded, calls = scanned_set.encode_example, []
+    folder, work = sets_folder(sets_dir) / "my_cars", sets_folder(sets_dir) / ".part-my_cars"
+    monkeypatch.setattr(shard_writer, "_SHARD_EXAMPLES", 2)
+    encoded, inspected, calls, looks = scanned_set.encode_example, scan.inspect_image, [], []
 
-    def failing(*arguments):
-        calls.append(arguments)
-        if len(calls) > 7:  # In the second split, with the first one on the disk.
-            raise RuntimeError("power failure")
-        return encoded(*arguments)
+    def stop_at(count, what, seen, function):
+        def counting(*arguments):
+            seen.append(arguments)
+            if len(seen) > count:
+                raise what
+            return function(*arguments)
 
+        return counting
+
+    assert run()[0] == 0
+    whole = files_of(folder)
+    shutil.rmtree(folder)
+    assert len([name for name in whole if "array_record" in name]) == 4
+
+    # In the scan, then while writing.
+    failure = RuntimeError("power failure")
     with monkeypatch.context() as patch:
-        patch.setattr(scanned_set, "encode_example", failing)
+        patch.setattr(scan, "inspect_image", stop_at(5, failure, looks, inspected))
         with pytest.raises(RuntimeError, match="power failure"):
             run()
-    assert set_names(sets_dir) == [] and not list(Path(sets_dir).rglob("*.array_record*"))
-    # What a killed process leaves behind.
-    left = sets_folder(sets_dir) / ".part-my_cars/prepared/half.array_record-00000"
-    write(left, "half")
-    write(sets_folder(sets_dir) / ".part-my_cars/prepared.json", {})
-    assert set_names(sets_dir) == []
-    assert run()[0] == 0
-    assert set_names(sets_dir) == ["my_cars"] and not left.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(scan, "inspect_image", stop_at(8, failure, looks := [], inspected))
+        patch.setattr(scanned_set, "encode_example", stop_at(6, failure, calls, encoded))
+        with pytest.raises(RuntimeError, match="power failure"):
+            run()
+    assert len(looks) < 8 and set_names(sets_dir) == []
+    complete = [path.name for path in work.rglob("*.array_record-?????-of-?????")]
+    assert complete and len(complete) < 4
+    # A process that was killed leaves half a line and half a shard.
+    with open(work / "scanned.jsonl", "a") as journal:
+        journal.write('["half')
+    missing = next(name for name in whole if "array_record" in name and name not in complete)
+    (work / "set" / f"{missing}.part").write_text("half")
+    with monkeypatch.context() as patch:
+        patch.setattr(scan, "inspect_image", stop_at(0, failure, [], inspected))
+        patch.setattr(scanned_set, "encode_example", stop_at(9, failure, calls := [], encoded))
+        assert run()[0] == 0
+    assert len(calls) == 8 - 2 * len(complete)
+    assert files_of(folder) == whole
+    assert set_names(sets_dir) == ["my_cars"] and not work.exists()
     assert len(all_records(sets_dir)) == 8
 
     # A set is replaced only by a complete one.
@@ -401,6 +430,26 @@ def test_an_interruption_leaves_no_set_and_the_next_run_starts_clean(
     assert len(all_records(sets_dir)) == 8
     assert run("--overwrite", "--skip_bad")[0] == 0
     assert len(all_records(sets_dir)) == 7
+
+
+def test_what_an_interrupted_command_left_is_not_used_if_the_source_has_changed(
+    run, tmp_path, sets_dir, monkeypatch
+):
+    data = sidecar(tmp_path / "data")
+    monkeypatch.setattr(shard_writer, "_SHARD_EXAMPLES", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_writer.Shards, "write_info", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run()
+    write(data / "00.txt", "an edited sentence")
+    draw(data / "07.png", 77)
+    assert run()[0] == 0
+    found = all_records(sets_dir)
+    assert found["00"]["captions"][0] == b"an edited sentence"
+    image = np.asarray(Image.open(io.BytesIO(found["07"]["image"])))
+    np.testing.assert_array_equal(
+        image, np.asarray(resize_smaller_edge(Image.fromarray(picture(77)), 38))
+    )
 
 
 def test_two_processes_do_not_write_one_set(run, tmp_path, sets_dir):

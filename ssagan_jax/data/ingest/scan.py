@@ -8,11 +8,13 @@ import dataclasses
 import tempfile
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from ssagan_jax.data import captions
 from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.ingest.inspect_image import ImageInfo, inspect_image
+from ssagan_jax.data.ingest.scan_journal import map_with_journal
 from ssagan_jax.data.ordered_map import ordered_map
 from ssagan_jax.data.tokenizer import learn_tokenizer
 from ssagan_jax.errors import DataError
@@ -118,13 +120,18 @@ class DatasetScan:
                 names.append(name)
 
 
-def scan_dataset(items: Iterable[Item], *, load_size: int, max_words: int) -> DatasetScan:
-    """Reads every picture and sentence of a source once, on all cores; see `DatasetScan`."""
+def scan_dataset(
+    items: Iterable[Item], *, load_size: int, max_words: int, journal: Path | None = None
+) -> DatasetScan:
+    """Reads every picture and sentence of a source once, on all cores; see `DatasetScan`.
+
+    Pictures that a `journal` of an interrupted scan lists are not decoded again.
+    """
     scan = DatasetScan(load_size, max_words)
     samples: list[tuple[bytes, int, Item]] = []
     # Captions go to a file, since the tokenizer needs all of them twice.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as caption_file:
-        checked = ordered_map(lambda item: _check_item(item, load_size), items)
+        checked = _check_items(items, load_size, journal)
         for index, (item, result) in enumerate(checked):
             scan.items += 1
             _add_sentences(scan, item)
@@ -140,6 +147,34 @@ def scan_dataset(items: Iterable[Item], *, load_size: int, max_words: int) -> Da
     scan.samples = [item for _, _, item in sorted(samples, key=lambda sample: sample[1])]
     _find_duplicates(scan)
     return scan
+
+
+def _check_items(
+    items: Iterable[Item], load_size: int, journal: Path | None
+) -> Iterator[tuple[Item, ScanError | ImageInfo]]:
+    if journal is None:
+        return ordered_map(lambda item: _check_item(item, load_size), items)
+    return map_with_journal(
+        lambda item: _check_item(item, load_size),
+        items,
+        journal,
+        to_json=_to_json,
+        from_json=_from_json,
+        salt=str(load_size),
+    )
+
+
+def _to_json(result: ScanError | ImageInfo) -> list:
+    if isinstance(result, ScanError):
+        return list(result)
+    return [result.size, result.digest.hex(), result.mislabelled, result.grey]
+
+
+def _from_json(content: list) -> ScanError | ImageInfo:
+    if len(content) == len(ScanError._fields):
+        return ScanError(*content)
+    size, digest, mislabelled, grey = content
+    return ImageInfo(tuple(size), bytes.fromhex(digest), mislabelled, grey)
 
 
 def _check_item(item: Item, load_size: int) -> ScanError | ImageInfo:

@@ -1,14 +1,20 @@
 """Writes the usable entries of a scanned source as a prepared data set."""
 
+import contextlib
 import dataclasses
+import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from ssagan_jax import __version__
+from ssagan_jax.atomic_files import write_atomically
 from ssagan_jax.data import captions
 from ssagan_jax.data.class_ids import assign_class_ids
 from ssagan_jax.data.formats.item import Item
@@ -17,10 +23,29 @@ from ssagan_jax.data.images.resizing import crop_and_resize, get_load_size
 from ssagan_jax.data.ingest.inspect_image import load_item
 from ssagan_jax.data.ingest.scan import ScanEntry
 from ssagan_jax.data.ordered_map import ordered_map
-from ssagan_jax.data.prepared.builder import SPLITS, CaptionedImageBuilder, encode_example
+from ssagan_jax.data.prepared.builder import (
+    SPLITS,
+    CaptionedImageBuilder,
+    check_free_space,
+    encode_example,
+)
 from ssagan_jax.data.prepared.prepared_sets import REQUEST_FILE, sets_folder
-from ssagan_jax.data.prepared.set_writer import Files, lock_set, write_set
+from ssagan_jax.data.prepared.set_writer import (
+    Files,
+    explain_full_disk,
+    lock_set,
+    replace_set,
+    work_path,
+    write_files,
+)
+from ssagan_jax.data.prepared.shard_writer import Shards
+from ssagan_jax.data.tensorflow_import import import_tensorflow, quiet_tfds
 from ssagan_jax.errors import DataError
+
+JOURNAL = "scanned.jsonl"
+"""Name of the scan's journal in the folder of unfinished work."""
+
+_PLAN = "plan"  # What the shards of an unfinished set are made of.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,17 +88,35 @@ class PrepareRequest:
         return reader.items(Path(self.source))
 
 
+@contextlib.contextmanager
+def work_folder(request: PrepareRequest) -> Iterator[Path]:
+    """The folder of unfinished work on a set, kept if this is interrupted, removed at the end.
+
+    Raises:
+      DataError: another process prepares the set.
+    """
+    folder = sets_folder(request.prepared_dir) / request.name
+    with lock_set(folder, wait=False):
+        work = work_path(folder)
+        work.mkdir(exist_ok=True)
+        yield work
+        shutil.rmtree(work)
+
+
 def write_scanned_set(
     request: PrepareRequest,
     entries: Sequence[ScanEntry],
     splits: Sequence[str],
     files: Files,
+    work: Path,
 ) -> None:
     """Writes the usable pictures in their splits, and `files` beside them, all or nothing.
 
+    Shards that an interrupted process left in `work` are kept, if the scan's journal there and
+    the request are the same.
+
     Raises:
-      DataError: the source has changed since the scan, another process writes the set, or the
-        disk is full.
+      DataError: the source has changed since the scan, or the disk is full.
     """
     names: dict[str, list[str]] = {split: [] for split in SPLITS}
     for entry, split in zip(entries, splits, strict=True):
@@ -84,8 +127,27 @@ def write_scanned_set(
         REQUEST_FILE: _to_json(dataclasses.asdict(request)),
     }
     folder = sets_folder(request.prepared_dir) / request.name
-    with lock_set(folder, wait=False):
-        write_set(lambda work: ScannedSet(request, entries, splits, work), folder, files)
+    written = work / "set"
+    plan = _plan(request, splits, work / JOURNAL)
+    if not (written / _PLAN).is_file() or (written / _PLAN).read_text() != plan:
+        shutil.rmtree(written, ignore_errors=True)
+        written.mkdir()
+        write_atomically(written / _PLAN, plan)
+    with explain_full_disk(folder):
+        ScannedSet(request, entries, splits, work).write(written)
+        write_files(files, written)
+    (written / _PLAN).unlink()
+    replace_set(written, folder, work)
+
+
+def _plan(request: PrepareRequest, splits: Sequence[str], journal: Path) -> str:
+    """A digest of what determines the bits of the shards; the journal stands for the source."""
+    made_by = (request.source, request.layout, request.image_size, __version__)
+    digest = blake2b(repr(made_by).encode(errors="backslashreplace"))
+    digest.update("".join(split[0] for split in splits).encode())
+    with open(journal, "rb") as file:
+        digest.update(hashlib.file_digest(file, "blake2b").digest())
+    return digest.hexdigest()
 
 
 def _to_json(content: Any) -> str:
@@ -108,34 +170,56 @@ class ScannedSet(CaptionedImageBuilder, skip_registration=True):
         data_dir: Path,
     ) -> None:
         self._request = request
-        self._chosen = {
-            entry.index: (entry.name, split) for entry, split in zip(entries, splits, strict=True)
-        }
-        class_ids = assign_class_ids([entry.label for entry in entries])
-        self._class_ids = {e.name: n for e, n in zip(entries, class_ids, strict=True)}
+        self._entries, self._splits = entries, splits
+        self._class_ids = assign_class_ids([entry.label for entry in entries])
         super().__init__(
             source=request.source, image_size=request.image_size, data_dir=str(data_dir)
         )
 
-    def _encoded_examples(self, split: str) -> Iterator[dict[str, Any]]:
-        total = sum(chosen == split for _, chosen in self._chosen.values())
-        examples = ordered_map(self._example, self._items(split, total))
-        bar = tqdm(examples, f"writing {split}", total, unit=" pictures", dynamic_ncols=True)
-        return (example for _, example in bar)
+    def write(self, folder: Path) -> None:
+        """Writes the shards that are missing in a folder, then TFDS's description of the set."""
+        shards = Shards.of(self, folder, {split: self._splits.count(split) for split in SPLITS})
+        with quiet_tfds():
+            import_tensorflow()
+        shards.write(self._serialized(shards))
+        shards.write_info(self)
 
-    def _items(self, split: str, total: int) -> Iterable[Item]:
-        count = 0
+    def _serialized(self, shards: Shards) -> Iterator[tuple[Path, bytes]]:
+        with tqdm(
+            total=len(self._entries), desc="writing", unit=" pictures", dynamic_ncols=True
+        ) as bar:
+            work = self._unwritten(shards, bar)
+            for count, ((path, _, _), example) in enumerate(
+                ordered_map(lambda each: self._example(*each[1:]), work)
+            ):
+                if count % 64 == 0:
+                    check_free_space(shards.folder)
+                yield path, self.info.features.serialize_example(example)
+                bar.update()
+
+    def _unwritten(self, shards: Shards, bar: tqdm) -> Iterator[tuple[Path, Item, int]]:
+        """The pictures whose shards are missing, each with its shard and class."""
+        chosen = zip(self._entries, self._splits, self._class_ids, strict=True)
+        entry, split, class_id = next(chosen)
+        positions = dict.fromkeys(SPLITS, 0)
+        existing = {path.name for path in shards.folder.iterdir()}
         for index, item in enumerate(self._request.items()):
-            name, chosen = self._chosen.get(index, ("", ""))
-            if chosen == split:
-                if item.name != name:
-                    break
-                count += 1
-                yield item
-        if count < total:
-            raise DataError(f"{self.source}: changed while it was read; run this again")
+            if index < entry.index:
+                continue
+            if item.name != entry.name:
+                break
+            path = shards.path(split, positions[split])
+            positions[split] += 1
+            if path.name in existing:
+                bar.update()
+            else:
+                yield path, item, class_id
+            entry, split, class_id = next(chosen, (None, "", 0))
+            if entry is None:
+                return
+        raise DataError(f"{self.source}: changed while it was read; run this again")
 
-    def _example(self, item: Item) -> dict[str, Any]:
+    def _example(self, item: Item, class_id: int) -> dict[str, Any]:
         try:
             image = crop_and_resize(load_item(item), item.box, self.load_size)
         except DataError as error:
@@ -145,7 +229,7 @@ class ScannedSet(CaptionedImageBuilder, skip_registration=True):
         example = {
             "image": image,
             "captions": captions.usable(item.captions),
-            "class_id": self._class_ids[item.name],
+            "class_id": class_id,
             "name": item.name,
             "attributes": {"class": item.label} if item.label else {},
         }

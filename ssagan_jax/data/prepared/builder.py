@@ -146,17 +146,19 @@ class CaptionedImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=T
         for count, example in enumerate(self._encoded_examples(split), start=1):
             written += example["image"].getbuffer().nbytes
             if count % 64 == 1:
-                self._check_free_space(written)
+                # TFDS collects a split in temporary files and then writes all of it once more.
+                check_free_space(self.data_dir, written)
             yield count, example
         if not count:
             skipped = f" ({len(self.skipped)} skipped)" if self.skipped else ""
             raise DataError(f"{self.source or self.name}: no {split} pictures{skipped}")
 
-    def _check_free_space(self, needed: int) -> None:
-        # TFDS collects a split in temporary files and then writes all of it a second time.
-        free = shutil.disk_usage(self.data_dir).free
-        if free < needed + _SPARE_BYTES:
-            raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {free >> 20} MiB free")
+
+def check_free_space(folder: str | os.PathLike[str], needed: int = 0) -> None:
+    """Raises OSError if a disk has no room for so many bytes and some to spare."""
+    free = shutil.disk_usage(folder).free
+    if free < needed + _SPARE_BYTES:
+        raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: {free >> 20} MiB free")
 
 
 def _files(path: str) -> Iterator[tuple[str, os.stat_result]]:

@@ -64,14 +64,13 @@ def lock_set(folder: Path, *, wait: bool) -> Iterator[None]:
 
 
 def write_set(
-    make_builder: Callable[[Path], CaptionedImageBuilder], folder: Path, files: Files | None = None
+    make_builder: Callable[[Path], CaptionedImageBuilder], folder: Path
 ) -> CaptionedImageBuilder:
     """Writes a set to a temporary folder and moves it into place; call it under `lock_set`.
 
     Args:
       make_builder: from the temporary folder to the builder that writes there.
       folder: where the set goes; a set that is there already is replaced.
-      files: written beside the data.
 
     Returns:
       The builder, for its counts and for the names of the pictures that it skipped.
@@ -79,20 +78,31 @@ def write_set(
     Raises:
       DataError: the source is missing or damaged, or the disk is full.
     """
-    work = folder.with_name(f".part-{folder.name}")
+    work = work_path(folder)
     shutil.rmtree(work, ignore_errors=True)  # Left by a process that was killed.
     work.mkdir()
     try:
         builder = make_builder(work)
-        _run_tfds(builder, folder)
-        written = Path(builder.data_dir)
-        write_files(files or {}, written)
-        if folder.exists():
-            folder.rename(work / "replaced")
-        written.rename(folder)
+        # TFDS makes a folder for downloads even if there is nothing to download.
+        with explain_full_disk(folder), quiet_tfds(), tempfile.TemporaryDirectory() as downloads:
+            import_tensorflow()
+            builder.download_and_prepare(download_dir=downloads)
+        replace_set(Path(builder.data_dir), folder, work)
         return builder
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def work_path(folder: Path) -> Path:
+    """Where the set `folder` is written before it is complete."""
+    return folder.with_name(f".part-{folder.name}")
+
+
+def replace_set(written: Path, folder: Path, work: Path) -> None:
+    """Moves a complete set into place; one that is there already goes to `work`, to be removed."""
+    if folder.exists():
+        folder.rename(work / "replaced")
+    written.rename(folder)
 
 
 def write_files(files: Files, folder: Path) -> None:
@@ -109,13 +119,11 @@ def _exists(folder: Path) -> bool:
     return (folder / "dataset_info.json").is_file()
 
 
-def _run_tfds(builder: CaptionedImageBuilder, folder: Path) -> None:
-    """Writes the set by TFDS; raises DataError if the disk is full."""
+@contextlib.contextmanager
+def explain_full_disk(folder: Path) -> Iterator[None]:
+    """Raises DataError if the disk is full."""
     try:
-        # TFDS makes a folder for downloads even if there is nothing to download.
-        with quiet_tfds(), tempfile.TemporaryDirectory() as downloads:
-            import_tensorflow()
-            builder.download_and_prepare(download_dir=downloads)
+        yield
     except (OSError, RuntimeError) as error:
         # ArrayRecord's writer reports a full disk only in the text of a RuntimeError.
         if not any(reason in str(error) for reason in _DISK_FULL):
