@@ -1,6 +1,7 @@
 """A stand-in for the Hugging Face hub: the requests that huggingface_hub makes, for model repos."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -18,11 +19,14 @@ class Hub(ThreadingHTTPServer):
     Attributes:
       repos: content of each file by path, by "USER/NAME".
       requests: method and path of every request.
+      declared: sizes that the hub claims instead of the true ones, by ("USER/NAME", path).
+      endless: ("USER/NAME", path) of files that are sent without an end.
     """
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repos, self.blobs, self.requests = {}, {}, []
+        self.declared, self.endless = {}, set()
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def __enter__(self):
@@ -155,7 +159,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def info(self, name):
         if (repo := self._repo(name)) is not None:
-            siblings = [{"rfilename": path} for path in repo]
+            siblings = [
+                {"rfilename": path, "size": self.server.declared.get((name, path), len(data))}
+                for path, data in repo.items()
+            ]
             self._answer(200, {"id": name, "sha": self.server.commit(name), "siblings": siblings})
 
     def tree(self, name):
@@ -176,7 +183,20 @@ class _Handler(BaseHTTPRequestHandler):
             return
         etag = _digest(repo[path])
         commit = self.server.commit(name)
-        self._answer(200, repo[path], ETag=f'"{etag}"', X_Repo_Commit=commit)
+        if (name, path) in self.server.endless and self.command == "GET":
+            self._send_without_end()
+            return
+        # As the hub does for files in Xet storage; this one has none.
+        xet = {"X_Xet_Hash": etag, "X_Xet_Refresh_Route": f"{self.server.url}/xet"}
+        self._answer(200, repo[path], ETag=f'"{etag}"', X_Repo_Commit=commit, **xet)
+
+    def _send_without_end(self):
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        with contextlib.suppress(OSError):  # Until the client hangs up.
+            while True:
+                self.wfile.write(b"100000\r\n" + bytes(2**20) + b"\r\n")
 
 
 _NAME = r"([\w.-]+/[\w.-]+)"
