@@ -1,6 +1,7 @@
 """A stand-in for the Hugging Face hub: the requests that huggingface_hub makes."""
 
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -19,11 +20,14 @@ class Hub(ThreadingHTTPServer):
     Attributes:
       repos: content of each file by path, by "USER/NAME".
       requests: method and path of every request.
+      declared: sizes that the hub claims instead of the true ones, by ("USER/NAME", path).
+      endless: ("USER/NAME", path) of files that are sent without an end.
     """
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.repos, self.blobs, self.requests = {}, {}, []
+        self.declared, self.endless = {}, set()
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def __enter__(self):
@@ -156,7 +160,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def info(self, name):
         if (repo := self._repo(name)) is not None:
-            siblings = [{"rfilename": path} for path in repo]
+            siblings = [
+                {"rfilename": path, "size": self.server.declared.get((name, path), len(data))}
+                for path, data in repo.items()
+            ]
             self._answer(200, {"id": name, "sha": self.server.commit(name), "siblings": siblings})
 
     def tree(self, name, folder=None):
@@ -193,14 +200,31 @@ class _Handler(BaseHTTPRequestHandler):
         if path not in repo:
             self._answer(404, {"error": "Entry not found"}, X_Error_Code="EntryNotFound")
             return
-        data = repo[path]
-        headers = {"ETag": f'"{_digest(data)}"', "X_Repo_Commit": self.server.commit(name)}
+        data, etag = repo[path], _digest(repo[path])
+        if (name, path) in self.server.endless and self.command == "GET":
+            self._send_without_end()
+            return
+        # Also what the hub sends for files in Xet storage, of which this one has none.
+        headers = {
+            "ETag": f'"{etag}"',
+            "X_Repo_Commit": self.server.commit(name),
+            "X_Xet_Hash": etag,
+            "X_Xet_Refresh_Route": f"{self.server.url}/xet",
+        }
         if asked := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")):
             first, last = int(asked[1]), min(int(asked[2] or len(data)), len(data) - 1)
             headers["Content_Range"] = f"bytes {first}-{last}/{len(data)}"
             self._answer(206, data[first : last + 1], **headers)
         else:
             self._answer(200, data, **headers)
+
+    def _send_without_end(self):
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        with contextlib.suppress(OSError):  # Until the client hangs up.
+            while True:
+                self.wfile.write(b"100000\r\n" + bytes(2**20) + b"\r\n")
 
 
 def _folder(path):

@@ -20,6 +20,7 @@ import contextlib, io, json, sys
 import numpy as np
 import tiny_run
 from ssagan_jax import export, sample
+from ssagan_jax.inference import hub
 from ssagan_jax.inference.model_loading import load_model
 
 workdir, folder = sys.argv[1:]
@@ -40,6 +41,8 @@ def push(output, name, *flags):
     export.main()
 
 push(f"{folder}/cars", "user/cars", "--license=mit")
+import huggingface_hub.constants
+huggingface_hub.constants.HF_HUB_DISABLE_XET = False  # The stand-in takes no uploads over Xet.
 original, fetched = load_model(workdir), load_model("user/cars")
 captions = ["a red car", "a blue car in the city"]
 pictures = [tiny_run.paint(model, captions) for model in (original, fetched)]
@@ -48,8 +51,10 @@ sys.argv = ["sample", "--workdir=user/cars", "--caption=a red car", "--num=1"]
 sample.main()
 message("bad name", lambda: push(f"{folder}/other", "cars"))
 message("missing", lambda: load_model("user/none"))
+message("too large", lambda: load_model("user/large"))
+hub._MAX_BYTES = 2**22
+message("endless", lambda: load_model("user/endless"))
 
-import huggingface_hub.constants
 huggingface_hub.constants.ENDPOINT = "http://127.0.0.1:9"
 message("unreachable", lambda: load_model("user/none"))
 np.save(f"{folder}/cached.npy", tiny_run.paint(load_model("user/cars"), captions))
@@ -68,6 +73,11 @@ def session(tiny_config, tmp_path_factory):
     workdir = tiny_run.make_run(folder / "run", tiny_config)
     with Hub() as hub:
         hub.repos["user/cars"] = {"evil.py": b"raise SystemExit(9)", "pytorch_model.bin": b"\x80"}
+        weights = "generator.safetensors"
+        for name in ("user/large", "user/endless"):
+            hub.repos[name] = {"config.json": b"{}", weights: b"weights"}
+        hub.declared["user/large", weights] = 5 * 2**30
+        hub.endless.add(("user/endless", weights))
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
             "HF_ENDPOINT": hub.url,
@@ -111,10 +121,19 @@ def test_only_files_of_a_model_folder_are_fetched(session):
     assert not list((folder / "cache").rglob("evil.py"))
 
 
+def test_models_without_bound_fill_no_disk(session):
+    hub, folder, _ = session
+    assert not [path for _, path in hub.requests if path.startswith("/user/large/resolve/")]
+    files = [path for path in (folder / "cache").rglob("*") if "user--endless" in str(path)]
+    assert sum(path.stat().st_size for path in files if path.is_file()) <= 2**22
+
+
 @pytest.mark.parametrize(
     ("case", "code", "message"),
     [
         ("bad name", 2, "error: --push_to=cars: must be USER/NAME"),
+        ("too large", "HubError", "user/large: this model of the hub has 5.0 GiB; at most 4.0"),
+        ("endless", "HubError", "user/endless: this model of the hub has 0.0 GiB; at most 0.0"),
         ("missing", "HubError", "user/none: there is no such folder, and the hub has no such mode"),
         ("unreachable", "HubError", "user/none: there is no such folder, and the hub cannot be re"),
         ("upload fails", 2, "kept: the hub cannot be reached"),

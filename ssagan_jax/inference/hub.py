@@ -9,6 +9,8 @@ from pathlib import Path
 from ssagan_jax.errors import InputError, is_disk_error
 from ssagan_jax.inference.model_folder import FILES
 
+# Of a model. The paper's has 0.5 GiB, and one with BERT large has 1.4.
+_MAX_BYTES = 4 * 2**30
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 
 
@@ -28,12 +30,61 @@ def download_model(name: str) -> Path:
     downloaded before is read from the cache.
 
     Raises:
-      HubError: there is no such model, or the hub cannot be reached.
+      HubError: there is no such model, it is too large, or the hub cannot be reached.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    with _one_sentence(f"{name}: there is no such folder, and"):
-        return Path(snapshot_download(name, allow_patterns=list(FILES)))
+    wanted = list(FILES)
+    with _one_sentence(f"{name}: there is no such folder, and"), _over_http():
+        try:
+            files = HfApi().model_info(name, files_metadata=True, timeout=30).siblings or ()
+        except Exception as error:
+            with contextlib.suppress(LocalEntryNotFoundError):
+                return Path(snapshot_download(name, allow_patterns=wanted, local_files_only=True))
+            raise error
+        _check_total(name, sum(file.size or 0 for file in files if file.rfilename in FILES))
+        bar = _limited_bar(name)
+        return Path(snapshot_download(name, allow_patterns=wanted, tqdm_class=bar))
+
+
+def _check_total(name: str, size: int) -> None:
+    if size > _MAX_BYTES:
+        raise HubError(
+            f"{name}: this model of the hub has {size / 2**30:.1f} GiB; at most "
+            f"{_MAX_BYTES / 2**30:.1f} GiB are downloaded. If you trust it, download it with "
+            "`hf download` and give its folder"
+        )
+
+
+def _limited_bar(name: str) -> type:
+    """A progress bar that ends the download when it gets more bytes than allowed.
+
+    Declared sizes are a server's word. All files of a download advance one bar.
+    """
+    from huggingface_hub.utils import tqdm
+
+    class LimitedBar(tqdm):
+        received = 0
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self.received += n or 0
+            _check_total(name, self.received)
+            return super().update(n)
+
+    return LimitedBar
+
+
+@contextlib.contextmanager
+def _over_http() -> Iterator[None]:
+    """Downloads over HTTP instead of Xet, whose library writes files without asking the bar."""
+    from huggingface_hub import constants
+
+    before, constants.HF_HUB_DISABLE_XET = constants.HF_HUB_DISABLE_XET, True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_DISABLE_XET = before
 
 
 def check_upload(name: str) -> None:

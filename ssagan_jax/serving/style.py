@@ -2,7 +2,8 @@
 
 # `contain` keeps wide tables from widening the page on a phone.
 CSS = """
-.gradio-container { max-width: min(72rem, 100vw) !important; margin: 0 auto !important; }
+.gradio-container { max-width: min(72rem, 100vw) !important; width: 100%;
+  margin: 0 auto !important; --block-info-text-color: var(--block-title-text-color); }
 .notes p { margin: .2rem 0; overflow-wrap: anywhere; }
 .pictures .grid-wrap { min-height: 0 !important; max-height: none !important; }
 .pictures .grid-container {
@@ -10,7 +11,8 @@ CSS = """
 .pictures img, .animation img { image-rendering: PIXELS; }
 .animation img { width: 16rem; max-width: 100%; }
 .masks, .run .scroll { overflow-x: auto; contain: inline-size; }
-.masks table, .run table { border-collapse: collapse; margin: .6rem 0; }
+.masks table, .run table { border-collapse: collapse; margin: 0 0 .6rem; }
+.masks table, .masks tr, .run table, .run tr { border: 0 !important; }
 .masks th, .masks td { border: 0 !important; padding: .1rem !important; text-align: center; }
 .masks th { font-size: .75rem; font-weight: normal; white-space: nowrap; }
 .masks td img { width: 4rem; height: 4rem; max-width: none; image-rendering: pixelated; }
@@ -22,4 +24,8 @@ CSS = """
   grid-template-columns: repeat(auto-fill, minmax(min(26rem, 100%), 1fr)); }
 .run figure { margin: 0; }
 .run .charts img { width: 100%; height: auto; border-radius: .3rem; }
+@media (max-width: 40rem) {
+  .masks td img { width: 2.7rem; height: 2.7rem; }
+  .gallery-item:nth-child(n+5) { display: none; }
+}
 """
