@@ -14,6 +14,7 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -80,8 +81,9 @@ def run_part(command: list[str], seconds: float, environment: dict[str, str]) ->
             capture_output=True,
         )
     except subprocess.TimeoutExpired as error:
-        found = (error.stdout or b"").decode(errors="replace")
-        return f"{found}\n\nstopped after {seconds:.0f} s"
+        found = error.stdout or b""
+        text = found if isinstance(found, str) else found.decode(errors="replace")
+        return f"{text}\n\nstopped after {seconds:.0f} s"
     if done.returncode:
         return f"{done.stdout}\n\nexit code {done.returncode}:\n\n```\n{done.stderr[-2000:]}\n```"
     return done.stdout
@@ -95,14 +97,18 @@ def main() -> None:
     parser.add_argument("--size", choices=("full", "tiny"), default="full")
     parser.add_argument("--minutes", type=float, default=25)
     flags = parser.parse_args()
+    with tempfile.TemporaryDirectory() as compiled:
+        _run_all(flags, compiled)
+
+
+def _run_all(flags: argparse.Namespace, compiled: str) -> None:
+    """Runs all parts, which share a folder of compiled programs."""
     output = flags.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     root = FOLDER.parent
     environment = os.environ | {
         "PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
-        "JAX_COMPILATION_CACHE_DIR": os.environ.get(
-            "JAX_COMPILATION_CACHE_DIR", str(output / "compiled")
-        ),
+        "JAX_COMPILATION_CACHE_DIR": os.environ.get("JAX_COMPILATION_CACHE_DIR", compiled),
     }
     begin, page = time.perf_counter(), ["# Measured on one accelerator\n"]
     for number, (title, share, sizes) in enumerate(PARTS):
@@ -113,7 +119,8 @@ def main() -> None:
         words = sizes[flags.size].format(output=output, reference=reference).split()
         start = time.perf_counter()
         found = run_part(words, seconds, environment)
-        shown = " ".join(words).replace(str(output), "DIR").replace(reference, "--reference=DIR")
+        hidden = [word for word in words if word != reference]
+        shown = " ".join(hidden).replace(str(output), "DIR")
         took = time.perf_counter() - start
         page.append(f"## {title}\n\n`{shown}`, {took:.0f} s\n\n{found.strip()}\n")
         (output / "index.md").write_text("\n".join(page), encoding="utf-8")

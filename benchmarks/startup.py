@@ -49,7 +49,8 @@ class Checkout:
             return self._run([*self._train, "--config.damsm.steps=100000"], "encoders")
         if name == "new run, stage 2":
             shutil.rmtree(self._workdir, ignore_errors=True)
-        return self._run([*self._train, "--config.damsm.epochs=0"], "gan")
+        no_stage_1 = ["--config.damsm.steps=0", "--config.damsm.epochs=0"]
+        return self._run([*self._train, *no_stage_1], "gan")
 
     def _run(self, module: list[str], stage: str = "") -> tuple[float, float]:
         """Runs a module to its end, or until the progress bar counts a step; then ends it."""

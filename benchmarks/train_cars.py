@@ -8,6 +8,7 @@ Prints Markdown: speeds, how well the encoders retrieve, and a grid of pictures.
 
 import argparse
 import functools
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -118,6 +119,7 @@ def main() -> None:
         losses = [f"{key} {float(metrics[key]):.3f}" for key in sorted(metrics) if "non" not in key]
         print(f"| {name} | {steps} | {compiled:.1f} | {speed:.1f} | {', '.join(losses)} |")
     folder = flags.output.resolve() / "checkpoints"
+    shutil.rmtree(folder, ignore_errors=True)  # Of an earlier call.
     start = time.perf_counter()
     checkpoints = Checkpoints(folder, 1, tokenizer.digest)
     checkpoints.save(unreplicate(state), None)

@@ -1,0 +1,78 @@
+"""What the benchmarks compute themselves: operations, collectives, layers of a profile."""
+
+import functools
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from flops import count_flops, peak_tflops
+from profile_table import layer_and_kind, operation_names
+from scaling import Collective, collectives, seconds
+
+
+def convolve(images, kernel, stride=1):
+    padding = ((1, 1), (1, 1))
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(
+        images, kernel, (stride, stride), padding, dimension_numbers=numbers
+    )
+
+
+def test_a_products_operations_are_counted_in_loops_and_branches():
+    left, right = jnp.ones((3, 4)), jnp.ones((4, 4))
+    assert count_flops(jnp.matmul, left, right) == 2 * 3 * 4 * 4
+    repeated = jax.jit(lambda x, y: jax.lax.fori_loop(0, 5, lambda _, value: value @ y, x))
+    assert count_flops(repeated, left, right) == 5 * 2 * 3 * 4 * 4
+    choose = lambda x, y: jax.lax.cond(x[0, 0] > 0, lambda: x @ y, lambda: x)  # noqa: E731
+    assert count_flops(choose, left, right) == 2 * 3 * 4 * 4
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_each_gradient_of_a_convolution_takes_its_operations_again(stride):
+    """Also of a strided one, whose gradients convolve dilated arrays that are mostly zeros."""
+    images, kernel = jnp.ones((2, 8, 8, 3)), jnp.ones((4 if stride == 2 else 3,) * 2 + (3, 5))
+    forward = 2 * 2 * (8 // stride) ** 2 * kernel.size
+    function = functools.partial(convolve, stride=stride)
+    assert count_flops(function, images, kernel) == forward
+    gradient = jax.grad(lambda *arrays: function(*arrays).sum(), (0, 1))
+    assert count_flops(gradient, images, kernel) == 3 * forward
+
+
+def test_the_peak_is_that_of_the_device_and_precision():
+    assert peak_tflops("NVIDIA H100 80GB HBM3", "bfloat16") == 989
+    assert peak_tflops("NVIDIA H100 PCIe", "bfloat16") == 756
+    assert peak_tflops("cpu", "float32") is None
+
+
+def test_collectives_of_a_compiled_program_are_found_with_their_bytes():
+    mapped = jax.pmap(lambda x: (jax.lax.psum(x, "i"), jax.lax.all_gather(x, "i")), axis_name="i")
+    devices = jax.local_device_count()
+    found = collectives(mapped.lower(jnp.ones((devices, 6))).compile().as_text())
+    assert sorted(found) == [("all-gather", 4 * 6 * devices), ("all-reduce", 4 * 6)]
+    assert collectives(
+        "  %ar = (f32[2,3]{1,0}, bf16[4]{0}) all-reduce-start(%a, %b), replica_groups={}"
+    ) == [("all-reduce", 2 * 3 * 4 + 4 * 2)]
+
+
+def test_a_ring_passes_twice_for_an_all_reduce():
+    assert seconds(Collective("all-reduce", 400), 4, 100.0, 0.5) == 2 * 3 * (400 / 4 / 100 + 0.5)
+    assert seconds(Collective("all-gather", 400), 4, 100.0, 0.5) == 3 * (400 / 4 / 100 + 0.5)
+    assert seconds(Collective("all-reduce", 400), 1, 100.0, 0.5) == 0
+
+
+def test_an_operation_of_a_program_is_assigned_to_its_layer():
+    line = (
+        "  %conv.3 = f32[2,8]{1,0} convolution(%a, %b), dim_labels=b01f, "
+        'metadata={op_name="jit(step)/transpose(jvp(Generator))/block3/Conv_0/conv" '
+        "source_line=3}"
+    )
+    assert operation_names(line) == {
+        "conv.3": "jit(step)/transpose(jvp(Generator))/block3/Conv_0/conv"
+    }
+    assert layer_and_kind(operation_names(line)["conv.3"]) == ("generator block3", "backward conv")
+    assert layer_and_kind("jit(step)/mul") == ("other", "mul")
