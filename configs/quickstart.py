@@ -17,7 +17,7 @@ def get_config(variant: str = "toy_cars") -> ConfigDict:
     config.generator.mask_channels = 16
     config.discriminator.channels = 16
     config.damsm.steps = 600
-    config.train.steps = 900
+    config.train.steps = 1000
     config.log.sample_grid_every = 100
     config.log.checkpoint_every = 200
     return config
