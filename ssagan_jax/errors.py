@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import re
+import select
 import sys
 from collections.abc import Iterator
 
@@ -58,15 +59,23 @@ def exit_on_user_error() -> Iterator[None]:
     """Turns user-fixable errors into a message and an exit code; other errors pass.
 
     Exit codes: 2 if the user has to change something, 75 (EX_TEMPFAIL) if a device or machine
-    failed and the same command resumes the run, 130 after Ctrl-C.
+    failed and the same command resumes the run, 130 after Ctrl-C, 141 without a message if nobody
+    reads the output any more.
     """
     try:
-        yield
+        try:
+            yield
+        except SystemExit:  # Of --help.
+            _flush_output()
+            raise
+        _flush_output()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         # Not sys.exit: a thread that is still compiling would crash the interpreter's shutdown.
         exit_immediately(130)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _drop_unread_output():
+            exit_immediately(141)
         message = _user_message(error)
         if message is None:
             raise
@@ -75,6 +84,23 @@ def exit_on_user_error() -> Iterator[None]:
             # Not sys.exit, which would wait for the device and for other machines.
             exit_immediately(75)
         sys.exit(2)
+
+
+def _flush_output() -> None:
+    """Raises BrokenPipeError now, and not in the interpreter's shutdown."""
+    if sys.stdout:  # None if it was closed before the start.
+        sys.stdout.flush()
+
+
+def _drop_unread_output() -> bool:
+    """Sends output that nobody reads to the null device; returns whether there is such output."""
+    poll = select.poll()
+    for descriptor in (1, 2):
+        poll.register(descriptor, 0)
+    closed = [fd for fd, event in poll.poll(0) if event & (select.POLLERR | select.POLLHUP)]
+    for descriptor in closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    return bool(closed)
 
 
 def _user_message(error: Exception) -> str | None:
@@ -124,6 +150,7 @@ def _is_jax_error(error: BaseException) -> bool:
 
 def exit_immediately(code: int) -> None:
     """Ends the process without waiting for threads, devices or other processes."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with contextlib.suppress(OSError):  # Its reader is gone.
+            stream.flush()
     os._exit(code)

@@ -92,7 +92,8 @@ def main() -> None:
     parser.add_argument("--splits", type=int, help="splits of the Inception Score")
     parser.add_argument("--batch_size", type=int, help="images per batch over all devices")
     parser.add_argument("--save_pictures", help="folder for the generated images; default: none")
-    flags = parser.parse_args()
+    with exit_on_user_error():
+        flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error():
         check_seed(flags.seed)
