@@ -6,7 +6,7 @@ import os
 import re
 import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 # A folder cannot be written: no space, no permission, or a file in its place.
 _DISK_ERRORS = (
@@ -20,6 +20,7 @@ _DISK_ERRORS = (
     errno.EEXIST,
     errno.ENAMETOOLONG,
 )
+_TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 _JAX_ERRORS = {"JaxRuntimeError", "XlaRuntimeError"}  # By name: importing jax takes seconds.
 
 _OUT_OF_MEMORY = re.compile("RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY")
@@ -62,6 +63,8 @@ def exit_on_user_error() -> Iterator[None]:
     failed and the same command resumes the run, 130 after Ctrl-C, 141 without a message if nobody
     reads the output any more.
     """
+    with contextlib.suppress(AttributeError):  # Not of a plain text stream.
+        sys.stdout.reconfigure(errors="backslashreplace")  # File names need not be valid text.
     try:
         try:
             yield
@@ -113,6 +116,10 @@ def _user_message(error: Exception) -> str | None:
             f"{first_line}; free some space or choose another folder. Complete checkpoints are "
             "kept; run the same command to resume"
         )
+    if _is_os_error(error, _TOO_MANY_FILES):
+        return f"{first_line}; allow the process more open files (ulimit -n 1024), and try again"
+    if first_line == "Could not determine home directory.":
+        return f"{first_line} Set HOME to a folder that can be written, and try again"
     if is_out_of_memory(error):
         return f"out of memory ({first_line}): {_OUT_OF_MEMORY_ADVICE}"
     if is_lost_device(error):
@@ -125,10 +132,16 @@ def _user_message(error: Exception) -> str | None:
 
 def is_disk_error(error: BaseException) -> bool:
     """Whether writing failed for lack of space, permission or a folder."""
+    # Of the others, which only have texts, permission is no matter of writing.
+    numbers = _DISK_ERRORS if isinstance(error, OSError) else (errno.ENOSPC, errno.EDQUOT)
+    return _is_os_error(error, numbers)
+
+
+def _is_os_error(error: BaseException, numbers: Sequence[int]) -> bool:
     if isinstance(error, OSError):
-        return error.errno in _DISK_ERRORS
-    # Orbax and TensorFlow raise other types for a full disk, with the same text.
-    return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
+        return error.errno in numbers
+    # Orbax and TensorFlow raise other types, with the same text.
+    return any(os.strerror(number) in str(error) for number in numbers)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

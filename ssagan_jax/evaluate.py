@@ -102,6 +102,7 @@ def main() -> None:
         workdir = Workdir(flags.workdir)
         config = workdir.config()
         workdir.check_generator()
+        workdir.check_writable()  # Scores are written after minutes.
         for key in ("inception_weights", "inception_variant", "splits", "batch_size"):
             if getattr(flags, key) is not None:
                 config.eval[key] = getattr(flags, key)
