@@ -55,7 +55,7 @@ stop() { # SIGNAL
   stopping=yes
   kill -"$1" "${pids[@]}" 2>/dev/null || true
 }
-trap 'stop TERM' TERM
+trap 'stop TERM' TERM HUP
 trap 'stop INT' INT
 code=0
 while [ -z "$stopping" ] && [ -n "$(jobs -rp)" ]; do

@@ -7,20 +7,17 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 workers=(-n 2 --dist loadfile)
-case "${1:-}" in
-  --latest)
-    shift
-    export LATEST=1 VENV=.venv-latest
-    rm -f .venv-latest/installed-* # What is the newest changes.
-    ;;
-  --oldest)
-    shift
-    oldest="$(mktemp)"
-    trap 'rm -f "$oldest"' EXIT
-    sed -n 's/^ *\([A-Za-z_-]*\) >= \([0-9.]*\).*/\1 == \2/p' setup.cfg > "$oldest"
-    export CONSTRAINTS="$oldest" VENV=.venv-oldest
-    ;;
-esac
+if [ "${1:-}" = --latest ]; then
+  shift
+  export LATEST=1 VENV=.venv-latest
+  rm -f .venv-latest/installed-* # What is the newest changes.
+elif [ "${1:-}" = --oldest ]; then
+  shift
+  oldest="$(mktemp)"
+  trap 'rm -f "$oldest"' EXIT
+  sed -n 's/^ *\([A-Za-z_-]*\) >= \([0-9.]*\).*/\1 == \2/p' setup.cfg > "$oldest"
+  export CONSTRAINTS="$oldest" VENV=.venv-oldest
+fi
 if [ "${1:-}" = --parity ]; then
   shift
   . launch/environment.sh test,parity

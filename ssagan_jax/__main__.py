@@ -4,6 +4,7 @@ import runpy
 import sys
 
 from ssagan_jax import __version__
+from ssagan_jax.errors import exit_on_user_error
 
 # Name to module and what it does.
 COMMANDS = {
@@ -28,10 +29,9 @@ def _usage() -> str:
 def main() -> None:
     """Runs a command as `python -m ssagan_jax.MODULE` does, but for its name in help texts."""
     command, *arguments = sys.argv[1:] or ["--help"]
-    if command in ("-h", "--help"):
-        print(_usage())
-    elif command == "--version":
-        print(__version__)
+    if command in ("-h", "--help", "--version"):
+        with exit_on_user_error():
+            print(__version__ if command == "--version" else _usage())
     elif command in COMMANDS:
         module, _ = COMMANDS[command]
         sys.argv = [f"ssagan_jax {command}", *arguments]

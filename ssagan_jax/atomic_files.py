@@ -29,9 +29,14 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_atomically(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Writes a file of text (UTF-8) or bytes; see `atomic_path`."""
+    """Writes a file of bytes, or of text (UTF-8; file names in it may be invalid text).
+
+    See `atomic_path`.
+    """
+    if isinstance(content, str):
+        content = content.encode(errors="backslashreplace")
     with atomic_path(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.write_bytes(content)
 
 
 def save_png(path: str | os.PathLike[str], image: Image.Image) -> None:

@@ -151,7 +151,8 @@ def main() -> None:
     about = "with --output: step of the checkpoint, or best; default: latest"
     add("--checkpoint", type=parse_checkpoint, help=about)
     add("--raw", action="store_true", help="with --output: last weights, not their average")
-    flags = parser.parse_args()
+    with exit_on_user_error():
+        flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error():
         enable_compilation_cache()

@@ -4,8 +4,9 @@ import contextlib
 import errno
 import os
 import re
+import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 # A folder cannot be written: no space, no permission, or a file in its place.
 _DISK_ERRORS = (
@@ -19,6 +20,7 @@ _DISK_ERRORS = (
     errno.EEXIST,
     errno.ENAMETOOLONG,
 )
+_TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
 _JAX_ERRORS = {"JaxRuntimeError", "XlaRuntimeError"}  # By name: importing jax takes seconds.
 
 _OUT_OF_MEMORY = re.compile("RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY")
@@ -70,15 +72,25 @@ def exit_on_user_error() -> Iterator[None]:
     """Turns user-fixable errors into a message and an exit code; other errors pass.
 
     Exit codes: 2 if the user has to change something, 75 (EX_TEMPFAIL) if a device or machine
-    failed and the same command resumes the run, 130 after Ctrl-C.
+    failed and the same command resumes the run, 130 after Ctrl-C, 141 without a message if nobody
+    reads the output any more.
     """
+    with contextlib.suppress(AttributeError):  # Not of a plain text stream.
+        sys.stdout.reconfigure(errors="backslashreplace")  # File names need not be valid text.
     try:
-        yield
+        try:
+            yield
+        except SystemExit:  # Of --help.
+            _flush_output()
+            raise
+        _flush_output()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         # Not sys.exit: a thread that is still compiling would crash the interpreter's shutdown.
         exit_immediately(130)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _drop_unread_output():
+            exit_immediately(141)
         message = _user_message(error)
         if message is None:
             raise
@@ -91,6 +103,23 @@ def exit_on_user_error() -> Iterator[None]:
         sys.exit(2)
 
 
+def _flush_output() -> None:
+    """Raises BrokenPipeError now, and not in the interpreter's shutdown."""
+    if sys.stdout:  # None if it was closed before the start.
+        sys.stdout.flush()
+
+
+def _drop_unread_output() -> bool:
+    """Sends output that nobody reads to the null device; returns whether there is such output."""
+    poll = select.poll()
+    for descriptor in (1, 2):
+        poll.register(descriptor, 0)
+    closed = [fd for fd, event in poll.poll(0) if event & (select.POLLERR | select.POLLHUP)]
+    for descriptor in closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+    return bool(closed)
+
+
 def _user_message(error: Exception) -> str | None:
     """What happened and what to do; None if the user cannot fix it."""
     if isinstance(error, InputError):
@@ -101,6 +130,10 @@ def _user_message(error: Exception) -> str | None:
             f"{first_line}; free some space or choose another folder. Complete checkpoints are "
             "kept; run the same command to resume"
         )
+    if _is_os_error(error, _TOO_MANY_FILES):
+        return f"{first_line}; allow the process more open files (ulimit -n 1024), and try again"
+    if first_line == "Could not determine home directory.":
+        return f"{first_line} Set HOME to a folder that can be written, and try again"
     if is_out_of_memory(error):
         return f"out of memory ({first_line}): {_OUT_OF_MEMORY_ADVICE}"
     if is_lost_device(error):
@@ -113,10 +146,16 @@ def _user_message(error: Exception) -> str | None:
 
 def is_disk_error(error: BaseException) -> bool:
     """Whether writing failed for lack of space, permission or a folder."""
+    # Of the others, which only have texts, permission is no matter of writing.
+    numbers = _DISK_ERRORS if isinstance(error, OSError) else (errno.ENOSPC, errno.EDQUOT)
+    return _is_os_error(error, numbers)
+
+
+def _is_os_error(error: BaseException, numbers: Sequence[int]) -> bool:
     if isinstance(error, OSError):
-        return error.errno in _DISK_ERRORS
-    # Orbax and TensorFlow raise other types for a full disk, with the same text.
-    return any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT))
+        return error.errno in numbers
+    # Orbax and TensorFlow raise other types, with the same text.
+    return any(os.strerror(number) in str(error) for number in numbers)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -138,6 +177,7 @@ def _is_jax_error(error: BaseException) -> bool:
 
 def exit_immediately(code: int) -> None:
     """Ends the process without waiting for threads, devices or other processes."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        with contextlib.suppress(OSError):  # Its reader is gone.
+            stream.flush()
     os._exit(code)

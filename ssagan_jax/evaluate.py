@@ -93,7 +93,8 @@ def main() -> None:
     parser.add_argument("--splits", type=int, help="splits of the Inception Score")
     parser.add_argument("--batch_size", type=int, help="images per batch over all devices")
     parser.add_argument("--save_pictures", help="folder for the generated images; default: none")
-    flags = parser.parse_args()
+    with exit_on_user_error():
+        flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error():
         enable_compilation_cache()
@@ -103,6 +104,7 @@ def main() -> None:
         workdir = Workdir(flags.workdir)
         config = workdir.config()
         workdir.check_generator()
+        workdir.check_writable()  # Scores are written after minutes.
         for key in ("inception_weights", "inception_variant", "splits", "batch_size"):
             if getattr(flags, key) is not None:
                 config.eval[key] = getattr(flags, key)

@@ -107,7 +107,8 @@ def main() -> None:
         metavar="DIR",
         help="npm package onnxruntime-web, if npm cannot fetch it",
     )
-    flags = parser.parse_args()
+    with exit_on_user_error():
+        flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error():
         enable_compilation_cache()

@@ -241,7 +241,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Runs the command."""
-    flags = _parser().parse_args()
+    with exit_on_user_error():
+        flags = _parser().parse_args()
     logging.set_verbosity(logging.ERROR)
     warnings.filterwarnings("ignore", module="PIL")  # The report covers what Pillow warns of.
     with exit_on_user_error(), tempfile.TemporaryDirectory() as scratch:
@@ -260,11 +261,11 @@ def main() -> None:
             dry_run=flags.dry_run,
             report_dir=flags.report or ("." if flags.dry_run else ""),
         )
-    if flags.dry_run:
-        print(f"nothing was written to {folder}; without --dry_run, train on it by:")
-    else:
-        print(f"prepared {folder}; see contact_sheet.png and report.md there. To train:")
-    print(f"  {report.command}")
+        if flags.dry_run:
+            print(f"nothing was written to {folder}; without --dry_run, train on it by:")
+        else:
+            print(f"prepared {folder}; see contact_sheet.png and report.md there. To train:")
+        print(f"  {report.command}")
 
 
 if __name__ == "__main__":

@@ -212,7 +212,8 @@ def main() -> None:
     parser.add_argument("--captions_file", help="text file with one caption per line")
     parser.add_argument("--num", type=int, default=3, help="images per caption")
     parser.add_argument("--seed", type=int, default=0, help="random seed of the noise")
-    flags = parser.parse_args()
+    with exit_on_user_error():
+        flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error():
         if flags.num < 1:

@@ -129,7 +129,8 @@ def main() -> None:
     add("--to_seed", type=int, help="with --interpolate: seed of the last image's noise")
     add("--checkpoint", type=parse_checkpoint, help="a step or best; default: latest")
     add("--output", help="output folder; default: WORKDIR/generated/STEP_SEED")
-    flags = parser.parse_args()
+    with exit_on_user_error():
+        flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error():
         enable_compilation_cache()
@@ -156,8 +157,8 @@ def main() -> None:
             captions, flags.num, flags.seed, truncation=flags.truncation, best_of=flags.best_of
         )
         path = save_images(painted, captions, folder)
-    count = len(captions) * flags.num
-    print(f"{count} image{'s' * (count > 1)} of step {model.step}; grid: {path}")
+        count = len(captions) * flags.num
+        print(f"{count} image{'s' * (count > 1)} of step {model.step}; grid: {path}")
 
 
 if __name__ == "__main__":

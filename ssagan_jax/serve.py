@@ -108,7 +108,8 @@ def main() -> None:
     add("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: the network")
     add("--port", type=int, default=7860)
     add("--share", action="store_true", help="a public link through Gradio's server")
-    flags = parser.parse_args()
+    with exit_on_user_error():
+        flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
     with exit_on_user_error():
         enable_compilation_cache()

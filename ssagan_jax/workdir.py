@@ -158,6 +158,10 @@ class Workdir:
                     + "\n  ".join(different)
                     + "\nChoose another --workdir, or delete this one to start over"
                 )
+        self.check_writable()
+
+    def check_writable(self) -> None:
+        """Raises WorkdirError, with the path, if the folder cannot be written or is a file."""
         existing = self._existing_path()
         if not existing.is_dir():
             raise WorkdirError(f"--workdir={self.path}: {existing} is a file; choose a folder")

@@ -105,13 +105,13 @@ def shared(tmp_path_factory):
 
 
 def command(*arguments):
-    """Runs python with arguments."""
+    """Runs python with arguments, without a network."""
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": f"{ROOT / 'tests/no_network'}:{ROOT}"},
         timeout=600,
     )
 

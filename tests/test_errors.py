@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from ssagan_jax.atomic_files import write_atomically
 from ssagan_jax.errors import InputError, TrainingError, exit_on_user_error, is_lost_device
 
 ROOT = Path(__file__).parents[1]
@@ -123,6 +125,35 @@ def test_a_disk_that_cannot_be_written_is_reported(error, capsys):
     code, message = exit_with(error, capsys)
     assert code == 2 and str(error) in message and "memory" not in message
     assert "free some space or choose another folder" in message
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.EMFILE, "x"), RuntimeError(f"[/a/b] {os.strerror(errno.EMFILE)}: tensorstore")],
+)
+def test_too_few_open_files_are_reported(error, capsys):
+    code, message = exit_with(error, capsys)
+    assert code == 2 and message.endswith("more open files (ulimit -n 1024), and try again\n")
+
+
+def test_a_user_without_a_home_is_told(capsys, monkeypatch):
+    def expand_home():
+        monkeypatch.delenv("HOME")
+        monkeypatch.setattr(pwd, "getpwuid", lambda user: {}[user])  # As in containers.
+        Path("~/data").expanduser()
+
+    with pytest.raises(RuntimeError) as caught:
+        expand_home()
+    code, message = exit_with(caught.value, capsys)
+    assert code == 2 and "Set HOME to a folder" in message
+
+
+def test_a_file_name_that_is_no_text_can_be_printed_and_written(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    done = run_program("print(sys.argv[1])", name)
+    assert (done.returncode, done.stdout) == (0, "caf\\udce9\n")
+    write_atomically(tmp_path / name, name)
+    assert (tmp_path / name).read_text() == "caf\\udce9"
 
 
 @pytest.mark.parametrize("kind", [InputError, TrainingError])

@@ -1,15 +1,21 @@
-"""Ctrl-C and SIGTERM: a request to stop after the current step."""
+"""Ctrl-C, SIGTERM, and a terminal or reader that goes away: requests to stop after the step."""
 
+import errno
+import io
 import signal
+import sys
+from collections.abc import Callable
 from types import FrameType
 
 import jax
 
 
 class StopSignals:
-    """While entered, the first Ctrl-C or SIGTERM requests a stop after the current step.
+    """While entered, the first Ctrl-C, SIGTERM or SIGHUP requests a stop after the current step.
 
-    A second one raises KeyboardInterrupt.
+    So does output into a pipe that nobody reads any more, as SIGPIPE. A second Ctrl-C or SIGTERM
+    raises KeyboardInterrupt; SIGHUP comes twice when a terminal is closed. What is written to a
+    closed terminal is dropped, also after exit, so that the run can save and end.
 
     Attributes:
       received: number of the signal that this process received, 0 for none.
@@ -21,8 +27,14 @@ class StopSignals:
         self._latest: jax.Array | None = None
 
     def __enter__(self) -> "StopSignals":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._receive)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # nohup ignores SIGHUP.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                self._handlers[number] = signal.signal(number, self._receive)
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            if stream is not None and stream is getattr(sys, f"__{name}__"):
+                setattr(sys, name, _outlive_reader(stream, self._lose_reader))
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -48,6 +60,40 @@ class StopSignals:
         return 0 if self._latest is None else int(self._latest)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received:
+        if self.received and number != signal.SIGHUP:
             raise KeyboardInterrupt
-        self.received = number
+        self.received = self.received or number
+
+    def _lose_reader(self) -> None:
+        self.received = self.received or signal.SIGPIPE
+
+
+class _Output(io.FileIO):
+    """An output file that drops what is written after its reader or terminal has gone away."""
+
+    def __init__(self, descriptor: int, on_closed_pipe: Callable[[], None]) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        self._on_closed_pipe = on_closed_pipe
+
+    def write(self, data: bytes) -> int:
+        """Writes as FileIO does."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            if error.errno == errno.EPIPE:
+                self._on_closed_pipe()
+            return len(data)
+
+
+def _outlive_reader(stream: io.TextIOWrapper, on_closed_pipe: Callable[[], None]) -> io.TextIOBase:
+    """The same stream by way of `_Output`."""
+    stream.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Output(stream.fileno(), on_closed_pipe)),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )

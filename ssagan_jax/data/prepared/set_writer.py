@@ -109,7 +109,7 @@ def write_files(files: Files, folder: Path) -> None:
     """Writes texts and PNG images, each atomically."""
     for name, content in files.items():
         if isinstance(content, str):
-            write_atomically(folder / name, content.encode(errors="backslashreplace"))
+            write_atomically(folder / name, content)
         else:
             save_png(folder / name, content)
 
