@@ -53,7 +53,8 @@ def prepare(
 ) -> ScanReport:
     """Scans a source, prints the report, and unless `dry_run` writes the prepared set.
 
-    The report's files are written to `report_dir` too, if that is not empty.
+    The report's files are written to `report_dir` too, if that is not empty. An interrupted call
+    leaves its work in a hidden folder beside the set, and the next one continues there.
 
     Raises:
       InputError: the source cannot be read, has entries that cannot be used (without

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import struct
 import sys
+import tarfile
 import zlib
 from pathlib import Path
 
@@ -198,6 +199,23 @@ def test_a_tfds_set_of_classes_is_prepared_with_templates(run, tmp_path, sets_di
         (b"a red car", b"the red car again"),
         (b"a blue car", b"the blue car again"),
     }
+
+
+def test_shards_are_prepared_by_a_pattern_and_broken_ones_are_counted(run, tmp_path, sets_dir):
+    for number in range(3):
+        with tarfile.open(tmp_path / f"{number}.tar", "w") as tar:
+            for name in sidecar(tmp_path / f"folder{number}", 4).iterdir():
+                tar.add(name, name.name)
+    pattern = f"--source={tmp_path}/{{0..2}}.tar"
+    (tmp_path / "2.tar").write_bytes((tmp_path / "2.tar").read_bytes()[:1000])
+    code, printed = run(pattern, "--val=0.5")
+    assert code == 2 and "(webdataset)" in printed and "2.tar: ends after 1000 bytes" in printed
+    code, printed = run(pattern, "--val=0.5", "--skip_bad")
+    assert code == 0, printed
+    assert sorted(all_records(sets_dir)) == [f"{n // 4}/{n % 4:02d}" for n in range(8)]
+    assert report(sets_dir)["notes"]["exact duplicates of another picture"] == 4
+    code, printed = run(pattern, "--overwrite", "--image_column=jpg")
+    assert code == 2 and "--image_column: is for the formats huggingface, not for web" in printed
 
 
 def test_a_dry_run_only_reports(run, tmp_path, sets_dir):
