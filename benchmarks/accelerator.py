@@ -20,7 +20,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).parent
 # Part, its share of the time, and its arguments by size; {reference} is left out without one.
-PARTS: list[tuple[str, float, dict[str, list[str]]]] = [
+PARTS: list[tuple[str, float, dict[str, str]]] = [
     (
         "A step of the full model: step.py",
         0.3,
@@ -116,7 +116,10 @@ def _run_all(flags: argparse.Namespace, compiled: str) -> None:
         # What earlier parts did not need is divided among the rest.
         seconds = left * share / sum(part[1] for part in PARTS[number:])
         reference = f"--reference={flags.reference.resolve()}" if flags.reference else ""
-        words = sizes[flags.size].format(output=output, reference=reference).split()
+        words = [
+            word.format(output=output, reference=reference) for word in sizes[flags.size].split()
+        ]
+        words = [word for word in words if word]
         start = time.perf_counter()
         found = run_part(words, seconds, environment)
         hidden = [word for word in words if word != reference]

@@ -227,12 +227,15 @@ def test_flags_that_pages_name_alone_belong_to_a_command_or_script():
     known = set(flags.FLAGS)
     for command in ("prepare", "sample", "evaluate", "report", "convert", "export", "serve"):
         known |= set(re.findall(r"--(\w+)", parser_of(f"ssagan_jax.{command}").format_help()))
-    launch = [path.read_text() for path in (ROOT / "launch").iterdir()]
+    folders = (ROOT / "launch", ROOT / "benchmarks")
+    scripts = [
+        path.read_text() for folder in folders for path in folder.iterdir() if path.is_file()
+    ]
     named = {
         flag
         for page in PAGES
         for flag in re.findall(r"`--([\w-]+)", page.read_text())
-        if not any(f"--{flag}" in text for text in launch)
+        if not any(f"--{flag}" in text for text in scripts)
     }
     assert len(known) > 40 and len(named) > 10
     # `--network=host` is Docker's.
