@@ -105,6 +105,7 @@ BAD = {
     "loss.magp_weight": [-1.0],
     "loss.magp_power": [0.5],
     "loss.mismatched": ["random"],
+    "augment.policy": ["colour", "color, cutout", "color,color", "color,"],
     "train.batch_size": [1, 0],
     "train.ema_rampup": [-0.01],
     "eval.inception_variant": ["timm"],

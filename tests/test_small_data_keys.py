@@ -1,6 +1,7 @@
 """Keys for training on little data: each against its formula, on one device and on several."""
 
 import copy
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +9,12 @@ import numpy as np
 import optax
 import pytest
 
+from ssagan_jax.models.diff_augment import apply_transforms, draw_transforms
 from ssagan_jax.steps import generator_update, losses, state
 from ssagan_jax.steps.ema import ema_decay, has_ema
+from ssagan_jax.steps.gan_step import gan_step
 from ssagan_jax.steps.networks import Networks
+from ssagan_jax.steps.optimizers import Optimizers
 
 SIZE, ROWS = 8, 4
 
@@ -112,3 +116,159 @@ def test_an_averaged_update_halves_in_so_many_images(
     assert found == pytest.approx(decay, abs=1e-6)
     config.train.ema_decay = 0.9  # The half-life takes precedence.
     assert ema_decay(config, jnp.int32(updates)) == pytest.approx(decay, abs=1e-6)
+
+
+class Painter:
+    """A generator that is linear in the noise, up to a tanh."""
+
+    def apply(self, variables, noise, sentence, train, mutable):
+        images = jnp.tanh(jnp.einsum("bn,nhwc->bhwc", noise, variables["params"]))
+        return (images, None), {"batch_stats": {}}
+
+
+class Reader:
+    """Words of a table; a sentence is their mean."""
+
+    def apply(self, variables, tokens, mask, train, rngs):
+        words = variables["params"]["table"][tokens]
+        return words, words.mean(1)
+
+
+RATE = 0.1
+BATCH = {
+    "image": np.random.default_rng(5).integers(0, 256, (8, SIZE, SIZE, 3), np.uint8),
+    "tokens": np.arange(16, dtype=np.int32).reshape(8, 2),
+    "mask": np.ones((8, 2), bool),
+    "class_id": np.arange(8, dtype=np.int32),
+}
+OPTIMIZERS = Optimizers(None, optax.sgd(RATE), optax.adam(1e-3), optax.sgd(RATE))
+
+
+@pytest.fixture(scope="module")
+def begun(params):
+    """The state before a step of stage 2 of networks that are linear."""
+    encoders, generator = {"text": {"table": normal(7, 16, 3)}, "image": {}}, normal(8, 8, 8, 8, 3)
+    return state.TrainState(
+        step=jnp.int32(3),
+        key=jax.random.key_data(jax.random.key(0)),
+        encoders=encoders,
+        trunk={},
+        encoders_opt=OPTIMIZERS.encoders.init(encoders),
+        generator=generator,
+        batch_stats={},
+        generator_opt=OPTIMIZERS.generator.init(generator),
+        ema=None,
+        discriminator=params,
+        discriminator_opt=OPTIMIZERS.discriminator.init(params),
+    )
+
+
+def take(config, current, devices=1, **options):
+    """State and metrics after a GAN step of the linear networks."""
+    linear = Networks(Reader(), PoolingEncoder(), Painter(), LinearDiscriminator(), "batch")
+    step = functools.partial(gan_step, state.StepContext(config, linear, OPTIMIZERS), **options)
+    rows = {name: np.reshape(x, (devices, -1, *x.shape[1:])) for name, x in BATCH.items()}
+    mapped = jax.pmap(
+        step, "batch", in_axes=(None, 0), out_axes=None, devices=jax.devices()[:devices]
+    )
+    return jax.device_get(mapped(current, rows))
+
+
+@pytest.fixture(scope="module")
+def linear_config(tiny_config):
+    return changed(tiny_config, data__image_size=SIZE, train__encoders="frozen")
+
+
+def images_of(current):
+    """Real and generated images of a step, and their sentences."""
+    noise_key = state.step_keys(current)[1]
+    noise = jax.random.normal(noise_key, (8, 8))
+    generated = np.tanh(np.einsum("bn,nhwc->bhwc", noise, current.generator))
+    sentence = current.encoders["text"]["table"][BATCH["tokens"]].mean(1)
+    return BATCH["image"] / np.float32(127.5) - 1, generated, sentence
+
+
+def augmented_by_hand(image, color=None, translation=None, cutout=None):
+    """DiffAugment of one image [S, S, 3], pixel by pixel."""
+    size = len(image)
+    if color is not None:
+        image = image + color[0] - 0.5
+        gray = image.mean(2, keepdims=True)
+        image = gray + 2 * color[1] * (image - gray)
+        image = image.mean() + (0.5 + color[2]) * (image - image.mean())
+    result = np.zeros_like(image)
+    for row, column in np.ndindex(size, size):
+        # The largest shift is an eighth of the size; the square is half of it.
+        dy, dx = (0, 0) if translation is None else np.array(translation) - size // 8
+        if not (0 <= row + dy < size and 0 <= column + dx < size):
+            continue
+        if cutout is not None:
+            top, left = np.array(cutout) - size // 4
+            if top <= row < top + size // 2 and left <= column < left + size // 2:
+                continue
+        result[row, column] = image[row + dy, column + dx]
+    return result
+
+
+def test_transforms_by_hand_and_in_their_range():
+    images = normal(9, 64, SIZE, SIZE, 3)
+    policy = "cutout,color,translation"
+    drawn = draw_transforms(jax.random.key(1), policy, 64, SIZE, None)
+    assert np.unique(drawn.translation).tolist() == [0, 1, 2]
+    assert np.unique(drawn.cutout).tolist() == list(range(SIZE + 1))
+    assert 0 <= drawn.color.min() < 0.05 and 0.95 < drawn.color.max() < 1
+    for names in ("color", "translation", "cutout", policy):
+        drawn = draw_transforms(jax.random.key(1), names, 64, SIZE, None)
+        assert {name for name, part in drawn._asdict().items() if part is not None} == set(
+            names.split(",")
+        )
+        found = apply_transforms(images, drawn)
+        for index in range(64):
+            mine = {k: np.asarray(v[index]) for k, v in drawn._asdict().items() if v is not None}
+            wanted = augmented_by_hand(images[index], **mine)
+            np.testing.assert_allclose(found[index], wanted, atol=1e-5)
+    assert apply_transforms(images, None) is images
+
+
+def test_the_gradient_of_a_moved_image_moves_back():
+    images, seen = normal(9, 8, SIZE, SIZE, 3), normal(10, 8, SIZE, SIZE, 3)
+    drawn = draw_transforms(jax.random.key(1), "translation,cutout", 8, SIZE, None)
+    moved, pullback = jax.vjp(lambda images: apply_transforms(images, drawn), images)
+    (gradient,) = pullback(seen)
+    # The transform is linear, so <T x, y> = <x, T* y>.
+    assert (gradient * images).sum() == pytest.approx(float((moved * seen).sum()), rel=1e-4)
+    assert (gradient == 0).any() and (gradient != 0).any()
+
+
+@pytest.mark.parametrize(("devices", "microbatches"), [(1, 1), (4, 1), (2, 2)])
+def test_both_networks_see_an_image_through_one_transform(
+    linear_config, begun, devices, microbatches
+):
+    """A discriminator of zeros becomes half the difference of what it saw, and judges by it."""
+    zeros = jax.tree.map(np.zeros_like, begun.discriminator)
+    current = begun.replace(discriminator=zeros)
+    config = changed(
+        linear_config,
+        augment__policy="color,translation,cutout",
+        loss__magp_weight=0.0,
+        train__grad_accumulation_steps=microbatches,
+    )
+    after, metrics = take(config, current, devices)
+    real, generated, sentence = images_of(current)
+    keys = state.augment_keys(current)
+    real_seen, generated_seen = (
+        apply_transforms(images, draw_transforms(key, config.augment.policy, 8, SIZE, None))
+        for key, images in zip(keys, (real, generated), strict=True)
+    )
+    wanted = RATE * (real_seen.mean(0) - generated_seen.mean(0)) / 2
+    np.testing.assert_allclose(after.discriminator["image"], wanted, atol=1e-5)
+    logits = np.einsum("bhwc,hwc->b", generated_seen, wanted)
+    logits += sentence @ after.discriminator["sentence"]
+    assert metrics["generator/adversarial"] == pytest.approx(-logits.mean(), abs=1e-4)
+    plain = changed(config, augment__policy="")
+    unseen, others = take(plain, current, devices)
+    assert np.abs(unseen.discriminator["image"] - wanted).max() > 1e-3
+    # DAMSM sees the images as they are.
+    assert metrics["generator/damsm"] == others["generator/damsm"]
+    later, _ = take(config, current.replace(step=jnp.int32(4)), devices)
+    assert np.abs(later.discriminator["image"] - wanted).max() > 1e-3

@@ -92,6 +92,10 @@ _DEFAULTS = {
         "gamma2": 5.0,  # sharpness over words
         "gamma3": 10.0,  # sharpness of the contrast between captions (eq. 1)
     },
+    "augment": {
+        "policy": "",  # of what the discriminator sees: some of color, translation and cutout,
+        # separated by commas; empty: none
+    },
     "damsm": {
         "epochs": 200,  # epochs of stage 1, which trains both encoders by DAMSM
         "steps": 0,  # steps of stage 1 instead of epochs; 0: epochs

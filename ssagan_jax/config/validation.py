@@ -22,6 +22,7 @@ _AT_LEAST_1: Constraint = (lambda value: value >= 1), "1 or more"
 _ABOVE_0: Constraint = (lambda value: value > 0), "above 0"
 _SHARE: Constraint = (lambda value: 0 <= value < 1), "at least 0 and below 1"
 
+_POLICIES = ("color", "translation", "cutout")
 # The scores that `eval.best` may name, and which of two values is better.
 BEST_SCORES: dict[str, Callable[..., float]] = {
     "fid": min,
@@ -98,6 +99,13 @@ CONSTRAINTS: dict[str, Constraint] = {
     "loss.gamma1": _ABOVE_0,
     "loss.gamma2": _ABOVE_0,
     "loss.gamma3": _ABOVE_0,
+    "augment.policy": (
+        lambda policy: (
+            policy == ""
+            or (set(names := policy.split(",")) <= set(_POLICIES) and len(set(names)) == len(names))
+        ),
+        f"empty or some of {', '.join(_POLICIES)}, each once, separated by commas",
+    ),
     "damsm.epochs": _AT_LEAST_0,
     "damsm.steps": _AT_LEAST_0,
     "damsm.batch_size": _AT_LEAST_0,

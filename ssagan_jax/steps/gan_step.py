@@ -8,16 +8,28 @@ With `config.train.grad_accumulation_steps` above 1 each device processes its ro
 and each network is updated once by the mean of their gradients. Noise and mismatched captions are
 drawn for the global batch either way. Dropout masks, DAMSM's negatives and batch norm are per
 microbatch (over all devices); running statistics are updated once per microbatch, as in PyTorch.
+
+With `config.augment.policy` the discriminator sees every image, real or generated, through one
+random transform, the same in all terms of its own loss and in the generator's. MA-GP's gradient is
+that in the transformed image. DAMSM sees images as they are.
 """
 
 from jax import lax
 
 from ssagan_jax.models.collectives import mean_across_devices
+from ssagan_jax.models.diff_augment import Transforms, apply_transforms, draw_transforms
 from ssagan_jax.steps.discriminator_update import update_discriminator
 from ssagan_jax.steps.encoder_update import encode_batch, update_encoders
 from ssagan_jax.steps.generator_update import generate_batch, sample_noise, update_generator
 from ssagan_jax.steps.networks import normalize_images
-from ssagan_jax.steps.state import Batch, Metrics, StepContext, TrainState, step_keys
+from ssagan_jax.steps.state import (
+    Batch,
+    Metrics,
+    StepContext,
+    TrainState,
+    augment_keys,
+    step_keys,
+)
 
 
 def gan_step(context: StepContext, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -39,9 +51,29 @@ def gan_step(context: StepContext, state: TrainState, batch: Batch) -> tuple[Tra
     text = lax.stop_gradient(text)
     noise = sample_noise(context, noise_key, len(batch["image"]))
     generated = generate_batch(context, state, noise, text.sentence)
+    real_transforms, transforms = _draw_transforms(context, state, len(batch["image"]))
     state, discriminator_metrics = update_discriminator(
-        context, state, batch["image"], generated.images, text.sentence
+        context,
+        state,
+        apply_transforms(batch["image"], real_transforms),
+        apply_transforms(generated.images, transforms),
+        text.sentence,
     )
-    state, generator_metrics = update_generator(context, state, batch, text, noise, generated)
+    state, generator_metrics = update_generator(
+        context, state, batch, text, noise, generated, transforms
+    )
     metrics = encoder_metrics | discriminator_metrics | generator_metrics
     return state.replace(step=state.step + 1), mean_across_devices(metrics, context.axis_name)
+
+
+def _draw_transforms(
+    context: StepContext, state: TrainState, rows: int
+) -> tuple[Transforms | None, Transforms | None]:
+    """Transforms of this device's real and generated images."""
+    policy, size = context.config.augment.policy, context.config.data.image_size
+    if not policy:
+        return None, None
+    real, generated = (
+        draw_transforms(key, policy, rows, size, context.axis_name) for key in augment_keys(state)
+    )
+    return real, generated

@@ -7,6 +7,7 @@ import jax
 import optax
 
 from ssagan_jax.models.collectives import axis_size, local_shard, mean_across_devices
+from ssagan_jax.models.diff_augment import Transforms, apply_transforms
 from ssagan_jax.steps.ema import ema_decay, update_ema
 from ssagan_jax.steps.encoder_update import damsm_loss, encode_images
 from ssagan_jax.steps.gradient_accumulation import (
@@ -84,14 +85,16 @@ def generator_loss(
     trunk: PyTree,
     batch: Batch,
     text: TextFeatures,
+    transforms: Transforms | None = None,
 ) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
     """Eq. 4 and 5 as a function of the generated images f32[b, S, S, 3]; trunk and metrics.
 
     The weight of DAMSM follows `config.loss.damsm_decay_steps`, counted in updates of the
-    generator; skipped ones do not count.
+    generator; skipped ones do not count. The discriminator sees the images through `transforms`.
     """
     config, variables = context.config, {"params": state.discriminator}
-    logits, _ = context.networks.discriminator.apply(variables, generated, text.sentence)
+    seen = apply_transforms(generated, transforms)
+    logits, _ = context.networks.discriminator.apply(variables, seen, text.sentence)
     adversarial = -logits.mean()
     train = config.train.encoders == "trained"
     features, trunk = encode_images(context, state.encoders["image"], trunk, generated, train)
@@ -111,16 +114,18 @@ def update_generator(
     text: TextFeatures,
     noise: jax.Array,
     generated: GeneratedBatch,
+    transforms: Transforms | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One update of the generator and of its EMA, skipped if it is not finite.
 
-    `generated` was generated from `text` and `noise`.
+    `generated` was generated from `text` and `noise`, and the discriminator has seen its images
+    through `transforms`.
     """
 
     def evaluate(trunk: PyTree, inputs: PyTree, _: Any) -> MicrobatchOutputs:
-        images, batch, text, noise = inputs
+        images, batch, text, noise, transforms = inputs
         (loss, (trunk, metrics)), image_gradient = jax.value_and_grad(generator_loss, has_aux=True)(
-            images, context, state, trunk, batch, text
+            images, context, state, trunk, batch, text, transforms
         )
         pullback = generated.pullback
         if pullback is None:
@@ -129,7 +134,7 @@ def update_generator(
         return MicrobatchOutputs(trunk, LossAndGradient(loss, gradient, metrics))
 
     microbatches = context.config.train.grad_accumulation_steps
-    inputs = (generated.images, batch, text, noise)
+    inputs = (generated.images, batch, text, noise, transforms)
     outputs = accumulate_microbatches(evaluate, microbatches, inputs, state.trunk)
     found = outputs.averaged
     loss, gradient = mean_across_devices((found.loss, found.gradient), context.axis_name)

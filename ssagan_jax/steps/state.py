@@ -72,6 +72,14 @@ def step_keys(state: TrainState) -> tuple[jax.Array, jax.Array]:
     return dropout_key, noise_key
 
 
+def augment_keys(state: TrainState) -> tuple[jax.Array, jax.Array]:
+    """Keys of the transforms of real and of generated images in the next step; see `step_keys`."""
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    # Splitting in two, as `step_keys` does, takes 0 and 1.
+    real_key, generated_key = jax.random.split(jax.random.fold_in(key, 2))
+    return real_key, generated_key
+
+
 def state_from_variables(
     config: ConfigDict, variables: dict[str, PyTree], optimizers: Optimizers
 ) -> TrainState:
