@@ -15,8 +15,8 @@ from ssagan_jax.atomic_files import atomic_folder, check_new_folder
 from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.checkpointing.load_state import load_state
-from ssagan_jax.compilation_cache import enable_compilation_cache
 from ssagan_jax.config.command_line import command_parser
+from ssagan_jax.config.compilation_cache import enable_compilation_cache
 from ssagan_jax.config.schedule import Schedule
 from ssagan_jax.data.tokenizer import Tokenizer, fixed_vocab_tokenizer
 from ssagan_jax.errors import InputError, exit_on_user_error

@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 
 from ssagan_jax.checkpointing.best_checkpoint import find_checkpoint
 from ssagan_jax.checkpointing.load_state import load_state
-from ssagan_jax.compilation_cache import enable_compilation_cache
 from ssagan_jax.config.command_line import command_parser
+from ssagan_jax.config.compilation_cache import enable_compilation_cache
 from ssagan_jax.config.validation import check_seed, check_value
 from ssagan_jax.data.datasets import open_datasets
 from ssagan_jax.data.tensorflow_import import import_tensorflow

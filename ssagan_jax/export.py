@@ -13,8 +13,8 @@ from absl import logging
 
 from ssagan_jax.atomic_files import atomic_folder, check_new_folder, save_png
 from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
-from ssagan_jax.compilation_cache import enable_compilation_cache
 from ssagan_jax.config.command_line import command_parser
+from ssagan_jax.config.compilation_cache import enable_compilation_cache
 from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.exporting import onnx_model, stablehlo_model, web
 from ssagan_jax.exporting.model_card import check_license, draw_samples, write_model_card

@@ -114,7 +114,7 @@ def main(argv: list[str]) -> None:
 
         tf.config.set_visible_devices([], "GPU")
         from ssagan_jax import distributed
-        from ssagan_jax.compilation_cache import enable_compilation_cache
+        from ssagan_jax.config.compilation_cache import enable_compilation_cache
         from ssagan_jax.training import loop
     with distributed.exit_without_barrier(), exit_on_user_error():
         enable_compilation_cache(_CONFIG.value.train.compilation_cache)

@@ -17,8 +17,8 @@ from PIL import Image
 
 from ssagan_jax.atomic_files import save_png, write_atomically
 from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
-from ssagan_jax.compilation_cache import enable_compilation_cache
 from ssagan_jax.config.command_line import command_parser
+from ssagan_jax.config.compilation_cache import enable_compilation_cache
 from ssagan_jax.config.validation import check_seed
 from ssagan_jax.errors import InputError, escape_terminal, exit_on_user_error
 from ssagan_jax.inference.image_grid import draw_image_grid, encode_gif

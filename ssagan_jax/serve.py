@@ -15,8 +15,8 @@ import threading
 from absl import logging
 
 from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
-from ssagan_jax.compilation_cache import enable_compilation_cache
 from ssagan_jax.config.command_line import command_parser
+from ssagan_jax.config.compilation_cache import enable_compilation_cache
 from ssagan_jax.errors import InputError, exit_immediately, exit_on_user_error
 from ssagan_jax.serving.run_view import run_html
 from ssagan_jax.serving.served_model import ServedModel

@@ -9,12 +9,12 @@ from pathlib import Path
 import jax
 import pytest
 
-from ssagan_jax.compilation_cache import MAX_BYTES, OFF, enable_compilation_cache
+from ssagan_jax.config.compilation_cache import MAX_BYTES, OFF, enable_compilation_cache
 from ssagan_jax.errors import InputError
 
 PROGRAM = """
 import sys, jax, numpy
-from ssagan_jax.compilation_cache import enable_compilation_cache
+from ssagan_jax.config.compilation_cache import enable_compilation_cache
 events = []
 jax.monitoring.register_event_listener(lambda name, **_: events.append(name.rpartition("/")[2]))
 folder = enable_compilation_cache(*sys.argv[1:])

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from ssagan_jax.data.images.resizing import Box
-from ssagan_jax.data.tar_members import FileSlice
+from ssagan_jax.untrusted.tar_members import FileSlice
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,8 +22,8 @@ from ssagan_jax.data.formats.folder_names import (
 )
 from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.formats.safe_paths import check_name, unsafe_reason, walk_files
-from ssagan_jax.data.tar_members import FileSlice, list_members
 from ssagan_jax.errors import DataError
+from ssagan_jax.untrusted.tar_members import FileSlice, list_members
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _TEXTS = ("txt", "json", "cls")

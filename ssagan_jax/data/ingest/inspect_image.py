@@ -12,8 +12,8 @@ from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.images.decompression_bombs import TooManyPixelsError
 from ssagan_jax.data.images.open_image import open_image
 from ssagan_jax.data.images.resizing import crop_and_resize
-from ssagan_jax.data.tar_members import FileSlice
 from ssagan_jax.errors import DataError
+from ssagan_jax.untrusted.tar_members import FileSlice
 
 # Pictures with more pixels are decoded one at a time: sixteen cores with one of the largest
 # allowed each would need as many GiB.

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.ordered_map import ordered_map
-from ssagan_jax.data.tar_members import FileSlice
+from ssagan_jax.untrusted.tar_members import FileSlice
 
 Result = TypeVar("Result")
 _FLUSH_EVERY = 64
