@@ -134,6 +134,8 @@ def _user_message(error: Exception) -> str | None:
         return f"{first_line}; allow the process more open files (ulimit -n 1024), and try again"
     if first_line == "Could not determine home directory.":
         return f"{first_line} Set HOME to a folder that can be written, and try again"
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        return f"{error.object[:300]!a}: a name that is not UTF-8 cannot be used here; rename it"
     if is_out_of_memory(error):
         return f"out of memory ({first_line}): {_OUT_OF_MEMORY_ADVICE}"
     if is_lost_device(error):

@@ -136,6 +136,13 @@ def test_too_few_open_files_are_reported(error, capsys):
     assert code == 2 and message.endswith("more open files (ulimit -n 1024), and try again\n")
 
 
+def test_a_name_that_a_library_cannot_take_is_reported(capsys):
+    with pytest.raises(UnicodeEncodeError) as caught:
+        os.fsdecode(b"data/caf\xe9").encode()
+    code, message = exit_with(caught.value, capsys)
+    assert code == 2 and "'data/caf\\udce9': a name that is not UTF-8" in message
+
+
 def test_a_user_without_a_home_is_told(capsys, monkeypatch):
     def expand_home():
         monkeypatch.delenv("HOME")

@@ -29,7 +29,7 @@ def quiet_tfds() -> Iterator[None]:
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     try:
-        with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink):
+        with open(os.devnull, "w", errors="replace") as sink, contextlib.redirect_stdout(sink):
             yield
     finally:
         logging.set_verbosity(verbosity)
