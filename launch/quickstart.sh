@@ -1,8 +1,15 @@
 #!/usr/bin/env bash
 # bash launch/quickstart.sh [--workdir=DIR] [--config.KEY=VALUE ...]
+# bash launch/quickstart.sh --pretrained [--caption=SENTENCE ...]
 # Sets up, trains a small model on the toy cars (at most 15 minutes on 2 cores), and prints the path
-# of its sample grid. Run the same command to resume.
+# of its sample grid. Run the same command to resume. With --pretrained it does not train: it
+# generates images of a caption with the model in launch/toy_cars.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/environment.sh "" # Without an argument it would get this script's.
+if [ "${1:-}" = --pretrained ]; then
+  shift
+  [ $# -gt 0 ] || set -- --caption="a red pickup truck on the beach" --caption="a blue van facing left"
+  exec python -m ssagan_jax.sample --workdir=launch/toy_cars --output=runs/pretrained "$@"
+fi
 exec python -m ssagan_jax.main --config=configs/quickstart.py "$@"

@@ -24,7 +24,7 @@ DOCS = sorted((ROOT / "docs").glob("*.md"))
 PAGES = [README, *DOCS, ROOT / "launch" / "colab.ipynb"]
 DEFAULTS = flatten(default_config())
 SECTIONS = "|".join({key.partition(".")[0] for key in DEFAULTS if "." in key})
-FILE = r"\w+\.(?:md|py|json|log|safetensors)\b"
+FILE = r"\w+\.(?:md|py|json|lock|log|safetensors)\b"
 KEY = rf"(?:(?:--)?config\.(?=[a-z])|(?=(?:{SECTIONS})\.))(?!{FILE})(\w+(?:\.\w+)?)"
 README_LINES = 150
 
