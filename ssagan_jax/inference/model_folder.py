@@ -91,7 +91,8 @@ def write_model_folder(folder: Path, model: TrainedModel, dtype: str = "float32"
             name: _stored(name, np.asarray(leaf, np.float32), dtype)
             for name, leaf in flax.traverse_util.flatten_dict(tree, sep="/").items()
         }
-        safetensors.numpy.save_file(tensors, folder / WEIGHTS[network])
+        # save_file would make a file that only its owner can read.
+        (folder / WEIGHTS[network]).write_bytes(safetensors.numpy.save(tensors))
 
 
 def _stored(name: str, tensor: np.ndarray, dtype: str) -> np.ndarray:
