@@ -28,7 +28,7 @@ def operation_names(hlo: str) -> dict[str, str]:
 
 def layer_and_kind(name: str) -> tuple[str, str]:
     """ "generator block3", "backward conv_general_dilated" of a name that JAX gives."""
-    scopes, kind = re.split(r"[/()]+", name), name.rpartition("/")[2]
+    scopes, kind = re.split(r"[/()]+", name), name.rpartition("/")[2].rstrip(")")
     network = next((label for scope, label in _NETWORKS.items() if scope in scopes), "other")
     block = next((s for s in scopes if re.fullmatch(r"(block|mask|blocks_|Conv_)\d+", s)), "")
     direction = "backward " if "transpose(" in name else ""

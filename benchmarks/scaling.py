@@ -3,7 +3,8 @@
     python benchmarks/scaling.py --channels=64 --batch_size=16 --step_ms=120
 
 Compiles the step for 1, 2, 4 and 8 simulated devices with `--batch_size` images on each, and sums
-the collectives of the compiled programs. Nothing is run. The second table estimates the efficiency
+the collectives of the compiled programs. Nothing is run;
+on one device nothing is sent. The second table estimates the efficiency
 on 4, 8 and 32 devices: step / (step + communication), by a ring's bandwidth term,
 2 (n - 1) / n bytes / bandwidth of an all-reduce and (n - 1) / n of an all-gather, and its latency,
 2 (n - 1) or n - 1 hops. `--step_ms` is a step on one device as `step.py` measures it.
@@ -48,7 +49,7 @@ class Collective(NamedTuple):
 def collectives(hlo: str) -> list[Collective]:
     """The collectives of an optimized program; those inside of a loop once."""
     found = []
-    for shapes, kind in _COLLECTIVE.findall(hlo):
+    for shapes, kind in _COLLECTIVE.findall(re.sub(r"/\*.*?\*/", "", hlo)):
         sizes = [
             _BYTES[dtype] * math.prod(map(int, filter(None, shape.split(","))))
             for dtype, shape in _SHAPE.findall(shapes)

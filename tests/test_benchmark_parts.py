@@ -55,7 +55,7 @@ def test_collectives_of_a_compiled_program_are_found_with_their_bytes():
     found = collectives(mapped.lower(jnp.ones((devices, 6))).compile().as_text())
     assert sorted(found) == [("all-gather", 4 * 6 * devices), ("all-reduce", 4 * 6)]
     assert collectives(
-        "  %ar = (f32[2,3]{1,0}, bf16[4]{0}) all-reduce-start(%a, %b), replica_groups={}"
+        "  %ar = (f32[2,3]{1,0}, /*index=1*/bf16[4]{0}) all-reduce-start(%a, %b), replica_groups={}"
     ) == [("all-reduce", 2 * 3 * 4 + 4 * 2)]
 
 
