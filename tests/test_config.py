@@ -217,10 +217,6 @@ def test_a_bad_value_is_refused_with_its_key_and_what_is_allowed(key, value):
             "config.damsm.batch_size=24: must be 0 or a multiple of config.train.batch_size=16",
         ),
         (
-            dict(loss__num_mismatched=16),
-            "config.loss.num_mismatched=16: must be below config.train.batch_size=16",
-        ),
-        (
             dict(image_encoder__name="inception_v3"),
             "config.image_encoder.weights='': must name torchvision's inception_v3 file",
         ),

@@ -47,6 +47,7 @@ def test_a_closed_terminal_requests_a_stop_and_takes_no_output(start, tmp_path):
     terminal, inner = os.openpty()
 
     def own_terminal():
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # Ignored if these tests run under nohup.
         os.setsid()
         fcntl.ioctl(inner, termios.TIOCSCTTY, 0)
 
@@ -99,7 +100,11 @@ def test_other_commands_end_quietly_when_nobody_reads(command, tmp_path):
     option, _, rest = command.partition(" ")
     arguments = [rest] if option == "-c" else rest.split()
     done = subprocess.run(
-        [sys.executable, option, *arguments], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE
+        [sys.executable, option, *arguments],
+        cwd=ROOT,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": ""},  # With it, argparse hides the broken pipe.
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")

@@ -184,11 +184,6 @@ def validate(config: ConfigDict) -> None:
             f"config.damsm.batch_size={config.damsm.batch_size}: must be 0 or a multiple of "
             f"config.train.batch_size={config.train.batch_size}"
         )
-    if config.loss.num_mismatched >= config.train.batch_size:
-        raise ConfigError(
-            f"config.loss.num_mismatched={config.loss.num_mismatched}: must be below "
-            f"config.train.batch_size={config.train.batch_size}, whose other captions it takes"
-        )
     words, most_words = config.data.max_words, text.max_positions - 2
     if text.name == "bert" and not text.pretrained and words > most_words:
         raise ConfigError(

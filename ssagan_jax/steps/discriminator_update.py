@@ -66,7 +66,8 @@ def add_mismatched(
 ) -> DiscriminatorInputs:
     """Pairs each real image also with the sentences of others in the global batch.
 
-    There are `config.loss.num_mismatched` of them, those of the next images. With
+    There are `config.loss.num_mismatched` of them, or all if there are fewer: those of the next
+    images. With
     `config.loss.mismatched` "roll" the last image is followed by the first one; with "shift", as in
     the reference, such pairs have weight 0. With "nearest" they are instead those of the highest
     cosine similarity, which differ by less than a color; copies of the image's own come last.
@@ -74,14 +75,15 @@ def add_mismatched(
     axis_name, config = context.axis_name, context.config.loss
     size = len(sentence) * axis_size(axis_name)
     sentences = all_gather_rows(sentence, axis_name)
+    number = min(config.num_mismatched, size - 1)
     if config.mismatched == "nearest":
         similarity = losses.sentence_similarity(sentence, sentences)
         similarity = jnp.where(similarity > 0.9999, -2, similarity)
-        nearest = jax.lax.top_k(similarity, config.num_mismatched)[1].reshape(-1)
+        nearest = jax.lax.top_k(similarity, number)[1].reshape(-1)
         ones = jnp.ones(len(nearest), sentence.dtype)
         return DiscriminatorInputs(images, generated, sentence, sentences[nearest], ones)
     shifted, weights = [], []
-    for offset in range(1, config.num_mismatched + 1):
+    for offset in range(1, number + 1):
         shifted.append(jnp.roll(sentences, -offset, 0))
         weights.append(jnp.ones(size, sentence.dtype))
         if config.mismatched == "shift":
@@ -107,7 +109,7 @@ def discriminator_loss(
     gradients, (matched, features) = jax.grad(summed_logits, (0, 1), has_aux=True)(
         inputs.images, inputs.sentence
     )
-    repeated = _interleave([features] * config.num_mismatched)
+    repeated = _interleave([features] * (len(inputs.mismatched) // len(features)))
     mismatched = discriminator.apply(variables, repeated, inputs.mismatched, method="logits")
     generated, _ = discriminator.apply(variables, inputs.generated, inputs.sentence)
     real, fake = losses.hinge_real(matched), losses.hinge_fake(generated)
