@@ -67,10 +67,10 @@ def add_mismatched(
     """Pairs each real image also with the sentences of others in the global batch.
 
     There are `config.loss.num_mismatched` of them, or all if there are fewer: those of the next
-    images. With
-    `config.loss.mismatched` "roll" the last image is followed by the first one; with "shift", as in
-    the reference, such pairs have weight 0. With "nearest" they are instead those of the highest
-    cosine similarity, which differ by less than a color; copies of the image's own come last.
+    images. With `config.loss.mismatched` "roll" the last image is followed by the first one; with
+    "shift", as in the reference, such pairs have weight 0. With "nearest" they are instead those of
+    the highest cosine similarity, which differ by less than a color; copies of the image's own come
+    last.
     """
     axis_name, config = context.axis_name, context.config.loss
     size = len(sentence) * axis_size(axis_name)
