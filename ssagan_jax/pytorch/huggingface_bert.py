@@ -83,7 +83,7 @@ def _to_config(values: dict[str, Any], path: str) -> BertConfig:
     # Some published files leave the layer norm's epsilon to the default.
     if missing := keys.values() - values.keys() - {"layer_norm_eps"}:
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}")
-    for key in keys.values() & values.keys() - {"hidden_act"}:  # Which BertConfig checks.
+    for key in (keys.values() & values.keys()) - {"hidden_act"}:  # Which BertConfig checks.
         if not _ALLOWED[key in ("hidden_dropout_prob", "layer_norm_eps")](values[key]):
             raise ValueError(f"{path} has {key}={values[key]!r:.80}, which no BERT has")
     if values["num_hidden_layers"] > _MAX_LAYERS:
