@@ -90,8 +90,10 @@ class _Output(io.FileIO):
 def _outlive_reader(stream: io.TextIOWrapper, on_closed_pipe: Callable[[], None]) -> io.TextIOBase:
     """The same stream by way of `_Output`."""
     stream.flush()
+    output = _Output(stream.fileno(), on_closed_pipe)
     return io.TextIOWrapper(
-        io.BufferedWriter(_Output(stream.fileno(), on_closed_pipe)),
+        # PYTHONUNBUFFERED makes a raw stream.
+        output if isinstance(stream.buffer, io.RawIOBase) else io.BufferedWriter(output),
         encoding=stream.encoding,
         errors=stream.errors,
         line_buffering=stream.line_buffering,
