@@ -3,11 +3,11 @@
     python benchmarks/scaling.py --channels=64 --batch_size=16 --step_ms=120
 
 Compiles the step for 1, 2, 4 and 8 simulated devices with `--batch_size` images on each, and sums
-the collectives of the compiled programs. Nothing is run;
-on one device nothing is sent. The second table estimates the efficiency
-on 4, 8 and 32 devices: step / (step + communication), by a ring's bandwidth term,
-2 (n - 1) / n bytes / bandwidth of an all-reduce and (n - 1) / n of an all-gather, and its latency,
-2 (n - 1) or n - 1 hops. `--step_ms` is a step on one device as `step.py` measures it.
+the collectives of the compiled programs. Nothing is run; on one device nothing is sent. The second
+table estimates the efficiency on 4, 8 and 32 devices: step / (step + communication), by a ring's
+bandwidth term, 2 (n - 1) / n bytes / bandwidth of an all-reduce and (n - 1) / n of an all-gather,
+and its latency, 2 (n - 1) or n - 1 hops. `--step_ms` is a step on one
+device as `step.py` measures it.
 
 Two bounds: "nothing overlaps"; and "gradients overlap", in which the all-reduces of gradients (of
 1 MiB and more) run while other parts are computed, and only batch norm's, DAMSM's and other small
