@@ -5,11 +5,13 @@ import json
 import shutil
 import sys
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 import tiny_run
 import yaml
+from ml_collections import ConfigDict
 from PIL import Image
 
 from ssagan_jax import export
@@ -24,6 +26,13 @@ from ssagan_jax.errors import InputError
 from ssagan_jax.exporting import model_card
 from ssagan_jax.inference.model_folder import ModelFolderError, write_model_folder
 from ssagan_jax.inference.model_loading import load_model
+from ssagan_jax.steps.state import initial_state, network_variables
+from ssagan_jax.training.warm_start import (
+    warm_start_state,
+    warm_start_tokenizer,
+    with_warm_start_encoders,
+    with_warm_start_sizes,
+)
 
 CAPTIONS = ["a red car", "a blue truck on the beach", "unknown"]
 
@@ -360,3 +369,42 @@ def test_tokenizers_of_unknown_origin_cannot_make_captions_grow(kind):
         content["tokenizer"][key] = value
         with pytest.raises(TokenizerError, match="pipeline is not that of a"):
             tokenizer_from_json(json.dumps(content))
+
+
+def warm_start_config(tiny_config, folder):
+    config = ConfigDict(tiny_config)
+    config.generator.channels, config.train.ema_decay = 8, 0.9
+    config.train.checkpoint = str(folder)
+    return config
+
+
+def test_a_run_starts_from_a_model_folder_with_a_new_discriminator(tiny_config, exported, original):
+    config = with_warm_start_sizes(warm_start_config(tiny_config, exported))
+    assert config.generator.channels == original.config.generator.channels
+    tokenizer = warm_start_tokenizer(config, CAPTIONS[:2])
+    assert tokenizer.digest == original.tokenizer.digest
+    state = warm_start_state(config)
+    assert int(state.step) == 0
+    variables = network_variables(state)
+    jax.tree.map(np.testing.assert_array_equal, state.ema, original.variables["generator"])
+    jax.tree.map(np.testing.assert_array_equal, variables["generator"], state.ema)
+    jax.tree.map(np.testing.assert_array_equal, variables["image_encoder"], original.image_encoder)
+    drawn = initial_state(config, tokenizer.vocabulary).discriminator
+    jax.tree.map(np.testing.assert_allclose, state.discriminator, drawn)
+
+
+def test_encoders_of_a_model_folder_replace_stage_1(tiny_config, exported, original):
+    config = ConfigDict(tiny_config)
+    config.damsm.checkpoint = str(exported)
+    state = initial_state(config, original.tokenizer.vocabulary)
+    encoders = with_warm_start_encoders(state, config).encoders
+    jax.tree.map(np.testing.assert_array_equal, encoders["text"], original.variables["text"])
+    jax.tree.map(np.testing.assert_array_equal, encoders["image"], original.image_encoder["params"])
+
+
+def test_training_needs_the_image_encoder(tiny_config, exported, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "model")
+    (folder / "image_encoder.safetensors").unlink()
+    message = r"config\.train\.checkpoint=.*model: has no image encoder.*from its work folder"
+    with pytest.raises(ConfigError, match=message):
+        with_warm_start_sizes(warm_start_config(tiny_config, folder))

@@ -28,16 +28,26 @@ def load_model(source: str | os.PathLike[str], checkpoint: CheckpointChoice = No
     Raises:
       InputError: the source holds no such model.
     """
-    # The one place that tells the kinds of source apart.
-    source = os.path.expanduser(source)
-    from_hub = not os.path.exists(source) and is_hub_name(source)
-    if not from_hub and not is_model_folder(source):
+    folder = find_model_folder(source)
+    if folder is None:
         return _from_workdir(Workdir(source), checkpoint)
     if checkpoint is not None:
         raise InputError(
             f"checkpoint={checkpoint}: {source} is not a work folder, and has no other"
         )
-    return read_model_folder(download_model(source) if from_hub else source)
+    return read_model_folder(folder)
+
+
+def find_model_folder(source: str | os.PathLike[str]) -> str | os.PathLike[str] | None:
+    """The model folder that a source of `load_model` means; None if it means a work folder.
+
+    Raises:
+      InputError: it is a name on the hub, and there is no such model or no connection.
+    """
+    source = os.path.expanduser(source)
+    if not os.path.exists(source) and is_hub_name(source):
+        return download_model(source)
+    return source if is_model_folder(source) else None
 
 
 def _from_workdir(workdir: Workdir, checkpoint: CheckpointChoice) -> TrainedModel:

@@ -1,16 +1,28 @@
-"""Starting from another run: with its encoders instead of stage 1, or with all its networks."""
+"""Starting from another run or a model: with its encoders instead of stage 1, or with all networks.
+
+A source is a work folder, a model folder or a model's name on the hub, as for `load_model`.
+"""
 
 from collections.abc import Iterable
+from typing import Any
 
+import jax
 from ml_collections import ConfigDict
 
 from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.config import ConfigError, incompatible_keys, warm_start_dir
 from ssagan_jax.config.validation import validate
 from ssagan_jax.data.tokenizer import Tokenizer, TokenizerError
+from ssagan_jax.errors import InputError
+from ssagan_jax.inference.model_folder import ModelFolderError, read_model_folder
+from ssagan_jax.inference.model_loading import find_model_folder
+from ssagan_jax.inference.trained_model import TrainedModel
+from ssagan_jax.steps.networks import build_networks, initial_variables
 from ssagan_jax.steps.optimizers import build_optimizers
 from ssagan_jax.steps.state import TrainState, network_variables, state_from_variables
-from ssagan_jax.workdir import Workdir, WorkdirError
+from ssagan_jax.workdir import Workdir
+
+PyTree = Any
 
 _ENCODERS = ("tokenizer", "text_encoder", "image_encoder")
 # The other keys fix the shapes and function of a network.
@@ -23,20 +35,22 @@ def warm_start_tokenizer(config: ConfigDict, captions: Iterable[str]) -> Tokeniz
     Raises:
       TokenizerError: there is none, or it knows no word of one of the captions.
     """
-    tokenizer = Workdir(warm_start_dir(config)).tokenizer()
+    source = warm_start_dir(config)
+    model = _read_model(source)
+    tokenizer = model.tokenizer if model else Workdir(source).tokenizer()
     for caption in captions:
         try:
             tokenizer.encode(caption, 1)
         except TokenizerError as error:
             raise TokenizerError(
-                f"{warm_start_dir(config)}: {error}. A run that starts from another one uses its "
+                f"{source}: {error}. A run that starts from another one uses its "
                 "vocabulary; change such captions, or train from scratch"
             ) from None
     return tokenizer
 
 
 def with_warm_start_sizes(config: ConfigDict, resumed: Workdir | None = None) -> ConfigDict:
-    """A copy of the config with the network sizes of the run that `train.checkpoint` names.
+    """A copy of the config with the network sizes of the run or model in `train.checkpoint`.
 
     Args:
       config: with a `train.checkpoint`.
@@ -45,13 +59,13 @@ def with_warm_start_sizes(config: ConfigDict, resumed: Workdir | None = None) ->
     Raises:
       ConfigError: there is no such run, or the rest of the config does not fit its networks.
     """
-    config, folder = ConfigDict(config), resumed or Workdir(config.train.checkpoint)
+    config, name = ConfigDict(config), config.train.checkpoint
     try:
-        source = folder.config()
-        folder.check_generator()
-    except WorkdirError as error:
-        key = f"config.train.checkpoint={config.train.checkpoint!r}"
-        raise ConfigError(f"{key}: {error}") from error
+        source = resumed.config() if resumed else _source_config(name)
+        if not resumed and not _read_model(name):
+            Workdir(name).check_generator()
+    except InputError as error:
+        raise ConfigError(f"config.train.checkpoint={name!r}: {error}") from error
     config.data.image_size = source.data.image_size
     for section in (*_ENCODERS, "generator", "discriminator"):
         sizes = {key: value for key, value in source[section].items() if key not in _TRAINING_KEYS}
@@ -61,34 +75,74 @@ def with_warm_start_sizes(config: ConfigDict, resumed: Workdir | None = None) ->
 
 
 def warm_start_state(config: ConfigDict) -> TrainState:
-    """The state at step 0 with the weights of all networks of the run in `train.checkpoint`.
+    """The state at step 0 with the weights of all networks that `train.checkpoint` names.
+
+    A model folder has no discriminator; the state then has a new one.
 
     Raises:
-      InputError: there is no such run.
+      InputError: there is no such run or model.
     """
+    optimizers = build_optimizers(config, damsm_steps=1)
+    if model := _read_model(config.train.checkpoint):
+        return state_from_variables(config, _variables(config, model), optimizers)
     source = load_state(Workdir(config.train.checkpoint))
-    state = state_from_variables(
-        config, network_variables(source), build_optimizers(config, damsm_steps=1)
-    )
+    state = state_from_variables(config, network_variables(source), optimizers)
     if state.ema is not None and source.ema is not None:
         state = state.replace(ema=source.ema)
     return state
 
 
 def with_warm_start_encoders(state: TrainState, config: ConfigDict) -> TrainState:
-    """The state with the encoders of the run in `damsm.checkpoint`.
+    """The state with the encoders of the run or model in `damsm.checkpoint`.
 
     Raises:
-      InputError: there is no such run, or it has other encoders.
+      InputError: there is no such run or model, or it has other encoders.
     """
-    workdir = Workdir(config.damsm.checkpoint)
-    if differences := incompatible_keys(_encoder_keys(workdir.config()), _encoder_keys(config)):
+    name = config.damsm.checkpoint
+    source = _source_config(name)
+    if differences := incompatible_keys(_encoder_keys(source), _encoder_keys(config)):
         raise ConfigError(
-            f"config.damsm.checkpoint={config.damsm.checkpoint!r}: its encoders differ: "
-            + "; ".join(differences)
+            f"config.damsm.checkpoint={name!r}: its encoders differ: " + "; ".join(differences)
         )
-    source = load_state(workdir)
+    if model := _read_model(name):
+        encoders = {"text": model.variables["text"], "image": model.image_encoder["params"]}
+        return state.replace(encoders=encoders, trunk=model.image_encoder["trunk"])
+    source = load_state(Workdir(name))
     return state.replace(encoders=source.encoders, trunk=source.trunk)
+
+
+def _read_model(source: str) -> TrainedModel | None:
+    """The model of a model folder or of the hub; None if the source is a work folder.
+
+    Raises:
+      InputError: there is no such model, or it has no image encoder.
+    """
+    folder = find_model_folder(source)
+    if folder is None:
+        return None
+    model = read_model_folder(folder)
+    if model.image_encoder is None:
+        raise ModelFolderError(
+            f"{source}: has no image encoder, which training needs; start from its work folder"
+        )
+    return model
+
+
+def _source_config(source: str) -> ConfigDict:
+    if model := _read_model(source):
+        return model.config
+    return Workdir(source).config()
+
+
+def _variables(config: ConfigDict, model: TrainedModel) -> dict[str, PyTree]:
+    """Variables as `network_variables` returns them, the discriminator's drawn anew."""
+    networks = build_networks(config, model.tokenizer.vocabulary)
+    return {
+        "text_encoder": {"params": model.variables["text"]},
+        "image_encoder": model.image_encoder,
+        "generator": model.variables["generator"],
+        "discriminator": jax.jit(lambda: initial_variables(config, networks)["discriminator"])(),
+    }
 
 
 def _encoder_keys(config: ConfigDict) -> ConfigDict:
