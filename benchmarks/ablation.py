@@ -6,7 +6,7 @@
 Trains configs/quickstart.py with the paper's values, the paper's with each part of the recipe, the
 whole recipe, and it without each part (`--recipes` chooses some of them), every run for the same
 wall time: on a machine that does nothing else, stage 1, compiling and starting included. Then each
-is scored. If it is interrupted, run the same command to resume; a run's time is the sum over all its
+is scored. If it is interrupted, run the same command to resume; a run's time is the sum over its
 processes. Writes `ablation.md` and `ablation.png`, which has a column for each recipe.
 """
 

@@ -10,9 +10,16 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+from ablation import PARTS, recipes, table
 from flops import count_flops, peak_tflops
 from profile_table import layer_and_kind, operation_names
 from scaling import Collective, collectives, seconds
+
+from configs import quickstart
+from ssagan_jax.config import default_config, flatten
+from ssagan_jax.config.schedule import Schedule
+from ssagan_jax.evaluation.scores import Score, write_scores
+from ssagan_jax.workdir import Workdir
 
 
 def convolve(images, kernel, stride=1):
@@ -76,3 +83,28 @@ def test_an_operation_of_a_program_is_assigned_to_its_layer():
     }
     assert layer_and_kind(operation_names(line)["conv.3"]) == ("generator block3", "backward conv")
     assert layer_and_kind("jit(step)/mul") == ("other", "mul")
+
+
+def test_each_recipe_of_the_ablation_lacks_or_has_one_part():
+    paper, whole = flatten(default_config()), flatten(quickstart.get_config())
+    found = recipes()
+    keys = {key for names in PARTS.values() for key in names}
+    assert found["recipe"] == {} and set(found["paper"]) == keys
+    for values in found.values():
+        for key, value in values.items():
+            assert key in whole and (value == paper[key] != whole[key] or key == "augment.policy")
+    for name, part in PARTS.items():
+        assert set(found[f"recipe - {name}"]) == set(part)
+        assert set(found[f"paper + {name}"]) == keys - set(part)
+
+
+def test_the_ablations_table_has_the_last_scores_of_each_run(tmp_path):
+    workdir = Workdir(tmp_path / "run")
+    workdir.metrics.parent.mkdir(parents=True)
+    workdir.write_schedule(Schedule(damsm_steps=10, total_steps=100, steps_per_epoch=5))
+    for step, value in ((20, 0.25), (35, 0.5)):
+        name = "attributes/color"
+        write_scores(workdir, [Score(step, 1.0, "gan", "validation", name, value, None, {})])
+    header, _, row = table({("recipe", 3): workdir.path}).splitlines()
+    assert header == "| recipe | seed | GAN steps | attributes/color |"
+    assert row == "| recipe | 3 | 25 | 0.5 |"
