@@ -351,7 +351,7 @@ def test_a_run_killed_while_it_writes_a_checkpoint_resumes_to_the_same_bits(inte
 
 def test_twenty_steps_give_the_same_bits_twice(finished, train, shared):
     # Two processes, whose threads the machine schedules as it likes.
-    done = train(shared / "again", **{"log.profile": True})
+    done = train(shared / "again", **{"log.profile": True, "data.device_cache_mb": 64})
     assert done.returncode == 0, done.stderr
     assert_same_end(shared / "again", finished[0])
     # The stage of the encoders is too short to be traced.

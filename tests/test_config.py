@@ -110,6 +110,7 @@ BAD = {
     "train.ema_rampup": [-0.01],
     "eval.inception_variant": ["timm"],
     "eval.best": ["diversity", "KID"],
+    "data.device_cache_mb": [-2],
     "log.health_every": [-1],
     "train.encoders": ["absent"],
     "train.compute_dtype": ["float16"],
@@ -291,7 +292,7 @@ def test_how_long_how_often_and_where_from_may_change_between_runs(values):
 
 def test_any_other_key_may_not_change():
     free = re.compile(
-        r"(eval|log)\..*|data\.(dir|prepared_dir|cache_(disk_)?mb)"
+        r"(eval|log)\..*|data\.(dir|prepared_dir|(device_)?cache_(disk_)?mb)"
         r"|train\.(epochs|steps|max_nonfinite_steps|remat|compute_dtype)"
         r"|train\.(grad_accumulation_steps|compilation_cache)"
     )

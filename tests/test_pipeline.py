@@ -3,12 +3,14 @@
 import json
 
 import grain
+import jax
 import numpy as np
 import pytest
 from counted_source import CountedSource, encoded
 
 from ssagan_jax.data import pipeline
-from ssagan_jax.data.augmentation import central_crop, random_crop
+from ssagan_jax.data.augmentation import apply_crop, central_crop, draw_crop
+from ssagan_jax.data.device_images import load_device_images
 from ssagan_jax.data.pipeline import (
     CaptionedImages,
     concatenate_batches,
@@ -17,6 +19,7 @@ from ssagan_jax.data.pipeline import (
 )
 from ssagan_jax.data.tokenizer import learn_tokenizer
 from ssagan_jax.errors import DataError
+from ssagan_jax.steps.networks import crop_images
 
 HEIGHT, WIDTH, SIZE, COUNT = 19, 24, 16, 10
 CAPTIONS = [f"number{n} {side}" for n in range(COUNT) for side in ("first", "second", "third")]
@@ -81,7 +84,7 @@ def numbers(batch):
 
 def test_random_crop_takes_every_place_and_mirrors_half():
     image, rng = picture(1), np.random.default_rng(0)
-    crops = [random_crop(image, SIZE, True, rng) for _ in range(600)]
+    crops = [apply_crop(image, SIZE, draw_crop(image.shape, SIZE, True, rng)) for _ in range(600)]
     mirrored = [crop[0, 0, 1] > crop[0, -1, 1] for crop in crops]
     places = {(crop[0, 0, 2], min(crop[0, 0, 1], crop[0, -1, 1])) for crop in crops}
     assert places == {(y, x) for y in range(HEIGHT - SIZE + 1) for x in range(WIDTH - SIZE + 1)}
@@ -97,6 +100,34 @@ def test_central_crop_is_the_middle():
     np.testing.assert_array_equal(crop, picture(1)[1 : 1 + SIZE, 4 : 4 + SIZE])
     exact = picture(1)[:SIZE, :SIZE]
     np.testing.assert_array_equal(central_crop(exact, SIZE), exact)
+
+
+def test_devices_crop_the_same_images_as_the_host(pictures, tokenizer):
+    images = load_device_images(pictures, 1)
+    assert images.shape == (len(pictures), HEIGHT, WIDTH, 3)
+    host = take(batches(pictures, tokenizer), 12)
+    device = take(batches(pictures, tokenizer, crops_only=True), 12)
+    for batch in device:
+        crops = batch.pop("crop")
+        assert crops.dtype == np.int32 and crops.shape == (4, 4)
+        batch["image"] = np.asarray(jax.jit(crop_images, static_argnums=2)(images, crops, SIZE))
+    assert_equal(device, host)
+
+
+def ragged_example(number):
+    pixels = picture(number + 1)[: SIZE + number, : WIDTH - number]
+    return encoded(number, pixels, [f"number {number}"], number)
+
+
+def test_images_that_do_not_fit_stay_on_the_host(pictures):
+    assert load_device_images(pictures, 0) is None
+    assert load_device_images(pictures, -1) is None  # On a CPU, whose memory it is anyway.
+    ragged = CaptionedImages(CountedSource(3, ragged_example))
+    images = load_device_images(ragged, 1)
+    for index, padded in enumerate(images):
+        height, width, _ = ragged[index]["image"].shape
+        np.testing.assert_array_equal(padded[:height, :width], ragged[index]["image"])
+        assert not padded[height:].any() and not padded[:, width:].any()
 
 
 def test_a_batch_has_its_shapes_and_types(pictures, tokenizer):

@@ -26,6 +26,7 @@ _DEFAULTS = {
         "random_flip": True,  # mirror training images at random (off if captions say left or right)
         "bad_images": "error",  # images that cannot be decoded: "error" stops, "skip" skips them
         "cache_mb": 4096,  # decoded images of a split in memory, in MiB
+        "device_cache_mb": -1,  # the same on each device; -1: 2048 on accelerators, 0 on CPUs
         "cache_disk_mb": 65536,  # largest file for a split above cache_mb, in MiB; 0: no file
     },
     "tokenizer": {
@@ -206,6 +207,7 @@ _FREE_KEYS = {
     "data.prepared_dir",
     "data.cache_mb",
     "data.cache_disk_mb",
+    "data.device_cache_mb",
 }
 
 

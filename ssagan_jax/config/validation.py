@@ -52,6 +52,7 @@ CONSTRAINTS: dict[str, Constraint] = {
     "data.bad_images": _one_of("error", "skip"),
     "data.cache_mb": _AT_LEAST_0,
     "data.cache_disk_mb": _AT_LEAST_0,
+    "data.device_cache_mb": ((lambda value: value >= -1), "-1 or more"),
     "tokenizer.kind": _one_of("words", "wordpiece"),
     "tokenizer.vocab_size": (lambda value: value >= 100, "100 or more"),
     "text_encoder.name": _one_of("lstm", "bert"),

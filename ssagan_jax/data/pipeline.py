@@ -12,7 +12,7 @@ import grain
 import numpy as np
 from tqdm import tqdm
 
-from ssagan_jax.data.augmentation import central_crop, random_crop
+from ssagan_jax.data.augmentation import apply_crop, central_crop, draw_crop
 from ssagan_jax.data.memory_mapped_cache import (
     READ_OPTIONS,
     MemoryMappedImages,
@@ -64,7 +64,7 @@ class CaptionedImages(Sequence[Record]):
         self._bad: set[int] = set()
         self._file: MemoryMappedImages | None = None
         if file is not None and disk_mb:
-            needed = decoded_size(source, load_size)
+            needed = self.decoded_size()
             if self._free_bytes < needed <= disk_mb * 2**20:
                 self._file = open_memory_mapped(file, len(source), self._decoded, needed)
 
@@ -91,6 +91,10 @@ class CaptionedImages(Sequence[Record]):
         if self._file is not None:
             return self._file.metadata(index)
         return self._cache.get(index) or self._read(index, read_metadata)
+
+    def decoded_size(self) -> int:
+        """An estimate of the bytes of all decoded images."""
+        return decoded_size(self._source, self._load_size)
 
     def _decoded(self, index: int) -> Record:
         return self._read(index, lambda example: decode(example, self._load_size))
@@ -120,6 +124,19 @@ class CaptionedImages(Sequence[Record]):
             tqdm.write(f"{message}; using the next one ({len(self._bad)} skipped so far)")
 
 
+class _Indexed(Sequence[tuple[int, Record]]):
+    """Records with their index."""
+
+    def __init__(self, images: Sequence[Record]) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> tuple[int, Record]:
+        return index, self._images[index]
+
+
 def training_batches(
     images: Sequence[Record],
     tokenizer: Tokenizer,
@@ -131,6 +148,7 @@ def training_batches(
     seed: int,
     large_batches: tuple[int, int] = (0, 1),
     shard: tuple[int, int] = (0, 1),
+    crops_only: bool = False,
 ) -> grain.DatasetIterator:
     """Endless shuffled batches, whose iterator's position can be saved with a checkpoint.
 
@@ -149,6 +167,8 @@ def training_batches(
       large_batches: (steps, n): each of the first steps takes n batches, which are parts of one
         large batch of n * B images.
       shard: (k, n) for the k-th of n equal parts of every batch, from 0; n divides B.
+      crops_only: whether batches have what `crop_images` takes from images on the device, crop
+        i32[B / n, 4] (index, top, left, mirrored), instead of image.
 
     Returns:
       An iterator over dicts: image u8[B / n, S, S, 3], tokens i32[B / n, T], mask bool[B / n, T]
@@ -163,17 +183,22 @@ def training_batches(
             "add pictures or lower it"
         )
 
-    def example(record: Record, rng: np.random.Generator) -> Batch:
+    def example(indexed: tuple[int, Record], rng: np.random.Generator) -> Batch:
+        index, record = indexed
         caption = record["captions"][rng.integers(len(record["captions"]))]
         tokens, mask = tokenizer.encode(caption, max_words, rng)
-        return {
-            "image": random_crop(record["image"], image_size, random_flip, rng),
+        crop = draw_crop(record["image"].shape, image_size, random_flip, rng)
+        if crops_only:
+            pixels = {"crop": np.asarray((index, *crop), np.int32)}
+        else:
+            pixels = {"image": apply_crop(record["image"], image_size, crop)}
+        return pixels | {
             "tokens": tokens,
             "mask": mask,
             "class_id": np.int32(record["class_id"]),
         }
 
-    dataset = grain.MapDataset.source(images).seed(seed).shuffle().repeat()
+    dataset = grain.MapDataset.source(_Indexed(images)).seed(seed).shuffle().repeat()
     index, count = shard
     parts = dataset.random_map(example).batch(batch_size // count)
     steps, size = large_batches

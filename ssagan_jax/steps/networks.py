@@ -138,6 +138,23 @@ def _image_encoder(config: ConfigDict, axis_name: str | None, dtype: DTypeLike |
     return CnnImageEncoder(config.text_encoder.embedding_dim, image.channels, image.pooling, dtype)
 
 
+def crop_images(images: jax.Array, crops: jax.Array, size: int) -> jax.Array:
+    """Crops u8[b, size, size, 3] of some images, as the input pipeline makes them on the host.
+
+    Args:
+      images: u8[N, H, W, 3].
+      crops: i32[b, 4], index, top, left and whether it is mirrored, of each.
+      size: edge in pixels.
+    """
+
+    def crop_one(crop: jax.Array) -> jax.Array:
+        index, top, left, mirrored = crop
+        image = jax.lax.dynamic_slice(images, (index, top, left, 0), (1, size, size, 3))[0]
+        return jnp.where(mirrored, image[:, ::-1], image)
+
+    return jax.vmap(crop_one)(crops)
+
+
 def initial_variables(config: ConfigDict, networks: Networks) -> dict[str, PyTree]:
     """Variables drawn from `config.seed`: the collections of each network, by its name."""
     keys = jax.random.split(jax.random.key(config.seed), 5)

@@ -18,7 +18,7 @@ from ssagan_jax.steps.state import Batch, Metrics
 # The mapped axis over which the global batch is split.
 BATCH_AXIS = "batch"
 
-Step = Callable[[Any, Batch], tuple[Any, Metrics]]
+Step = Callable[..., tuple[Any, Metrics]]
 BatchFn = Callable[[Any, dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 
@@ -89,22 +89,28 @@ def unreplicate(state: Any) -> Any:
 
 
 class PmapStep:
-    """A training step (state, batch) -> (state, metrics) on all devices.
+    """A training step (state, batch, *constants) -> (state, metrics) on all devices.
 
-    The function gets the replicated state and its device's rows of the batch, and must return the
-    same state and metrics on all devices. The state is donated.
+    The function gets the replicated state, its device's rows of the batch, and arrays that are the
+    same in all steps. It must return the same state and metrics on all devices. The state is
+    donated.
     """
 
-    def __init__(self, step: Step) -> None:
-        def step_with_signal(state: Any, batch: Batch, stop_signal: jax.Array) -> Any:
-            return *step(state, batch), lax.pmax(stop_signal, BATCH_AXIS)
+    def __init__(self, step: Step, *constants: Any) -> None:
+        """Maps a step; the constants are trees of replicated arrays."""
 
+        def step_with_signal(
+            state: Any, batch: Batch, stop_signal: jax.Array, constants: Any
+        ) -> Any:
+            return *step(state, batch, *constants), lax.pmax(stop_signal, BATCH_AXIS)
+
+        self._constants = constants
         self._local_devices = _num_local_devices()
         self._sharding = _sharding(BATCH_AXIS)
         self._mapped = jax.pmap(
             step_with_signal,
             axis_name=BATCH_AXIS,
-            in_axes=(None, 0, 0),
+            in_axes=(None, 0, 0, None),
             out_axes=None,
             devices=jax.devices(),
             donate_argnums=(0,),
@@ -137,7 +143,7 @@ class PmapStep:
         return jax.tree.map(
             lambda rows: jax.make_array_from_process_local_data(self._sharding, np.asarray(rows)),
             (_split(batch, self._local_devices), signals),
-        )
+        ) + (self._constants,)
 
 
 def pmap_batched(

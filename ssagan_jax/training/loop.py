@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,9 +17,9 @@ from ssagan_jax.evaluation.scores import format_scores, read_scores
 from ssagan_jax.steps.damsm_step import damsm_step
 from ssagan_jax.steps.gan_step import gan_step
 from ssagan_jax.steps.memory import format_memory
-from ssagan_jax.steps.networks import build_networks
-from ssagan_jax.steps.pmap import BATCH_AXIS, PmapStep, replicate, unreplicate
-from ssagan_jax.steps.state import StepContext, TrainState, begin_gan_stage
+from ssagan_jax.steps.networks import build_networks, crop_images
+from ssagan_jax.steps.pmap import BATCH_AXIS, PmapStep, Step, replicate, unreplicate
+from ssagan_jax.steps.state import Batch, StepContext, TrainState, begin_gan_stage
 from ssagan_jax.training.health import measure_health
 from ssagan_jax.training.run import TrainingRun, open_run
 from ssagan_jax.training.save_samples import write_sample_grid
@@ -55,13 +56,14 @@ def _train_both_stages(run: TrainingRun, state: TrainState) -> TrainState:
     context = StepContext(run.config, networks, run.optimizers)
     schedule, gan_stage = run.schedule, run.schedule.gan_stage
     state, stop_signal = replicate(state), 0
+    images = None if run.device_images is None else replicate(run.device_images)
     try:
         with StopSignals() as stop:
             for stage, step in ((schedule.damsm_stage, damsm_step), (gan_stage, gan_step)):
                 if stage == gan_stage and int(state.step) == stage.first:
                     state = replicate(begin_gan_stage(unreplicate(state), run.optimizers))
                 if int(state.step) < stage.last and not stop_signal:
-                    step_fn = PmapStep(functools.partial(step, context))
+                    step_fn = _pmap_step(run, functools.partial(step, context), images)
                     state, stop_signal = _train_stage(run, state, stage, step_fn, writer, stop)
         run.save(state)
     finally:
@@ -75,6 +77,18 @@ def _train_both_stages(run: TrainingRun, state: TrainState) -> TrainState:
         )
         sys.exit(128 + stop_signal)
     return state
+
+
+def _pmap_step(run: TrainingRun, step: Step, images: jax.Array | None) -> PmapStep:
+    """The step on all devices, which crops the training images itself if they are there."""
+    if images is None:
+        return PmapStep(step)
+
+    def step_with_images(state: TrainState, batch: Batch, images: jax.Array) -> Any:
+        pixels = crop_images(images, batch["crop"], run.config.data.image_size)
+        return step(state, batch | {"image": pixels})
+
+    return PmapStep(step_with_images, images)
 
 
 def _create_writer(run: TrainingRun, state: TrainState) -> metric_writers.MetricWriter:

@@ -17,6 +17,7 @@ from ssagan_jax.config import config_from_dict, warm_start_dir
 from ssagan_jax.config.schedule import Schedule, batches_per_damsm_step, make_schedule
 from ssagan_jax.config.validation import validate
 from ssagan_jax.data.datasets import open_datasets
+from ssagan_jax.data.device_images import load_device_images
 from ssagan_jax.data.pipeline import CaptionedImages, training_batches
 from ssagan_jax.data.pretrained_tokenizer import pretrained_tokenizer
 from ssagan_jax.data.tokenizer import (
@@ -60,6 +61,8 @@ class TrainingRun:
 
     Attributes:
       batches: this process's rows of the training batches.
+      device_images: all training images u8[N, H, W, 3], of which the batches then have the crops
+        only; None if images are cropped here.
       sampler: generates the images of the sample grids, on one device.
       evaluator: computes scores, on all devices.
       health_probe: measures signs of overfitting and of collapse, on all devices.
@@ -74,6 +77,7 @@ class TrainingRun:
     schedule: Schedule
     optimizers: Optimizers
     batches: grain.DatasetIterator
+    device_images: np.ndarray | None
     sampler: Sampler
     evaluator: Evaluator
     health_probe: HealthProbe
@@ -131,8 +135,12 @@ def open_run(config: ConfigDict, path: str, lock: WorkdirLock) -> tuple[Training
         broadcast_text(lambda: _open_tokenizer(config, workdir, datasets["train"]).to_json())
     )
     schedule = make_schedule(config, len(datasets["train"]))
+    device_images = raise_together(
+        lambda: load_device_images(datasets["train"], config.data.device_cache_mb)
+    )
+    crops_only = device_images is not None
     batches = raise_together(
-        lambda: _training_batches(config, datasets["train"], tokenizer, schedule)
+        lambda: _training_batches(config, datasets["train"], tokenizer, schedule, crops_only)
     )
     evaluator = raise_together(lambda: Evaluator(config, datasets, tokenizer, schedule))
     raise_together(evaluator.check_best)
@@ -153,6 +161,7 @@ def open_run(config: ConfigDict, path: str, lock: WorkdirLock) -> tuple[Training
         schedule=schedule,
         optimizers=build_optimizers(config, schedule.damsm_steps),
         batches=batches,
+        device_images=device_images,
         sampler=Sampler(build_networks(config, tokenizer.vocabulary)),
         evaluator=evaluator,
         health_probe=HealthProbe(evaluator),
@@ -208,7 +217,11 @@ def _write_dataset_counts(workdir: Workdir, datasets: dict[str, CaptionedImages]
 
 
 def _training_batches(
-    config: ConfigDict, dataset: CaptionedImages, tokenizer: Tokenizer, schedule: Schedule
+    config: ConfigDict,
+    dataset: CaptionedImages,
+    tokenizer: Tokenizer,
+    schedule: Schedule,
+    crops_only: bool,
 ) -> grain.DatasetIterator:
     return training_batches(
         dataset,
@@ -220,6 +233,7 @@ def _training_batches(
         large_batches=(schedule.damsm_steps, batches_per_damsm_step(config)),
         seed=config.seed,
         shard=(jax.process_index(), jax.process_count()),
+        crops_only=crops_only,
     )
 
 
