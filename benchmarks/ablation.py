@@ -25,7 +25,7 @@ from PIL import Image
 from ssagan_jax import load_model
 from ssagan_jax.atomic_files import write_atomically
 from ssagan_jax.config import default_config, flatten
-from ssagan_jax.config.recipes import set_small_data_recipe
+from ssagan_jax.config.recipes import set_drawings_recipe, set_small_data_recipe
 from ssagan_jax.evaluation.scores import read_scores
 from ssagan_jax.inference.image_grid import draw_image_grid
 from ssagan_jax.workdir import Workdir
@@ -52,7 +52,8 @@ _MANY_STEPS = 1_000_000
 
 def recipes() -> dict[str, dict[str, Any]]:
     """Values of config keys that differ from configs/quickstart.py, by the recipe's name."""
-    paper, whole = flatten(default_config()), flatten(set_small_data_recipe(default_config()))
+    paper = flatten(default_config())
+    whole = flatten(set_drawings_recipe(set_small_data_recipe(default_config())))
     differing = {key for key in paper if paper[key] != whole[key]}
     parts = {key for keys in PARTS.values() for key in keys}
     if parts != differing:

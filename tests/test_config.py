@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from configs import quickstart, small_data
 from ssagan_jax.config import (
     ConfigError,
     default_config,
@@ -301,3 +302,15 @@ def test_any_other_key_may_not_change():
         found = incompatible_keys(default_config(), changed(**{key.replace(".", "__"): other}))
         wanted = [] if free.fullmatch(key) else [f"{key}: {value!r} -> {other!r}"]
         assert found == wanted
+
+
+def test_the_quickstart_has_a_recipe_for_drawings_and_one_for_photos():
+    drawings, photos = quickstart.get_config(), quickstart.get_config("my_photos")
+    assert drawings.loss.mismatched == "nearest" and photos.loss.mismatched == "roll"
+    assert photos.loss.damsm_weight < drawings.loss.damsm_weight
+    assert photos.generator.learning_rate < photos.discriminator.learning_rate
+    for key in ("loss", "generator", "discriminator"):
+        same = small_data.get_config("my_photos")[key]
+        sizes = {"channels", "mask_channels"}
+        differing = {name for name in same if same[name] != photos[key][name]}
+        assert differing <= sizes
