@@ -1,0 +1,122 @@
+"""`prepare --engine`: a Ray cluster writes the same bits as one machine, and what it refuses."""
+
+import json
+import shutil
+import socket
+import sys
+import tarfile
+
+import pytest
+from picture_trees import sidecar
+
+from ssagan_jax import prepare
+from ssagan_jax.data.engines import ray_cluster
+from ssagan_jax.data.prepared import shard_writer
+from ssagan_jax.data.prepared.prepared_sets import sets_folder
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Runs the command on tmp_path/data; returns its exit code and what it printed."""
+
+    def run(*flags):
+        known = [f"--source={tmp_path / 'data'}", "--name=cars", "--image_size=32"]
+        known.append(f"--prepared_dir={tmp_path / 'sets'}")
+        monkeypatch.setattr(sys, "argv", ["prepare", *known, *flags])
+        code = 0
+        try:
+            prepare.main()
+        except SystemExit as stopped:
+            code = stopped.code
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err.rpartition("\r")[2]
+
+    return run
+
+
+def written(tmp_path):
+    folder = sets_folder(str(tmp_path / "sets")) / "cars"
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("engine", ["spark", "ray:", "ray://", "ray://host", "ray://host:port"])
+def test_an_unknown_engine_is_refused(run, tmp_path, engine):
+    sidecar(tmp_path / "data")
+    message = f"--engine={engine}: must be local, ray or ray://HOST:PORT"
+    code, printed = run(f"--engine={engine}")
+    assert code == 2 and message in printed and not (tmp_path / "sets").exists()
+
+
+def test_an_address_where_nobody_listens_is_named(run, tmp_path, monkeypatch):
+    sidecar(tmp_path / "data")
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+    message = f"nothing answers at {address} (Connection refused); start Ray there"
+    code, printed = run(f"--engine=ray://{address}")
+    assert code == 2 and f"--engine=ray://{address}: " in printed
+    assert message.replace(address, f"ray://{address}") in printed
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    code, printed = run("--engine=ray")
+    assert code == 2 and message in printed and not (tmp_path / "sets").exists()
+
+
+def test_without_the_extra_the_command_that_installs_it_is_named(run, tmp_path, monkeypatch):
+    sidecar(tmp_path / "data")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    code, printed = run("--engine=ray")
+    assert code == 2 and "pip install 'ssagan_jax[ray]'" in printed and "every machine" in printed
+    assert not (tmp_path / "sets").exists()
+
+
+def test_a_worker_with_other_packages_or_without_the_source_is_refused(tmp_path):
+    versions = ray_cluster._versions()
+    assert ray_cluster._run(versions, [str(tmp_path)], abs, [-1, 2]) == [1, 2]
+    with pytest.raises(ray_cluster.InputError, match=r"has pillow \d.*, and this machine has 0\.1"):
+        ray_cluster._run(versions | {"pillow": "0.1"}, [], abs, [])
+    with pytest.raises(ray_cluster.InputError, match="does not see .*/none; --source and"):
+        ray_cluster._run(versions, [str(tmp_path), str(tmp_path / "none")], abs, [])
+
+
+def test_ray_writes_the_same_bits_and_continues_what_another_engine_began(
+    run, tmp_path, monkeypatch
+):
+    pytest.importorskip("ray", reason="pip install -e '.[ray]' to test --engine=ray")
+    (tmp_path / "data").mkdir()
+    pictures = sidecar(tmp_path / "pictures", 9)
+    (pictures / "08.png").write_bytes(b"broken")
+    for number in range(2):
+        with tarfile.open(tmp_path / "data" / f"{number}.tar", "w") as tar:
+            for file in sorted(pictures.iterdir()):
+                tar.add(file, file.name)
+    monkeypatch.setattr(shard_writer, "_SHARD_EXAMPLES", 3)  # Decides on the driver alone.
+    assert run("--skip_bad")[0] == 0
+    whole = written(tmp_path)
+    assert len([name for name in whole if "array_record" in name]) == 6
+    folder = sets_folder(str(tmp_path / "sets"))
+    shutil.rmtree(folder / "cars")
+
+    # A local run is cut off while it writes.
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_writer.Shards, "write_info", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run("--skip_bad")
+    (unfinished,) = folder.glob(".part-cars/set")
+    lost = sorted(unfinished.glob("*.array_record*"))[2:]
+    for shard in lost:
+        shard.unlink()
+    (unfinished / f"{lost[0].name}.part-of-a-lost-worker").write_bytes(b"half")
+    kept = {path: path.stat().st_mtime_ns for path in unfinished.glob("*.array_record*-of-?????")}
+    assert len(kept) == 2
+
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # Else other processes come first.
+    code, printed = run("--skip_bad", "--engine=ray")
+    assert code == 0, printed
+    assert "engine: Ray " in printed and "machines: 1" in printed
+    assert written(tmp_path) == whole
+    for path, time in kept.items():
+        assert (folder / "cars" / path.name).stat().st_mtime_ns == time
+    errors = json.loads(whole["report.json"])["errors"]
+    assert [error["name"] for error in errors] == ["0/08", "1/08"]
