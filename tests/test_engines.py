@@ -7,10 +7,13 @@ import sys
 import tarfile
 
 import pytest
-from picture_trees import sidecar
+from picture_trees import draw, sidecar
 
 from ssagan_jax import prepare
 from ssagan_jax.data.engines import ray_cluster
+from ssagan_jax.data.formats.item import Item
+from ssagan_jax.data.ingest import write_pictures
+from ssagan_jax.data.ordered_map import ordered_map
 from ssagan_jax.data.prepared import shard_writer
 from ssagan_jax.data.prepared.prepared_sets import sets_folder
 
@@ -77,6 +80,15 @@ def test_a_worker_with_other_packages_or_without_the_source_is_refused(tmp_path)
         ray_cluster._run(versions | {"pillow": "0.1"}, [], abs, [])
     with pytest.raises(ray_cluster.InputError, match="does not see .*/none; --source and"):
         ray_cluster._run(versions, [str(tmp_path), str(tmp_path / "none")], abs, [])
+
+
+def test_the_bits_of_a_record_do_not_depend_on_the_process(tmp_path):
+    item = Item("a", draw(tmp_path / "a.png", 1), ("a red car",))
+    job = write_pictures.PictureJob(tmp_path / "train.array_record", item, 0)
+    ((_, record),) = write_pictures._encode([job], 38, ordered_map)
+    keys = [b"attributes", b"captions", b"class_id", b"image", b"name"]
+    at = [record.index(bytes([10, len(key)]) + key) for key in keys]
+    assert at == sorted(at)  # Otherwise as a process's seed has it.
 
 
 def test_ray_writes_the_same_bits_and_continues_what_another_engine_began(
