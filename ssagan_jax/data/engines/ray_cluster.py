@@ -60,15 +60,17 @@ class RayCluster:
         items = iter(items)
         waiting: collections.deque = collections.deque()
         try:
-            while chunk := list(itertools.islice(items, block)):
-                waiting.append((chunk, self._run(_versions(), self._paths, function, chunk)))
-                if len(waiting) > _QUEUED * self.cpus():
+            with self._explain_loss():
+                while chunk := list(itertools.islice(items, block)):
+                    waiting.append((chunk, self._run(_versions(), self._paths, function, chunk)))
+                    if len(waiting) > _QUEUED * self.cpus():
+                        yield from self._first_of(waiting)
+                while waiting:
                     yield from self._first_of(waiting)
-            while waiting:
-                yield from self._first_of(waiting)
         finally:  # Also if the caller stops early.
-            for _, task in waiting:
-                self._ray.cancel(task)
+            with contextlib.suppress(self._ray.exceptions.RayError, ConnectionError):
+                for _, task in waiting:
+                    self._ray.cancel(task)
 
     def store(self, items: Sequence[Input]) -> Callable[[], Sequence[Input]]:
         """Puts items into the cluster's memory, or on its disks if that is full.
@@ -93,12 +95,20 @@ class RayCluster:
         except self._ray.exceptions.RayTaskError as error:
             # The function's own exception, of which Ray's holds a worker's traceback as text.
             raise _cause(error) from None
-        except self._ray.exceptions.RayError as error:
+        yield from zip(chunk, results, strict=True)
+
+    @contextlib.contextmanager
+    def _explain_loss(self) -> Iterator[None]:
+        """Raises InputError if the cluster, or one machine after the other, is lost."""
+        try:
+            yield
+        except (self._ray.exceptions.RayError, ConnectionError) as error:
+            if isinstance(error, self._ray.exceptions.RayTaskError):
+                raise
             raise InputError(
                 f"--engine: {_first_line(error)}; see the logs of Ray. What is done is kept: run "
                 "the same command to continue, with this engine or another"
             ) from None
-        yield from zip(chunk, results, strict=True)
 
 
 @contextlib.contextmanager
