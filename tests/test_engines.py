@@ -1,10 +1,13 @@
 """`prepare --engine`: a Ray cluster writes the same bits as one machine, and what it refuses."""
 
+import errno
+import functools
 import json
 import shutil
 import socket
 import sys
 import tarfile
+import types
 
 import pytest
 from picture_trees import draw, sidecar
@@ -16,6 +19,7 @@ from ssagan_jax.data.ingest import write_pictures
 from ssagan_jax.data.ordered_map import ordered_map
 from ssagan_jax.data.prepared import shard_writer
 from ssagan_jax.data.prepared.prepared_sets import sets_folder
+from ssagan_jax.errors import DataError, InputError
 
 
 @pytest.fixture
@@ -76,10 +80,68 @@ def test_without_the_extra_the_command_that_installs_it_is_named(run, tmp_path, 
 def test_a_worker_with_other_packages_or_without_the_source_is_refused(tmp_path):
     versions = ray_cluster._versions()
     assert ray_cluster._run(versions, [str(tmp_path)], abs, [-1, 2]) == [1, 2]
-    with pytest.raises(ray_cluster.InputError, match=r"has pillow \d.*, and this machine has 0\.1"):
+    with pytest.raises(InputError, match=r"has pillow \d.*, and this machine has 0\.1"):
         ray_cluster._run(versions | {"pillow": "0.1"}, [], abs, [])
-    with pytest.raises(ray_cluster.InputError, match="does not see .*/none; --source and"):
+    with pytest.raises(InputError, match="does not see .*/none; --source and"):
         ray_cluster._run(versions, [str(tmp_path), str(tmp_path / "none")], abs, [])
+
+
+def test_workers_must_see_a_file_of_the_source(tmp_path):
+    file = draw(tmp_path / "data" / "sub" / "1.png", 1)
+    for source in (tmp_path / "data", file, f"{tmp_path}/data/sub/{{0..1}}.png"):
+        assert ray_cluster._first_file(str(source)) == file
+    assert ray_cluster._first_file("coco_captions").name == "coco_captions"
+
+
+class RayError(Exception):
+    pass
+
+
+class RayTaskError(RayError):
+    def __init__(self, cause):
+        self.cause = cause
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "message"),
+    [
+        (RayTaskError(OSError(errno.ENOSPC, "disk full")), OSError, "disk full"),
+        (RayTaskError(DataError("changed")), DataError, "^changed$"),
+        (
+            RayTaskError(
+                RuntimeError("failed to import on the worker:\nModuleNotFoundError: no x")
+            ),
+            InputError,
+            r"a worker cannot import what it needs \(no x\); install",
+        ),
+        (RayError("The node died.\nIts log"), InputError, "died.; see .* run the same command"),
+        (ConnectionError("lost"), InputError, "--engine: lost; see"),
+    ],
+)
+def test_what_a_worker_or_the_cluster_reports_is_explained(failure, kind, message):
+    cancelled = []
+
+    def get(task):
+        if task() == [-2]:
+            raise failure
+        return task()
+
+    ray = types.SimpleNamespace(
+        exceptions=types.SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError),
+        remote=lambda **_: (
+            lambda function: types.SimpleNamespace(
+                remote=functools.partial(functools.partial, function)
+            )
+        ),
+        cluster_resources=lambda: {"CPU": 1.0},
+        get=get,
+        cancel=cancelled.append,
+    )
+    results = ray_cluster.RayCluster(ray).map(int.__neg__, range(9), 1)
+    assert [next(results), next(results)] == [(0, 0), (1, -1)]
+    with pytest.raises(kind, match=message):
+        next(results)
+    assert len(cancelled) == 2  # Those that were queued.
 
 
 def test_the_bits_of_a_record_do_not_depend_on_the_process(tmp_path):

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ssagan_jax import __version__
+from ssagan_jax.data.formats.safe_paths import walk_files
 from ssagan_jax.errors import InputError
 
 Input = TypeVar("Input")
@@ -157,10 +158,7 @@ def open_engine(engine: str, source: str) -> Iterator[RayCluster | None]:
                 f"--engine={engine}: the cluster has no CPU; add a machine to it by "
                 "`ray start --address=HOST:PORT`"
             )
-        # The folder of a pattern of shards.
-        cluster.require(
-            Path(os.path.dirname(source.partition("{")[0]) if "{" in source else source)
-        )
+        cluster.require(_first_file(source))
         print(f"engine: {cluster}", flush=True)
         yield cluster
     finally:
@@ -171,6 +169,12 @@ def check_engine(engine: str) -> None:
     """Raises InputError unless `--engine` is one of `ENGINES`."""
     if engine not in ("local", "ray") and not re.fullmatch(r"ray://[^/:\s]+:\d{1,5}", engine):
         raise InputError(f"--engine={engine}: must be {ENGINES}")
+
+
+def _first_file(source: str) -> Path:
+    """A file of the source: the folder alone may be there where a disk is not mounted."""
+    path = Path(os.path.dirname(source.partition("{")[0]) if "{" in source else source)
+    return next((path / file for file in walk_files(path)), path) if path.is_dir() else path
 
 
 def _check_reachable(engine: str, address: str) -> None:
