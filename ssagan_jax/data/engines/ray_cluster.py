@@ -134,9 +134,11 @@ def open_engine(engine: str, source: str) -> Iterator[RayCluster | None]:
         return
     address = engine if "://" in engine else os.environ.get("RAY_ADDRESS", "")
     _check_reachable(engine, address)
-    # Read when ray is imported: no report to its makers.
+    # Read when ray is imported or started. No report to its makers.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Of the tasks that were queued behind one that failed.
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
     try:
         import ray
     except ImportError as error:
