@@ -24,6 +24,7 @@ from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.config.validation import CONSTRAINTS
 from ssagan_jax.data import captions
 from ssagan_jax.data.datasets import BUILT_IN
+from ssagan_jax.data.engines.ray_cluster import ENGINES, RayCluster, check_engine, open_engine
 from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.formats.registry import FORMATS, STANFORD_CARS, format_of
 from ssagan_jax.data.formats.tfds_dataset import read_templates
@@ -38,6 +39,7 @@ from ssagan_jax.data.ingest.scanned_set import (
     write_scanned_set,
 )
 from ssagan_jax.data.ingest.train_validation_split import assign_splits, check_splits
+from ssagan_jax.data.ordered_map import OrderedMap, ordered_map
 from ssagan_jax.data.prepared.prepared_sets import set_names, sets_folder
 from ssagan_jax.data.prepared.set_writer import Files, write_files
 from ssagan_jax.data.stanford_cars.paper_layout import write_paper_layout
@@ -49,29 +51,42 @@ _COLUMNS = 3
 
 
 def prepare(
-    request: PrepareRequest, *, skip_bad: bool, dry_run: bool, report_dir: str
+    request: PrepareRequest,
+    *,
+    skip_bad: bool,
+    dry_run: bool,
+    report_dir: str,
+    engine: str = "local",
 ) -> ScanReport:
     """Scans a source, prints the report, and unless `dry_run` writes the prepared set.
 
     The report's files are written to `report_dir` too, if that is not empty. An interrupted call
-    leaves its work in a hidden folder beside the set, and the next one continues there.
+    leaves its work in a hidden folder beside the set, and the next one continues there. The set
+    has the same bits on every `engine`.
 
     Raises:
       InputError: the source cannot be read, has entries that cannot be used (without
-        `skip_bad`), or has too few pictures to split; no set is written then.
+        `skip_bad`), or has too few pictures to split, or the engine cannot be reached; no set is
+        written then.
     """
     if dry_run:
-        return _scan_and_report(request, report_dir)[0]
-    with work_folder(request) as work:
-        report, files = _scan_and_report(request, report_dir, work / JOURNAL)
-        _write(request, report, files, work, skip_bad)
+        with open_engine(engine, request.source) as cluster:
+            return _scan_and_report(request, report_dir, cluster)[0]
+    with open_engine(engine, request.source) as cluster, work_folder(request) as work:
+        if cluster:
+            cluster.require(work)
+        report, files = _scan_and_report(request, report_dir, cluster, work / JOURNAL)
+        _write(request, report, files, work, skip_bad, cluster)
     return report
 
 
 def _scan_and_report(
-    request: PrepareRequest, report_dir: str, journal: Path | None = None
+    request: PrepareRequest,
+    report_dir: str,
+    cluster: RayCluster | None,
+    journal: Path | None = None,
 ) -> tuple[ScanReport, Files]:
-    report = scan_source(request, journal)
+    report = scan_source(request, journal, cluster.map if cluster else ordered_map)
     print(report.text(), flush=True)
     files = _report_files(report)
     if report_dir:
@@ -81,7 +96,12 @@ def _scan_and_report(
 
 
 def _write(
-    request: PrepareRequest, report: ScanReport, files: Files, work: Path, skip_bad: bool
+    request: PrepareRequest,
+    report: ScanReport,
+    files: Files,
+    work: Path,
+    skip_bad: bool,
+    cluster: RayCluster | None,
 ) -> None:
     if (errors := report.scan.errors) and not skip_bad:
         raise InputError(
@@ -89,14 +109,18 @@ def _write(
             "with --skip_bad. --report=DIR writes the full list to a file"
         )
     check_splits(report.scan.entries, report.splits)
-    write_scanned_set(request, report.scan.entries, report.splits, files, work)
+    write_scanned_set(request, report.scan.entries, report.splits, files, work, cluster)
 
 
-def scan_source(request: PrepareRequest, journal: Path | None = None) -> ScanReport:
+def scan_source(
+    request: PrepareRequest, journal: Path | None = None, run: OrderedMap = ordered_map
+) -> ScanReport:
     """Scans a source, from where a scan with this journal ended, and chooses what to hold out."""
     items = tqdm(request.items(), "scanning", unit=" pictures", dynamic_ncols=True)
     max_words = default_config().data.max_words
-    scan = scan_dataset(items, load_size=request.load_size, max_words=max_words, journal=journal)
+    scan = scan_dataset(
+        items, load_size=request.load_size, max_words=max_words, journal=journal, run=run
+    )
     splits = assign_splits(scan.entries, request.val, request.seed)
     title = f"{request.name}: {request.source} ({request.layout})"
     return ScanReport(title, scan, splits, training_command(request, splits.count("train")))
@@ -150,6 +174,7 @@ def _check_flags(flags: argparse.Namespace, folder: Path) -> None:
             raise InputError(f"--{flag}={getattr(flags, flag)}: must be {allowed}")
     if flags.name in BUILT_IN:
         raise InputError(f"--name={flags.name}: is built in; choose another name")
+    check_engine(flags.engine)
     if not 0 < flags.val < 1:
         raise InputError(f"--val={flags.val}: must be above 0 and below 1, a fraction of the data")
     replaceable = flags.overwrite or flags.dry_run
@@ -233,6 +258,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--templates", default="", help="sets of classes: file of sentences with {label}")
     add("--caption_column", default="", help="huggingface, webdataset: columns of sentences: a,b")
     add("--image_column", default="", help="huggingface: column of the pictures")
+    add("--engine", default="local", help=f"where pictures are read and written: {ENGINES}")
     add("--makes", default="8", help="stanford_cars: number of makes, or their names: Audi,BMW")
     add("--models", type=int, default=4, help="stanford_cars: models of each make")
     add("--per_model", default="20+5", help="stanford_cars: training+validation pictures of each")
@@ -261,6 +287,7 @@ def main() -> None:
             skip_bad=flags.skip_bad,
             dry_run=flags.dry_run,
             report_dir=flags.report or ("." if flags.dry_run else ""),
+            engine=flags.engine,
         )
         if flags.dry_run:
             print(f"nothing was written to {folder}; without --dry_run, train on it by:")

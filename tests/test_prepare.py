@@ -23,7 +23,7 @@ from ssagan_jax.config import default_config, set_dataset
 from ssagan_jax.data.class_ids import assign_class_ids
 from ssagan_jax.data.datasets import open_datasets
 from ssagan_jax.data.images.resizing import resize_smaller_edge
-from ssagan_jax.data.ingest import scan, scanned_set
+from ssagan_jax.data.ingest import scan, write_pictures
 from ssagan_jax.data.ingest.scan import ScanEntry
 from ssagan_jax.data.ingest.train_validation_split import assign_splits, check_splits
 from ssagan_jax.data.pipeline import training_batches
@@ -396,7 +396,7 @@ def test_an_interrupted_command_continues_at_the_missing_shards_with_the_same_bi
     data = sidecar(tmp_path / "data")
     folder, work = sets_folder(sets_dir) / "my_cars", sets_folder(sets_dir) / ".part-my_cars"
     monkeypatch.setattr(shard_writer, "_SHARD_EXAMPLES", 2)
-    encoded, inspected, calls, looks = scanned_set.encode_example, scan.inspect_image, [], []
+    encoded, inspected, calls, looks = write_pictures.encode_example, scan.inspect_image, [], []
 
     def stop_at(count, what, seen, function):
         def counting(*arguments):
@@ -420,7 +420,7 @@ def test_an_interrupted_command_continues_at_the_missing_shards_with_the_same_bi
             run()
     with monkeypatch.context() as patch:
         patch.setattr(scan, "inspect_image", stop_at(8, failure, looks := [], inspected))
-        patch.setattr(scanned_set, "encode_example", stop_at(6, failure, calls, encoded))
+        patch.setattr(write_pictures, "encode_example", stop_at(6, failure, calls, encoded))
         with pytest.raises(RuntimeError, match="power failure"):
             run()
     assert len(looks) < 8 and set_names(sets_dir) == []
@@ -433,7 +433,7 @@ def test_an_interrupted_command_continues_at_the_missing_shards_with_the_same_bi
     (work / "set" / f"{missing}.part").write_text("half")
     with monkeypatch.context() as patch:
         patch.setattr(scan, "inspect_image", stop_at(0, failure, [], inspected))
-        patch.setattr(scanned_set, "encode_example", stop_at(9, failure, calls := [], encoded))
+        patch.setattr(write_pictures, "encode_example", stop_at(9, failure, calls := [], encoded))
         assert run()[0] == 0
     assert len(calls) == 8 - 2 * len(complete)
     assert files_of(folder) == whole

@@ -4,11 +4,20 @@ import collections
 import concurrent.futures
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 Input = TypeVar("Input")
 Output = TypeVar("Output")
 _QUEUED = 2  # Per worker: enough that none waits for the consumer.
+
+
+class OrderedMap(Protocol):
+    """`ordered_map`, or something that does the same elsewhere."""
+
+    def __call__(
+        self, function: Callable[[Input], Output], items: Iterable[Input], /
+    ) -> Iterator[tuple[Input, Output]]:
+        """Yields each item with the function's result, in order."""
 
 
 def ordered_map(

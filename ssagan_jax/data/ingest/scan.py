@@ -15,7 +15,7 @@ from ssagan_jax.data import captions
 from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.ingest.inspect_image import ImageInfo, inspect_image
 from ssagan_jax.data.ingest.scan_journal import map_with_journal
-from ssagan_jax.data.ordered_map import ordered_map
+from ssagan_jax.data.ordered_map import OrderedMap, ordered_map
 from ssagan_jax.data.tokenizer import learn_tokenizer
 from ssagan_jax.errors import DataError
 from ssagan_jax.untrusted.limits import CAPTION_BYTES
@@ -121,17 +121,23 @@ class DatasetScan:
 
 
 def scan_dataset(
-    items: Iterable[Item], *, load_size: int, max_words: int, journal: Path | None = None
+    items: Iterable[Item],
+    *,
+    load_size: int,
+    max_words: int,
+    journal: Path | None = None,
+    run: OrderedMap = ordered_map,
 ) -> DatasetScan:
-    """Reads every picture and sentence of a source once, on all cores; see `DatasetScan`.
+    """Reads every picture and sentence of a source once; see `DatasetScan`.
 
-    Pictures that a `journal` of an interrupted scan lists are not decoded again.
+    Pictures are read by `run`, by default on all cores. Those that a `journal` of an interrupted
+    scan lists are not decoded again.
     """
     scan = DatasetScan(load_size, max_words)
     samples: list[tuple[bytes, int, Item]] = []
     # Captions go to a file, since the tokenizer needs all of them twice.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as caption_file:
-        checked = _check_items(items, load_size, journal)
+        checked = _check_items(items, load_size, journal, run)
         for index, (item, result) in enumerate(checked):
             scan.items += 1
             _add_sentences(scan, item)
@@ -150,10 +156,10 @@ def scan_dataset(
 
 
 def _check_items(
-    items: Iterable[Item], load_size: int, journal: Path | None
+    items: Iterable[Item], load_size: int, journal: Path | None, run: OrderedMap
 ) -> Iterator[tuple[Item, ScanError | ImageInfo]]:
     if journal is None:
-        return ordered_map(lambda item: _check_item(item, load_size), items)
+        return run(lambda item: _check_item(item, load_size), items)
     return map_with_journal(
         lambda item: _check_item(item, load_size),
         items,
@@ -161,6 +167,7 @@ def _check_items(
         to_json=_to_json,
         from_json=_from_json,
         salt=str(load_size),
+        run=run,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ssagan_jax.data.formats.item import Item
-from ssagan_jax.data.ordered_map import ordered_map
+from ssagan_jax.data.ordered_map import OrderedMap
 from ssagan_jax.untrusted.tar_members import FileSlice
 
 Result = TypeVar("Result")
@@ -24,8 +24,9 @@ def map_with_journal(
     to_json: Callable[[Result], list],
     from_json: Callable[[list], Result],
     salt: str,
+    run: OrderedMap,
 ) -> Iterator[tuple[Item, Result]]:
-    """Like `ordered_map`, but takes results from the journal as far as it fits the items.
+    """Like `run`, but takes results from the journal as far as it fits the items.
 
     Each line of the journal is a fingerprint of an item (names, sentences, and size and time of its
     file) and the result as JSON. From the first line on that does not fit, it is written anew.
@@ -37,6 +38,7 @@ def map_with_journal(
       to_json: from a result to a list that JSON can hold.
       from_json: its inverse.
       salt: whatever else the results depend on.
+      run: applies a function to the items that are not in the journal.
     """
     items = iter(items)
     with open(path, "a+b") as journal:
@@ -57,7 +59,7 @@ def map_with_journal(
             end += len(line)
             yield item, from_json(result)
         journal.truncate(end)
-        pairs = ordered_map(lambda item: (_fingerprint(item, salt), function(item)), items)
+        pairs = run(lambda item: (_fingerprint(item, salt), function(item)), items)
         for count, (item, (fingerprint, result)) in enumerate(pairs):
             journal.write(json.dumps([fingerprint, to_json(result)]).encode() + b"\n")
             if count % _FLUSH_EVERY == 0:

@@ -15,20 +15,14 @@ from tqdm import tqdm
 
 from ssagan_jax import __version__
 from ssagan_jax.atomic_files import write_atomically
-from ssagan_jax.data import captions
 from ssagan_jax.data.class_ids import assign_class_ids
+from ssagan_jax.data.engines.ray_cluster import RayCluster
 from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.formats.registry import make_reader
-from ssagan_jax.data.images.resizing import crop_and_resize, get_load_size
-from ssagan_jax.data.ingest.inspect_image import load_item
+from ssagan_jax.data.images.resizing import get_load_size
 from ssagan_jax.data.ingest.scan import ScanEntry
-from ssagan_jax.data.ordered_map import ordered_map
-from ssagan_jax.data.prepared.builder import (
-    SPLITS,
-    CaptionedImageBuilder,
-    check_free_space,
-    encode_example,
-)
+from ssagan_jax.data.ingest.write_pictures import PictureJob, write_here, write_on_cluster
+from ssagan_jax.data.prepared.builder import SPLITS, CaptionedImageBuilder
 from ssagan_jax.data.prepared.prepared_sets import REQUEST_FILE, sets_folder
 from ssagan_jax.data.prepared.set_writer import (
     Files,
@@ -39,7 +33,6 @@ from ssagan_jax.data.prepared.set_writer import (
     write_files,
 )
 from ssagan_jax.data.prepared.shard_writer import Shards
-from ssagan_jax.data.tensorflow_import import import_tensorflow, quiet_tfds
 from ssagan_jax.errors import DataError
 
 JOURNAL = "scanned.jsonl"
@@ -109,11 +102,12 @@ def write_scanned_set(
     splits: Sequence[str],
     files: Files,
     work: Path,
+    cluster: RayCluster | None = None,
 ) -> None:
     """Writes the usable pictures in their splits, and `files` beside them, all or nothing.
 
     Shards that an interrupted process left in `work` are kept, if the scan's journal there and
-    the request are the same.
+    the request are the same. The shards are the same bits on a `cluster` and without one.
 
     Raises:
       DataError: the source has changed since the scan, or the disk is full.
@@ -134,7 +128,7 @@ def write_scanned_set(
         written.mkdir()
         write_atomically(written / _PLAN, plan)
     with explain_full_disk(folder):
-        ScannedSet(request, entries, splits, work).write(written)
+        ScannedSet(request, entries, splits, work).write(written, cluster)
         write_files(files, written)
     (written / _PLAN).unlink()
     replace_set(written, folder, work)
@@ -176,29 +170,22 @@ class ScannedSet(CaptionedImageBuilder, skip_registration=True):
             source=request.source, image_size=request.image_size, data_dir=str(data_dir)
         )
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, cluster: RayCluster | None = None) -> None:
         """Writes the shards that are missing in a folder, then TFDS's description of the set."""
         shards = Shards.of(self, folder, {split: self._splits.count(split) for split in SPLITS})
-        with quiet_tfds():
-            import_tensorflow()
-        shards.write(self._serialized(shards))
-        shards.write_info(self)
-
-    def _serialized(self, shards: Shards) -> Iterator[tuple[Path, bytes]]:
         with tqdm(
             total=len(self._entries), desc="writing", unit=" pictures", dynamic_ncols=True
         ) as bar:
-            work = self._unwritten(shards, bar)
-            for count, ((path, _, _), example) in enumerate(
-                ordered_map(lambda each: self._example(*each[1:]), work)
-            ):
-                if count % 64 == 0:
-                    check_free_space(shards.folder)
-                yield path, self.info.features.serialize_example(example)
-                bar.update()
+            jobs = self._unwritten(shards, bar)
+            if cluster:
+                for count in write_on_cluster(jobs, self.load_size, cluster):
+                    bar.update(count)
+            else:
+                write_here(jobs, self.load_size, bar.update)
+        shards.write_info(self)
 
-    def _unwritten(self, shards: Shards, bar: tqdm) -> Iterator[tuple[Path, Item, int]]:
-        """The pictures whose shards are missing, each with its shard and class."""
+    def _unwritten(self, shards: Shards, bar: tqdm) -> Iterator[PictureJob]:
+        """The pictures whose shards are missing."""
         chosen = zip(self._entries, self._splits, self._class_ids, strict=True)
         entry, split, class_id = next(chosen)
         positions = dict.fromkeys(SPLITS, 0)
@@ -213,24 +200,8 @@ class ScannedSet(CaptionedImageBuilder, skip_registration=True):
             if path.name in existing:
                 bar.update()
             else:
-                yield path, item, class_id
+                yield PictureJob(path, item, class_id)
             entry, split, class_id = next(chosen, (None, "", 0))
             if entry is None:
                 return
         raise DataError(f"{self.source}: changed while it was read; run this again")
-
-    def _example(self, item: Item, class_id: int) -> dict[str, Any]:
-        try:
-            image = crop_and_resize(load_item(item), item.box, self.load_size)
-        except DataError as error:
-            raise DataError(
-                f"{error}; the file changed while it was read: run this again"
-            ) from None
-        example = {
-            "image": image,
-            "captions": captions.usable(item.captions),
-            "class_id": class_id,
-            "name": item.name,
-            "attributes": {"class": item.label} if item.label else {},
-        }
-        return encode_example(example, self.load_size)

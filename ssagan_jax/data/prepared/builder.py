@@ -126,16 +126,7 @@ class CaptionedImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=T
         return digest.hexdigest()[:10]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        features = tfds.features.FeaturesDict(
-            {
-                "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
-                "captions": tfds.features.Sequence(tfds.features.Text()),
-                "class_id": np.int32,
-                "name": tfds.features.Text(),
-                "attributes": tfds.features.Text(),
-            }
-        )
-        return _LocalInfo(builder=self, description=type(self).__doc__, features=features)
+        return _LocalInfo(builder=self, description=type(self).__doc__, features=example_features())
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterable]:
         return {split: self._generate_examples(split) for split in SPLITS}
@@ -152,6 +143,19 @@ class CaptionedImageBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=T
         if not count:
             skipped = f" ({len(self.skipped)} skipped)" if self.skipped else ""
             raise DataError(f"{self.source or self.name}: no {split} pictures{skipped}")
+
+
+def example_features() -> tfds.features.FeaturesDict:
+    """The features of an example; see `CaptionedImageBuilder`."""
+    return tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+            "captions": tfds.features.Sequence(tfds.features.Text()),
+            "class_id": np.int32,
+            "name": tfds.features.Text(),
+            "attributes": tfds.features.Text(),
+        }
+    )
 
 
 def check_free_space(folder: str | os.PathLike[str], needed: int = 0) -> None:

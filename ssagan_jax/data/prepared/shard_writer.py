@@ -1,8 +1,7 @@
 """Writes a set shard by shard, so that an interrupted writer continues at the missing shards."""
 
 import dataclasses
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from ssagan_jax.data.tensorflow_import import import_tensorflow, quiet_tfds
 
 _SHARD_EXAMPLES = 1024
 _MAX_SHARDS = 256  # Of a split: readers keep all of its files open.
+_PART = ".part"  # Added to the name of a file that is not complete.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,41 +45,10 @@ class Shards:
         name = self.template.replace(split=split)
         return Path(name.sharded_filepath(shard_index=index, num_shards=count))
 
-    def write(self, examples: Iterator[tuple[Path, bytes]]) -> None:
-        """Writes serialized examples, those of each split in order, to the files of `path`.
-
-        A file appears under its name when it is complete. Files that exist must be left out.
-        """
-        from array_record.python import array_record_module
-
-        writers: dict[str, tuple[Path, Any]] = {}  # The open file of each split.
-
-        def close(split: str) -> None:
-            path, writer = writers.pop(split)
-            writer.close()
-            _part(path).replace(path)
-
-        try:
-            for path, example in examples:
-                split = path.name.partition(".")[0]
-                if split in writers and writers[split][0] != path:
-                    close(split)
-                if split not in writers:
-                    part = os.fspath(_part(path))
-                    # As TFDS writes it: reading one example decodes no other.
-                    writers[split] = (
-                        path,
-                        array_record_module.ArrayRecordWriter(part, "group_size:1"),
-                    )
-                writers[split][1].write(example)
-            for split in list(writers):
-                close(split)
-        finally:
-            for _, writer in writers.values():
-                writer.close()
-
     def write_info(self, builder: CaptionedImageBuilder) -> None:
-        """Writes TFDS's description of the set, once all files are there."""
+        """Writes TFDS's description of the set, once all files are there, and removes parts."""
+        for part in self.folder.glob(f"*{_PART}*"):  # Of processes that were killed.
+            part.unlink(missing_ok=True)
         infos = []
         for split in self.totals:
             lengths = self._lengths(split)
@@ -100,5 +69,33 @@ class Shards:
         return [min(size, total - start) for start in range(0, total, size)]
 
 
-def _part(path: Path) -> Path:
-    return path.with_name(f"{path.name}.part")
+def write_shards(examples: Iterable[tuple[Path, bytes]], part: str = _PART) -> None:
+    """Writes serialized examples, those of each split in order, to the files of `Shards.path`.
+
+    A file appears under its name when it is complete, and has `part` added to it until then.
+    Files that exist must be left out.
+    """
+    from array_record.python import array_record_module
+
+    writers: dict[str, tuple[Path, Any]] = {}  # The open file of each split.
+
+    def close(split: str) -> None:
+        path, writer = writers.pop(split)
+        writer.close()
+        path.with_name(path.name + part).replace(path)
+
+    try:
+        for path, example in examples:
+            split = path.name.partition(".")[0]
+            if split in writers and writers[split][0] != path:
+                close(split)
+            if split not in writers:
+                # As TFDS writes it: reading one example decodes no other.
+                writer = array_record_module.ArrayRecordWriter(f"{path}{part}", "group_size:1")
+                writers[split] = (path, writer)
+            writers[split][1].write(example)
+        for split in list(writers):
+            close(split)
+    finally:
+        for _, writer in writers.values():
+            writer.close()
