@@ -130,8 +130,8 @@ class Tokenizer:
         if not len(ids):
             problem = "has no word: give a sentence with letters"
             if unknown := self.unknown_words(caption):
-                problem = f"has no word of the vocabulary, only {', '.join(unknown)}"
-            raise TokenizerError(f"caption {caption!r} {problem}")
+                problem = f"has no word of the vocabulary, only {', '.join(unknown):.300}"
+            raise TokenizerError(f"caption {caption!r:.300} {problem}")
         if len(ids) > length and rng is not None:
             ids = ids[np.sort(rng.permutation(len(ids))[:length])]
         ids = ids[:length]
