@@ -15,8 +15,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Gives an OSError of writing to an open file, such as that of a full disk, the path."""
+def name_full_disk(path: Path) -> Iterator[None]:
+    """Gives an OSError of a full disk, which has no path if the file was open, this one."""
     try:
         yield
     except OSError as error:
@@ -36,7 +36,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with _naming(path):
+        with name_full_disk(path):
             yield temporary
         temporary.replace(path)
     finally:
@@ -77,7 +77,7 @@ def atomic_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        with _naming(path):
+        with name_full_disk(path):
             yield part
         if replace and path.exists():
             shutil.rmtree(old, ignore_errors=True)
