@@ -62,7 +62,14 @@ class Workdir:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Opens nothing; raises WorkdirError if the path is not UTF-8."""
         self.path = Path(path).expanduser().absolute()
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError:  # Libraries would take its checkpoints for damaged ones.
+            raise WorkdirError(
+                f"--workdir={self.path}: a name that is not UTF-8 cannot be used here; rename it"
+            ) from None
         self.checkpoints = self.path / "checkpoints"
         self.best_checkpoints = self.path / "checkpoints_best"
         self.best = self.path / "best.json"

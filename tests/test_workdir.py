@@ -153,6 +153,14 @@ def test_sample_grids_sort_by_step(workdir):
     assert names == sorted(names) and workdir.sample_grid(20).parent == workdir.samples
 
 
+def test_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    with pytest.raises(
+        WorkdirError, match=f"--workdir={tmp_path / name}: a name that is not UTF-8"
+    ):
+        Workdir(tmp_path / name)
+
+
 def test_a_home_folder_is_found(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert Workdir("~/run").path == tmp_path / "run"
