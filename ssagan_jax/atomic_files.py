@@ -89,14 +89,28 @@ def atomic_folder(path: Path, replace: bool = False) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def check_utf8(flag: str, path: str | os.PathLike[str]) -> None:
+    """Raises InputError, which names the flag, for a path that is not UTF-8.
+
+    Libraries fail at such a path, some as if what is there were damaged.
+    """
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{flag}={path}: a name that is not UTF-8 cannot be used here; rename it"
+        ) from None
+
+
 def check_new_folder(flag: str, path: str) -> Path:
     """The absolute path of a folder to make with `atomic_folder`.
 
     Raises:
-      InputError: names the flag; the path is a file or a folder with something in it, or cannot be
-        written.
+      InputError: names the flag; the path is a file or a folder with something in it, is not UTF-8,
+        or cannot be written.
     """
     target = Path(path).expanduser().absolute()
+    check_utf8(flag, target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{flag}={path}: exists already; choose a new folder")
     parent = next(folder for folder in target.parents if folder.exists())

@@ -19,6 +19,7 @@ from absl import logging
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from ssagan_jax.atomic_files import check_utf8
 from ssagan_jax.config import default_config
 from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.config.validation import CONSTRAINTS
@@ -144,6 +145,8 @@ def _report_files(report: ScanReport) -> Files:
 
 def _check_flags(flags: argparse.Namespace, folder: Path) -> None:
     """Raises InputError for values that no source allows, and for a set that exists already."""
+    check_utf8("--source", flags.source)
+    check_utf8("--prepared_dir", folder)
     for flag, key in (("name", "data.name"), ("image_size", "data.image_size"), ("seed", "seed")):
         is_valid, allowed = CONSTRAINTS[key]
         if not is_valid(getattr(flags, flag)):
