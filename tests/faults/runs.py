@@ -33,6 +33,7 @@ TINY = tiny.SIZES | {
     "log.sample_grid_every": 3,
     "log.sample_grid_rows": 2,
 }
+TIMEOUT = 1200  # seconds, also on a machine that is busy
 CHECKPOINTS = [2, 4, 6, 8, 10, 12]
 STEPS = 12
 
@@ -65,7 +66,7 @@ class Runs:
 
     def finish(self, workdir, *arguments, **options):
         """Exit code and output of a run."""
-        code = self.start(workdir, *arguments, **options).wait(timeout=400)
+        code = self.start(workdir, *arguments, **options).wait(timeout=TIMEOUT)
         return code, self.output(workdir)
 
     def finish_with_error(self, workdir, *arguments, **options):
