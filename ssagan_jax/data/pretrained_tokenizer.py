@@ -7,7 +7,12 @@ from typing import Any
 from ssagan_jax.data.tokenizer import PIECE_SPECIALS, Tokenizer, TokenizerError
 from ssagan_jax.untrusted.files import read_json, read_text
 from ssagan_jax.untrusted.limits import TOKENIZER_BYTES
-from ssagan_jax.untrusted.tokenizer_files import BERT_PARTS, make_pipeline, word_piece_model
+from ssagan_jax.untrusted.tokenizer_files import (
+    ADDED_FLAGS,
+    BERT_PARTS,
+    make_pipeline,
+    word_piece_model,
+)
 
 # Classes of transformers, and values of "model_type", of BERT's tokenizer.
 _BERT = r"(?i)((distil|mobile)?bert|electra)(tokenizer(fast)?)?"
@@ -46,19 +51,28 @@ def _pipeline(name: str) -> dict[str, Any]:
     parts |= {ours: settings[theirs] for ours, theirs in _OPTIONS.items() if theirs in settings}
     parts = BERT_PARTS | {"normalizer": parts}
     path = _published_file(name, "tokenizer.json", "vocab.txt")
+    # A class of BERT goes before tokenizer.json, as in transformers.
     if os.path.basename(path) == "tokenizer.json":
-        pipeline = read_json(path, TOKENIZER_BYTES)
-        if pipeline["model"].get("type") != "WordPiece":
-            raise ValueError("not WordPiece; choose a BERT model")
-        unused = ("truncation", "padding", "post_processor", "decoder")
-        # A class of BERT goes before the file, as in transformers.
-        return pipeline | dict.fromkeys(unused) | (parts if is_bert else {})
+        return _complete(read_json(path, TOKENIZER_BYTES)) | (parts if is_bert else {})
     if about and not is_bert:
         raise ValueError(f"a tokenizer of {about!r:.80}; choose a BERT model")
     entries = read_text(path, TOKENIZER_BYTES).replace("\r\n", "\n").removesuffix("\n").split("\n")
     vocabulary = {entry: index for index, entry in enumerate(entries)}
     model = word_piece_model(vocabulary, PIECE_SPECIALS[1])
     return make_pipeline(model, parts, [each for each in PIECE_SPECIALS if each in vocabulary])
+
+
+def _complete(published: dict[str, Any]) -> dict[str, Any]:
+    """The pipeline of a tokenizer.json, also an old one that lacks a type; without unused parts."""
+    model = published["model"]
+    # A file of BERT's tokenizer may lack the type.
+    if model.get("type", "WordPiece") != "WordPiece" or "merges" in model:
+        raise ValueError("not WordPiece; choose a BERT model")
+    flags = dict.fromkeys(ADDED_FLAGS, False)
+    used = {part: published.get(part) for part in ("normalizer", "pre_tokenizer")}
+    pipeline = make_pipeline(word_piece_model({}, PIECE_SPECIALS[1]) | model, used, ())
+    added = [flags | token for token in published.get("added_tokens") or ()]
+    return pipeline | {"added_tokens": added}
 
 
 def _read_settings(name: str, file: str) -> dict[str, Any]:

@@ -44,7 +44,7 @@ _SPLITTERS: _Types = {
     "WhitespaceSplit": (pre_tokenizers.WhitespaceSplit, {}),
     "Punctuation": (lambda behavior="": pre_tokenizers.Punctuation(), {"behavior": ("Isolated",)}),
 }
-_ADDED_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+ADDED_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _PARTS = {"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer"}
 _PARTS |= {"post_processor", "decoder", "model"}
 
@@ -98,7 +98,7 @@ def build_tokenizer(pipeline: Any, own_parts: dict[str, Any] | None) -> tokenize
       ValueError: a part is not allowed; the message names it.
     """
     _check(isinstance(pipeline, dict), "it is not an object")
-    _check(pipeline.keys() <= _PARTS, "one of its keys")
+    _check(pipeline.keys() == _PARTS, "one of its keys")
     for part in ("padding", "truncation"):
         _check(pipeline.get(part) is None, f"its {part}")
     for part in ("post_processor", "decoder"):
@@ -199,7 +199,7 @@ def _build_part(kind: str, part: Any) -> Any:
     constructor, allowed = known[part["type"]]
     options = {name: value for name, value in part.items() if name != "type"}
     fits = all(value in allowed.get(name, ()) for name, value in options.items())
-    _check(fits, f"its {kind}")
+    _check(fits and (options.keys() == allowed.keys() or known is _SPLITTERS), f"its {kind}")
     return constructor(**options)
 
 
@@ -213,9 +213,9 @@ def _build_model(model: Any, kind: str) -> models.Model:
     _check(isinstance(unknown, str) and unknown in vocabulary, "its token for unknown words")
     if kind == "WordLevel":
         return models.WordLevel(vocabulary, unknown)
-    letters = model.get("max_input_chars_per_word", 100)
+    letters = model.get("max_input_chars_per_word")
     _check(type(letters) is int and 0 < letters <= limits.WORD_PIECE_LETTERS, "its longest word")
-    prefix = model.get("continuing_subword_prefix", "##")
+    prefix = model.get("continuing_subword_prefix")
     _check(isinstance(prefix, str) and len(prefix) <= _MAX_PREFIX_LETTERS, "its prefix of pieces")
     options = {"max_input_chars_per_word": letters, "continuing_subword_prefix": prefix}
     return models.WordPiece(vocabulary, unk_token=unknown, **options)
@@ -228,13 +228,11 @@ def _add_tokens(backend: tokenizers.Tokenizer, added: Any) -> None:
     for each in added:
         content = each.get("content") if isinstance(each, dict) else None
         fits = isinstance(content, str) and 0 < len(content) <= _MAX_ADDED_LETTERS
-        fits = fits and all(each.get(flag, False) in _FLAG for flag in _ADDED_FLAGS)
+        fits = fits and all(each.get(flag) in _FLAG for flag in ADDED_FLAGS)
         _check(fits and _is_id(each.get("id")), f"its added token {each!r:.80}")
-    for special, group in itertools.groupby(added, lambda each: each.get("special", False)):
+    for special, group in itertools.groupby(added, lambda each: each["special"]):
         tokens = [
-            tokenizers.AddedToken(
-                each["content"], **{flag: each.get(flag, False) for flag in _ADDED_FLAGS}
-            )
+            tokenizers.AddedToken(each["content"], **{flag: each[flag] for flag in ADDED_FLAGS})
             for each in group
         ]
         (backend.add_special_tokens if special else backend.add_tokens)(tokens)
