@@ -24,6 +24,7 @@ TINY = tiny.SIZES | {
     "discriminator.learning_rate": 4e-4,
     "train.batch_size": 8,
     "damsm.steps": 5,
+    "damsm.batch_size": 0,  # As train.batch_size, so that the data position equals the step.
     "train.steps": 7,
     "eval.num": 16,
     "eval.nearest": False,
