@@ -1,6 +1,7 @@
 """Files that appear under their name only once they are complete."""
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,19 @@ from pathlib import Path
 from PIL import Image
 
 from ssagan_jax.errors import InputError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextlib.contextmanager
+def name_full_disk(path: Path) -> Iterator[None]:
+    """Gives an OSError of a full disk, which has no path if the file was open, this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _FULL:
+            error.filename = str(path)
+        raise
 
 
 @contextlib.contextmanager
@@ -22,7 +36,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield temporary
+        with name_full_disk(path):
+            yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -62,7 +77,8 @@ def atomic_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        yield part
+        with name_full_disk(path):
+            yield part
         if replace and path.exists():
             shutil.rmtree(old, ignore_errors=True)
             path.rename(old)
@@ -73,14 +89,28 @@ def atomic_folder(path: Path, replace: bool = False) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def check_utf8(flag: str, path: str | os.PathLike[str]) -> None:
+    """Raises InputError, which names the flag, for a path that is not UTF-8.
+
+    Libraries fail at such a path, some as if what is there were damaged.
+    """
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{flag}={path}: a name that is not UTF-8 cannot be used here; rename it"
+        ) from None
+
+
 def check_new_folder(flag: str, path: str) -> Path:
     """The absolute path of a folder to make with `atomic_folder`.
 
     Raises:
-      InputError: names the flag; the path is a file or a folder with something in it, or cannot be
-        written.
+      InputError: names the flag; the path is a file or a folder with something in it, is not UTF-8,
+        or cannot be written.
     """
     target = Path(path).expanduser().absolute()
+    check_utf8(flag, target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{flag}={path}: exists already; choose a new folder")
     parent = next(folder for folder in target.parents if folder.exists())

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 _DISK_ERRORS = (
     errno.ENOSPC,
     errno.EDQUOT,
+    errno.EFBIG,
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
@@ -127,8 +128,8 @@ def _user_message(error: Exception) -> str | None:
     first_line = str(error).partition("\n")[0][:300] or type(error).__name__
     if is_disk_error(error):
         return (
-            f"{first_line}; free some space or choose another folder. Complete checkpoints are "
-            "kept; run the same command to resume"
+            f"{first_line}; free some space or choose another folder, and run the same command "
+            "again. Complete checkpoints are kept"
         )
     if _is_os_error(error, _TOO_MANY_FILES):
         return f"{first_line}; allow the process more open files (ulimit -n 1024), and try again"

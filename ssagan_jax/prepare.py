@@ -19,6 +19,7 @@ from absl import logging
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from ssagan_jax.atomic_files import check_utf8
 from ssagan_jax.config import default_config
 from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.config.validation import CONSTRAINTS
@@ -60,14 +61,12 @@ def prepare(
 ) -> ScanReport:
     """Scans a source, prints the report, and unless `dry_run` writes the prepared set.
 
-    The report's files are written to `report_dir` too, if that is not empty. An interrupted call
-    leaves its work in a hidden folder beside the set, and the next one continues there. The set
-    has the same bits on every `engine`.
+    The report's files are written to `report_dir` too, if that is not empty. After an interruption
+    the next call continues. The set has the same bits on every `engine`.
 
     Raises:
-      InputError: the source cannot be read, has entries that cannot be used (without
-        `skip_bad`), or has too few pictures to split, or the engine cannot be reached; no set is
-        written then.
+      InputError: the source cannot be read, has entries that cannot be used (without `skip_bad`)
+        or too few pictures, or the engine cannot be reached; no set is written then.
     """
     if dry_run:
         with open_engine(engine, request.source) as cluster:
@@ -168,6 +167,8 @@ def _report_files(report: ScanReport) -> Files:
 
 def _check_flags(flags: argparse.Namespace, folder: Path) -> None:
     """Raises InputError for values that no source allows, and for a set that exists already."""
+    check_utf8("--source", flags.source)
+    check_utf8("--prepared_dir", folder)
     for flag, key in (("name", "data.name"), ("image_size", "data.image_size"), ("seed", "seed")):
         is_valid, allowed = CONSTRAINTS[key]
         if not is_valid(getattr(flags, flag)):
@@ -177,8 +178,7 @@ def _check_flags(flags: argparse.Namespace, folder: Path) -> None:
     check_engine(flags.engine)
     if not 0 < flags.val < 1:
         raise InputError(f"--val={flags.val}: must be above 0 and below 1, a fraction of the data")
-    replaceable = flags.overwrite or flags.dry_run
-    if not replaceable and flags.name in set_names(flags.prepared_dir):
+    if not (flags.overwrite or flags.dry_run) and flags.name in set_names(flags.prepared_dir):
         raise InputError(
             f"--name={flags.name}: is prepared already, in {folder}; choose another name, "
             "or replace it with --overwrite"

@@ -20,6 +20,7 @@ from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
 from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.config.compilation_cache import enable_compilation_cache
 from ssagan_jax.config.validation import check_seed
+from ssagan_jax.data.tokenizer import check_caption
 from ssagan_jax.errors import InputError, escape_terminal, exit_on_user_error
 from ssagan_jax.inference.image_grid import draw_image_grid, encode_gif
 from ssagan_jax.inference.model_loading import load_model
@@ -29,7 +30,8 @@ def read_captions(captions: list[str], file: str | None) -> list[str]:
     """Captions from the command line, then those of a file with one caption per line.
 
     Raises:
-      InputError: there is no caption, one is empty, or the file cannot be read.
+      InputError: there is no caption, one is empty, too long or not Unicode, or the file cannot be
+        read.
     """
     captions = list(captions)
     if file:
@@ -45,6 +47,8 @@ def read_captions(captions: list[str], file: str | None) -> list[str]:
         )
     if any(not caption.strip() for caption in captions):
         raise InputError("--caption='': is empty; write a sentence")
+    for caption in captions:
+        check_caption(caption)
     return captions
 
 

@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 import numpy as np
 from ml_collections import ConfigDict
 
-from ssagan_jax.atomic_files import atomic_path, write_atomically
+from ssagan_jax.atomic_files import atomic_path, check_utf8, write_atomically
 from ssagan_jax.config import config_from_dict, incompatible_keys
 from ssagan_jax.config.schedule import Schedule
 from ssagan_jax.data.tokenizer import Tokenizer, load_tokenizer
@@ -62,7 +62,9 @@ class Workdir:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Opens nothing; raises InputError if the path is not UTF-8."""
         self.path = Path(path).expanduser().absolute()
+        check_utf8("--workdir", self.path)
         self.checkpoints = self.path / "checkpoints"
         self.best_checkpoints = self.path / "checkpoints_best"
         self.best = self.path / "best.json"

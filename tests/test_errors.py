@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from ssagan_jax.atomic_files import write_atomically
+from ssagan_jax.atomic_files import atomic_folder, atomic_path, write_atomically
 from ssagan_jax.errors import InputError, TrainingError, exit_on_user_error, is_lost_device
 
 ROOT = Path(__file__).parents[1]
@@ -125,6 +125,18 @@ def test_a_disk_that_cannot_be_written_is_reported(error, capsys):
     code, message = exit_with(error, capsys)
     assert code == 2 and str(error) in message and "memory" not in message
     assert "free some space or choose another folder" in message
+
+
+@pytest.mark.parametrize("write_to", [atomic_path, atomic_folder])
+def test_a_disk_that_fills_up_is_named_and_nothing_is_left(write_to, tmp_path, capsys):
+    target = tmp_path / "new"
+    with pytest.raises(SystemExit), exit_on_user_error(), write_to(target) as part:
+        (part / "first" if write_to is atomic_folder else part).write_text("kept until it failed")
+        # What a write raises has no path.
+        with open("/dev/full", "wb", buffering=0) as full:
+            full.write(b"x")
+    assert f"No space left on device: '{target}'; free some space" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,16 @@ def targets(tmp_path_factory):
     return make_targets(tmp_path_factory.mktemp("corpus"))
 
 
-NAMES = ("pickles", "pth", "safetensors", "shards", "tokenizer", "config.json", "schedule.json")
+NAMES = (
+    "pickles",
+    "pth",
+    "safetensors",
+    "shards",
+    "tokenizer",
+    "published",
+    "config.json",
+    "schedule.json",
+)
 NAMES += ("dataset.json", "best.json", "metrics", "health", "npz", "coco", "csv", "jsonl", "boxes")
 NAMES += ("names", "features.json", "dataset_info.json", "bert")
 

@@ -9,8 +9,8 @@ import pytest
 from counted_source import CountedSource, encoded
 
 from ssagan_jax.data import pipeline
-from ssagan_jax.data.augmentation import apply_crop, central_crop, draw_crop
 from ssagan_jax.data.device_images import load_device_images
+from ssagan_jax.data.images.crops import apply_crop, central_crop, draw_crop
 from ssagan_jax.data.pipeline import (
     CaptionedImages,
     concatenate_batches,

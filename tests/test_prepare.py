@@ -426,11 +426,12 @@ def test_an_interrupted_command_continues_at_the_missing_shards_with_the_same_bi
     assert len(looks) < 8 and set_names(sets_dir) == []
     complete = [path.name for path in work.rglob("*.array_record-?????-of-?????")]
     assert complete and len(complete) < 4
-    # A process that was killed leaves half a line and half a shard.
+    # A process that was killed leaves half a line, half a shard and half a file.
     with open(work / "scanned.jsonl", "a") as journal:
         journal.write('["half')
     missing = next(name for name in whole if "array_record" in name and name not in complete)
     (work / "set" / f"{missing}.part").write_text("half")
+    (work / "set" / ".contact_sheet.png.7.part").write_text("half")
     with monkeypatch.context() as patch:
         patch.setattr(scan, "inspect_image", stop_at(0, failure, [], inspected))
         patch.setattr(write_pictures, "encode_example", stop_at(9, failure, calls := [], encoded))

@@ -464,6 +464,7 @@ def untimed(run):
         (None, ["--workdir=RUN", "--epochs=one"], r"--epochs=one: write numbers with commas"),
         (None, ["--workdir=RUN", "--num=0"], r"--num=0: must be 1 or more"),
         (None, ["--workdir=RUN", "--caption="], r"--caption='': is empty"),
+        (None, ["--workdir=RUN", "--caption=caf\udce9"], r"not Unicode text; write it in UTF-8"),
         (None, ["--workdir=RUN", "--output=RUN"], r"--output=RUN: holds files that are not a"),
         (None, ["--workdir=RUN", "--output=RUN/config.json"], r"config\.json: is a file"),
         (

@@ -275,6 +275,7 @@ def tokenizers():
     return [*learned, fixed_vocab_tokenizer(["<end>", "red"])]
 
 
+WORD_PIECE_KEYS = ("max_input_chars_per_word", "continuing_subword_prefix")
 GROWING = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1000}
 
 
@@ -294,7 +295,16 @@ GROWING = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1000}
         (("model", "vocab"), {"<unk>": 2**32 - 1, "[UNK]": 3, "<left out>": 2}),
         (("model", "vocab"), {}),
         (("model", "unk_token"), None),
+        (("model", "vocab"), {"[UNK]": 0, "<unk>": 1, "<left out>": 2, "a": 4}),
         (("model", "max_input_chars_per_word"), 10**9),
+        (("model", "continuing_subword_prefix"), "#" * 10**5),
+        (("normalizer",), {"type": "Lowercase", "other": 1}),
+        (("normalizer",), {"type": "Sequence", "normalizers": [{"type": "NFKD"}] * 11}),
+        (("normalizer",), {"type": "Sequence", "normalizers": [{"type": "Sequence"}]}),
+        (("normalizer",), {"type": "BertNormalizer", "lowercase": "yes"}),
+        (("added_tokens",), [{"content": "x", "id": 0}]),
+        (("added_tokens",), [{"content": "x", "id": 0, "special": [[]]}]),
+        (("other",), 1),
         ((), "x"),
         ((), [[]] * 5),
     ],
@@ -308,12 +318,38 @@ def test_tokenizers_have_no_foreign_part(tmp_path, tokenizers, place, value):
         parent, keys = content, ("tokenizer", *place)
         for key in keys[:-1]:
             parent = parent[key]
-        if keys[-1] == "max_input_chars_per_word" and keys[-1] not in parent:
+        if keys[-1] in WORD_PIECE_KEYS and keys[-1] not in parent:
             continue  # Words are not divided.
         parent[keys[-1]] = value
         path.write_text(json.dumps(content))
         with pytest.raises(TokenizerError, match=r"tokenizer\.json: .*pipeline is not that of a"):
             load_tokenizer(path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("tokenizer.json", {"normalizer": GROWING}),
+        ("tokenizer.json", {"model": {"type": "Unigram", "vocab": [["a", 0.5]], "unk_id": 0}}),
+        ("tokenizer.json", {"model": []}),
+        ("tokenizer.json", [[]] * 5),
+        ("tokenizer_config.json", {"tokenizer_class": "BertTokenizer", "do_lower_case": "yes"}),
+        ("tokenizer_config.json", [1]),
+        ("vocab.txt", "a\na\nb"),
+        ("vocab.txt", "\x00" * 99),
+    ],
+)
+def test_published_tokenizers_have_no_foreign_part(tmp_path, tokenizers, file, content):
+    pipeline = json.loads(tokenizers[1].to_json())["tokenizer"]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(pipeline))
+    assert pretrained_tokenizer(str(tmp_path)).digest != tokenizers[1].digest  # It did not learn.
+    if file == "tokenizer.json" and isinstance(content, dict):
+        content = pipeline | content
+    if file == "vocab.txt":
+        (tmp_path / "tokenizer.json").unlink()
+    (tmp_path / file).write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(TokenizerError, match=r"config\.tokenizer\.pretrained=.*no tokenizer could"):
+        pretrained_tokenizer(str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from ssagan_jax.config import default_config, incompatible_keys
 from ssagan_jax.config.schedule import Schedule
 from ssagan_jax.data.tokenizer import learn_tokenizer
+from ssagan_jax.errors import InputError
 from ssagan_jax.fixed_samples import FixedSamples, GeneratedSamples
 from ssagan_jax.workdir import Workdir, WorkdirError
 
@@ -151,6 +152,12 @@ def test_a_folder_without_its_own_files_is_refused_in_one_line(workdir, content)
 def test_sample_grids_sort_by_step(workdir):
     names = [workdir.sample_grid(step).name for step in (0, 20, 1000, 300000)]
     assert names == sorted(names) and workdir.sample_grid(20).parent == workdir.samples
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    with pytest.raises(InputError, match=f"--workdir={tmp_path / name}: a name that is not UTF-8"):
+        Workdir(tmp_path / name)
 
 
 def test_a_home_folder_is_found(monkeypatch, tmp_path):

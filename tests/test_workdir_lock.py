@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -108,6 +109,24 @@ def test_the_second_one_learns_who_holds_it_and_since_when(path, hold, capsys):
     holder.communicate("")
     assert not path.exists()
     assert_free(path)
+
+
+def test_a_folder_is_one_under_two_mounts(path, hold, tmp_path):
+    path.parent.mkdir()
+    other = tmp_path / "other mount"
+    other.mkdir()
+    command = ["mount", "--bind", path.parent, other]
+    if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        for host in (None, "other-host"):
+            holder = hold(host)
+            assert f"--workdir={other}: another" in refused(other / path.name)
+            assert f"process {holder.pid} on" in refused(other / path.name)
+            holder.communicate("")
+        assert_free(other / path.name)
+    finally:
+        subprocess.run(["umount", "-l", other], check=True)
 
 
 def test_the_lock_of_a_killed_process_is_taken_over(path, hold):

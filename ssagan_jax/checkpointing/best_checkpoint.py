@@ -49,7 +49,8 @@ def read_best(workdir: Workdir) -> BestCheckpoint | None:
         return best
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(
-            f"{workdir.best}: cannot be read ({error}); delete it to forget the best checkpoint"
+            f"{workdir.best}: cannot be read ({error!s:.300}); delete it to forget the best "
+            "checkpoint"
         ) from error
 
 

@@ -12,7 +12,7 @@ import grain
 import numpy as np
 from tqdm import tqdm
 
-from ssagan_jax.data.augmentation import apply_crop, central_crop, draw_crop
+from ssagan_jax.data.images.crops import apply_crop, central_crop, draw_crop
 from ssagan_jax.data.memory_mapped_cache import (
     READ_OPTIONS,
     MemoryMappedImages,

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import tokenizers
-from tokenizers import models, normalizers, pre_tokenizers, trainers
+from tokenizers import models, trainers
 
 from ssagan_jax.atomic_files import write_atomically
 from ssagan_jax.data.captions import is_too_long
@@ -20,13 +19,16 @@ from ssagan_jax.errors import DamagedFileError, InputError
 from ssagan_jax.models.vocabulary import Vocabulary
 from ssagan_jax.untrusted.files import parse_json, read_text
 from ssagan_jax.untrusted.limits import CAPTION_BYTES, TOKENIZER_BYTES
-from ssagan_jax.untrusted.safetensors_files import panics_as_errors
-from ssagan_jax.untrusted.tokenizer_files import check_pipeline
+from ssagan_jax.untrusted.tokenizer_files import (
+    BERT_PARTS,
+    WORD_PARTS,
+    build_tokenizer,
+    make_pipeline,
+    untrained,
+    word_piece_model,
+)
 
 WORD_PAD, WORD_UNKNOWN = "<pad>", "<unk>"
-# Combining accents, and variation selectors of emoji.
-_ACCENTS = r"[\u0300-\u036f\u20d0-\u20ff\ufe00-\ufe0f]"
-_WORD = r"[\p{L}\p{N}_][\w\p{N}]*"
 PIECE_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 FIXED_VOCAB_PAD, _DROPPED = "<end>", "<left out>"
 # By kind: padding, unknown words, and BERT's first and last token.
@@ -68,12 +70,27 @@ class Tokenizer:
         not occur in training.
     """
 
-    def __init__(self, kind: str, backend: tokenizers.Tokenizer, learned: bool) -> None:
+    def __init__(self, kind: str, pipeline: Any, learned: bool) -> None:
+        """Builds it of a JSON object in the layout of the tokenizers library's files.
+
+        Its pipeline may be one of this project or of a published BERT model only, which cannot make
+        a caption grow.
+
+        Raises:
+          TokenizerError: it is not.
+        """
+        try:
+            backend = build_tokenizer(pipeline, WORD_PARTS.get(kind))
+        except Exception as error:  # The library has no narrower class.
+            raise TokenizerError(
+                f"the pipeline is not that of a {kind} tokenizer: {error!s:.300}"
+            ) from None
         if kind == "words":
             # "<pad>" in a caption is a word, not the padding.
             backend.encode_special_tokens = True
         self.kind = kind
         self.learned = learned
+        self._pipeline = pipeline
         self._backend = backend
         names = _SPECIALS[kind]
         ids = [backend.token_to_id(name) for name in names]
@@ -113,8 +130,8 @@ class Tokenizer:
         if not len(ids):
             problem = "has no word: give a sentence with letters"
             if unknown := self.unknown_words(caption):
-                problem = f"has no word of the vocabulary, only {', '.join(unknown)}"
-            raise TokenizerError(f"caption {caption!r} {problem}")
+                problem = f"has no word of the vocabulary, only {', '.join(unknown):.300}"
+            raise TokenizerError(f"caption {caption!r:.300} {problem}")
         if len(ids) > length and rng is not None:
             ids = ids[np.sort(rng.permutation(len(ids))[:length])]
         ids = ids[:length]
@@ -146,15 +163,12 @@ class Tokenizer:
 
     def to_json(self) -> str:
         """The content of the tokenizer's file."""
-        backend = json.loads(self._backend.to_str())
-        content = {"kind": self.kind, "learned": self.learned, "tokenizer": backend}
+        content = {"kind": self.kind, "learned": self.learned, "tokenizer": self._pipeline}
         return json.dumps(content, ensure_ascii=False, sort_keys=True)
 
 
 def tokenizer_from_json(text: str) -> Tokenizer:
     """The tokenizer that `Tokenizer.to_json` wrote.
-
-    Its pipeline may be that of such a tokenizer only, which cannot make a caption grow.
 
     Raises:
       TokenizerError: it is of no such tokenizer.
@@ -164,21 +178,7 @@ def tokenizer_from_json(text: str) -> Tokenizer:
     kind, learned = content["kind"], content["learned"]
     if kind not in _SPECIALS or not isinstance(learned, bool):
         raise TokenizerError(f"a tokenizer of the kind {kind!r:.80}; use the version that wrote it")
-    return Tokenizer(kind, checked_backend(content["tokenizer"], kind), learned)
-
-
-def checked_backend(pipeline: Any, kind: str) -> tokenizers.Tokenizer:
-    """The library's tokenizer of a JSON object; TokenizerError if it is not one of `kind`."""
-    ours = {"words": _word_backend, "listed_words": _fixed_vocab_backend}
-    parts = json.loads(ours[kind]({}).to_str()) if kind in ours else None
-    try:
-        check_pipeline(pipeline, parts)
-        with panics_as_errors():
-            return tokenizers.Tokenizer.from_str(json.dumps(pipeline))
-    except Exception as error:  # The library has no narrower class.
-        raise TokenizerError(
-            f"the pipeline is not that of a {kind} tokenizer: {error!s:.300}"
-        ) from None
+    return Tokenizer(kind, content["tokenizer"], learned)
 
 
 def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
@@ -211,18 +211,22 @@ def learn_tokenizer(kind: str, captions: Iterable[str], vocab_size: int) -> Toke
     """
     captions = map(_checked, captions)
     if kind == "wordpiece":
-        return Tokenizer(kind, _learn_word_pieces(list(captions), vocab_size), learned=True)
-    backend = _word_backend({})
-    trainer = trainers.WordLevelTrainer(
-        vocab_size=vocab_size, special_tokens=[WORD_PAD, WORD_UNKNOWN], show_progress=False
+        return _learn_word_pieces(list(captions), vocab_size)
+    backend = untrained(models.WordLevel({}, unk_token=WORD_UNKNOWN), WORD_PARTS[kind])
+    specials = [WORD_PAD, WORD_UNKNOWN]
+    backend.train_from_iterator(
+        captions,
+        trainers.WordLevelTrainer(
+            vocab_size=vocab_size, special_tokens=specials, show_progress=False
+        ),
     )
-    backend.train_from_iterator(captions, trainer)
-    return Tokenizer(kind, backend, learned=True)
+    model = {"type": "WordLevel", "vocab": backend.get_vocab(), "unk_token": WORD_UNKNOWN}
+    return Tokenizer(kind, make_pipeline(model, WORD_PARTS[kind], specials), learned=True)
 
 
-def _learn_word_pieces(captions: Sequence[str], vocab_size: int) -> tokenizers.Tokenizer:
+def _learn_word_pieces(captions: Sequence[str], vocab_size: int) -> Tokenizer:
     """BERT's tokenizer with word pieces of these captions, the same ones in every process."""
-    backend = _word_piece_backend({})
+    backend = untrained(models.WordPiece({}, unk_token=PIECE_SPECIALS[1]), BERT_PARTS)
     letters = {
         letter
         for caption in captions
@@ -239,32 +243,8 @@ def _learn_word_pieces(captions: Sequence[str], vocab_size: int) -> tokenizers.T
         show_progress=False,
     )
     backend.train_from_iterator(captions, trainer)
-    learned = _word_piece_backend(backend.get_vocab())
-    learned.add_special_tokens(list(PIECE_SPECIALS))
-    return learned
-
-
-def _word_piece_backend(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
-    backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token=PIECE_SPECIALS[1]))
-    backend.normalizer = normalizers.BertNormalizer()
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return backend
-
-
-def _word_backend(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
-    backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=WORD_UNKNOWN))
-    backend.normalizer = normalizers.Sequence(
-        [
-            normalizers.NFD(),
-            # StripAccents would also remove the vowels of Hindi and the voicing of Japanese.
-            normalizers.Replace(tokenizers.Regex(_ACCENTS), ""),
-            normalizers.Lowercase(),
-        ]
-    )
-    backend.pre_tokenizer = pre_tokenizers.Split(
-        tokenizers.Regex(_WORD), behavior="removed", invert=True
-    )
-    return backend
+    model = word_piece_model(backend.get_vocab(), PIECE_SPECIALS[1])
+    return Tokenizer("wordpiece", make_pipeline(model, BERT_PARTS, PIECE_SPECIALS), learned=True)
 
 
 def fixed_vocab_tokenizer(words: Sequence[str]) -> Tokenizer:
@@ -280,18 +260,6 @@ def fixed_vocab_tokenizer(words: Sequence[str]) -> Tokenizer:
       TokenizerError: "<end>" is not in the list.
     """
     vocabulary = {word: index for index, word in enumerate([*words, _DROPPED])}
-    return Tokenizer("listed_words", _fixed_vocab_backend(vocabulary), learned=True)
-
-
-def _fixed_vocab_backend(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
-    backend = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token=_DROPPED))
-    # Words without any ASCII character are kept, so that they are reported as unknown.
-    foreign = r"(?:(?![\x00-\x7f])[\p{L}\p{N}])+"
-    within = tokenizers.Regex(rf"(?<=[a-z0-9_]){foreign}|{foreign}(?=[a-z0-9_])")
-    backend.normalizer = normalizers.Sequence(
-        [normalizers.Lowercase(), normalizers.Replace(within, "")]
-    )
-    backend.pre_tokenizer = pre_tokenizers.Split(
-        tokenizers.Regex(r"[\p{L}\p{N}_]+"), behavior="removed", invert=True
-    )
-    return backend
+    model = {"type": "WordLevel", "vocab": vocabulary, "unk_token": _DROPPED}
+    pipeline = make_pipeline(model, WORD_PARTS["listed_words"], [])
+    return Tokenizer("listed_words", pipeline, learned=True)

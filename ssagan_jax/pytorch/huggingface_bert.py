@@ -72,7 +72,9 @@ def _to_config(values: dict[str, Any], path: str) -> BertConfig:
     plain = {"model_type": "bert", "position_embedding_type": "absolute", "is_decoder": False}
     for key, allowed in plain.items():
         if values.get(key, allowed) != allowed:
-            raise ValueError(f"{path} has {key}={values[key]!r}; only {allowed!r} can be loaded")
+            raise ValueError(
+                f"{path} has {key}={values[key]!r:.80}; only {allowed!r} can be loaded"
+            )
     renamed = {
         "num_layers": "num_hidden_layers",
         "num_heads": "num_attention_heads",

@@ -37,3 +37,9 @@ SAFETENSORS_HEADER_BYTES = 16 * MIB
 CAPTION_BYTES = 4096  # of UTF-8, in one caption
 VOCABULARY = 1_000_000  # entries of a tokenizer
 WORD_PIECE_LETTERS = 1_000  # of a word that is divided into pieces
+
+# A child process, in which libraries read parquet files.
+CHILD_BYTES = 8 * 1024 * MIB  # of memory
+CHILD_SECONDS = 60  # of processor time,
+CHILD_SECONDS_PER_VALUE = 1  # besides so many for each row
+ROW_BYTES = 256 * MIB  # of a picture in a row

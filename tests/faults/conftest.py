@@ -3,7 +3,8 @@
 import time
 
 import pytest
-from runs import STEPS, Runs, steps_in
+
+from runs import STEPS, TIMEOUT, Runs, steps_in
 
 REPORT = pytest.StashKey[list[tuple[str, str]]]()
 
@@ -31,7 +32,7 @@ def seconds(runs, reference):
         assert process.poll() is None
         time.sleep(0.01)
     started = time.monotonic() - began
-    assert process.wait(timeout=400) == 0
+    assert process.wait(timeout=TIMEOUT) == 0
     return started, time.monotonic() - began
 
 

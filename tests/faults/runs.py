@@ -24,6 +24,7 @@ TINY = tiny.SIZES | {
     "discriminator.learning_rate": 4e-4,
     "train.batch_size": 8,
     "damsm.steps": 5,
+    "damsm.batch_size": 0,  # As train.batch_size, so that the data position equals the step.
     "train.steps": 7,
     "eval.num": 16,
     "eval.nearest": False,
@@ -33,6 +34,7 @@ TINY = tiny.SIZES | {
     "log.sample_grid_every": 3,
     "log.sample_grid_rows": 2,
 }
+TIMEOUT = 1200  # seconds, also on a machine that is busy
 CHECKPOINTS = [2, 4, 6, 8, 10, 12]
 STEPS = 12
 
@@ -65,7 +67,7 @@ class Runs:
 
     def finish(self, workdir, *arguments, **options):
         """Exit code and output of a run."""
-        code = self.start(workdir, *arguments, **options).wait(timeout=400)
+        code = self.start(workdir, *arguments, **options).wait(timeout=TIMEOUT)
         return code, self.output(workdir)
 
     def finish_with_error(self, workdir, *arguments, **options):

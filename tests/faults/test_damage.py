@@ -6,7 +6,17 @@ import signal
 
 import numpy as np
 import pytest
-from runs import CHECKPOINTS, STEPS, assert_same_end, read_state, state_of, steps_in, wait_for
+
+from runs import (
+    CHECKPOINTS,
+    STEPS,
+    TIMEOUT,
+    assert_same_end,
+    read_state,
+    state_of,
+    steps_in,
+    wait_for,
+)
 
 WAYS = ("flipped", "halved", "emptied", "removed")
 
@@ -118,7 +128,7 @@ def test_resuming_on_another_number_of_devices_ends_nearly_the_same(
     process = runs.start(workdir, devices=2)
     assert wait_for(process, lambda: 8 in steps_in(workdir))
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=400) == 143
+    assert process.wait(timeout=TIMEOUT) == 143
     assert "on 2 cpu device(s); now at step 4" in runs.output(workdir)
     assert "on 1 cpu device(s)" in runs.finish_successfully(workdir)
     (ours, position), (theirs, other_position) = (

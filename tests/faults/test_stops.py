@@ -6,9 +6,11 @@ import signal
 import subprocess
 
 import pytest
+
 from runs import (
     CHECKPOINTS,
     STEPS,
+    TIMEOUT,
     assert_same_checkpoint,
     assert_same_end,
     steps_in,
@@ -43,7 +45,7 @@ def test_sigterm_saves_the_current_step(runs, reference, report):
     process = runs.start(workdir)
     assert wait_for(process, lambda: 2 in steps_in(workdir))
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=120) == 143
+    assert process.wait(timeout=TIMEOUT) == 143
     last, output = steps_in(workdir)[-1], runs.output(workdir)
     assert f"checkpoint saved at step {last}" in output and "Traceback" not in output
     assert 2 <= last < STEPS
@@ -77,7 +79,7 @@ def test_a_disk_that_fills_up_is_reported_and_the_run_resumes_with_space(
         while True:
             other.write(bytes(2**16))
             other.flush()
-    code, output = process.wait(timeout=120), runs.output(workdir)
+    code, output = process.wait(timeout=TIMEOUT), runs.output(workdir)
     assert (code, "Traceback" in output) == (2, False), output
     assert "No space left" in output and "free some space" in output
     left = steps_in(workdir)

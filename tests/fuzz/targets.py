@@ -20,6 +20,7 @@ from ssagan_jax.data.formats.coco import Coco
 from ssagan_jax.data.formats.filename_pickles import read_classes, read_filenames
 from ssagan_jax.data.formats.imagefolder import ImageFolder
 from ssagan_jax.data.formats.safe_paths import check_name
+from ssagan_jax.data.pretrained_tokenizer import pretrained_tokenizer
 from ssagan_jax.data.safe_pickle import load_pickle
 from ssagan_jax.data.tfds_folder import open_tfds_folder
 from ssagan_jax.data.tokenizer import fixed_vocab_tokenizer, learn_tokenizer, load_tokenizer
@@ -120,9 +121,12 @@ def read_pickles(folder):
 
 
 def read_tokenizer(folder):
-    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    use_tokenizer(load_tokenizer(folder / "tokenizer.json"))
+
+
+def use_tokenizer(tokenizer):
     for caption in CAPTIONS:
-        tokenizer.unknown_words(caption)
+        refuses(tokenizer.unknown_words, caption)
         refuses(tokenizer.encode, caption, 5)
     tokenizer.entries(), tokenizer.digest
 
@@ -238,6 +242,11 @@ def make_targets(folder: Path) -> dict[str, Target]:
             damaged,
         ),
         "tokenizer": Target(jsons(*tokenizers_of(folder)), "tokenizer.json", read_tokenizer),
+        "published": Target(
+            jsons(*(each["tokenizer"] for each in tokenizers_of(folder))),
+            "tokenizer.json",
+            lambda folder: use_tokenizer(pretrained_tokenizer(str(folder))),
+        ),
         **{name: Target(jsons(document), name, read) for name, (document, read) in workdir.items()},
         "metrics": Target(lines(SCORE), "eval/metrics.jsonl", read_metrics),
         "health": Target(

@@ -1,15 +1,16 @@
 """Data sets of the Hugging Face hub, and local folders of parquet files.
 
 The source is `hf://datasets/USER/NAME`, optionally with `:CONFIG` and `@REVISION`, or a folder.
-Both are read by the package `datasets` (extra [hf]) in streaming mode, row by row. Code in a data
-set's repository is never run.
+Both are read by the package `datasets` (extra [hf]) in streaming mode, row by row, in a process
+with limits, as a file of 2 kB can stand for many GB. Code in a repository is never run.
 """
 
 import dataclasses
+import importlib.util
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from ssagan_jax.data.caption_columns import (
@@ -23,11 +24,12 @@ from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.formats.safe_paths import check_name, unsafe_reason, walk_files
 from ssagan_jax.data.formats.tfds_dataset import TEMPLATES, check_templates, clean_label
 from ssagan_jax.errors import DataError
+from ssagan_jax.untrusted.limited_process import iterate_limited
+from ssagan_jax.untrusted.limits import ROW_BYTES, TEXT_BYTES
 
 _PREFIX = r"hf:/{1,2}datasets/"  # A `Path` has one slash less.
 _NAME = r"([\w.-]+(?:/[\w.-]+)?)(?::([\w.+-]+))?(?:@([\w./-]+))?"
 _ROWS = 64  # Read from a local file at a time.
-_MAX_BYTES = 2**28
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +64,15 @@ class HuggingFace:
           DataError: `datasets` is not installed, the hub has no such set or cannot be reached, or
             columns are missing.
         """
-        _datasets()
+        # A module that is None cannot be imported, and has no spec.
+        if sys.modules.get("datasets", "") is None or not importlib.util.find_spec("datasets"):
+            raise DataError(
+                "the format huggingface needs the package datasets: pip install 'ssagan_jax[hf]'"
+            )
+        return iterate_limited(HuggingFace._read_items, self, source)
+
+    def _read_items(self, source: Path) -> Iterator[Item]:
+        """`items`, in this process."""
         if not source.is_dir():
             yield from self._hub_items(re.sub("^hf:/+", "hf://", str(source)))
             return
@@ -118,7 +128,9 @@ class HuggingFace:
         """The items of an `IterableDataset`, which is a file of the folder or repository `home`."""
         rows = rows.select_columns(columns.names())
         if columns.is_image:
-            rows = rows.cast_column(columns.image, _datasets().Image(decode=False))
+            import datasets
+
+            rows = rows.cast_column(columns.image, datasets.Image(decode=False))
         index = 0
         reading = iter(rows)
         while True:
@@ -144,6 +156,8 @@ class HuggingFace:
         try:
             if captions is None:
                 raise DataError(f"{', '.join(columns.captions)}: no sentence or list of them")
+            if sum(map(len, captions)) > TEXT_BYTES:
+                raise DataError(f"has more than {TEXT_BYTES} letters of sentences")
             picture = _picture(row[columns.image], home)
         except DataError as error:
             return Item(name, None, (), label, split, error=str(error))
@@ -200,21 +214,10 @@ class _Columns:
         return "" if number is None or number < 0 else self.classes[number]
 
 
-def _datasets() -> ModuleType:
-    """The package, imported when it is needed: it takes seconds."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise DataError(
-            f"the format huggingface needs the package datasets ({error}): "
-            "pip install 'ssagan_jax[hf]'"
-        ) from None
-    return datasets
-
-
 def _load(*names: str | None, **options: Any) -> Any:
     """`datasets.load_dataset` in streaming mode; raises DataError for whatever it raises."""
-    datasets = _datasets()
+    import datasets  # Takes seconds.
+
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
@@ -276,6 +279,8 @@ def _picture(cell: Any, home: Path | str) -> Path | bytes | None:
     content, path = (
         (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
     )
+    if content is not None and len(content) > ROW_BYTES:
+        raise DataError(f"a picture of {len(content)} bytes; at most {ROW_BYTES} are read")
     if content is not None or path is None:
         return content
     if isinstance(home, Path):
@@ -290,6 +295,6 @@ def _picture(cell: Any, home: Path | str) -> Path | bytes | None:
 
     try:
         with fsspec.open(path, "rb") as file:
-            return file.read(_MAX_BYTES)
+            return file.read(ROW_BYTES)
     except Exception as error:  # Of fsspec, of the hub's client, or of the network.
         raise DataError(f"{path}: {_reason(error)}") from None

@@ -11,6 +11,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from ssagan_jax.atomic_files import name_full_disk
 from ssagan_jax.data import captions
 from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.ingest.inspect_image import ImageInfo, inspect_image
@@ -136,7 +137,10 @@ def scan_dataset(
     scan = DatasetScan(load_size, max_words)
     samples: list[tuple[bytes, int, Item]] = []
     # Captions go to a file, since the tokenizer needs all of them twice.
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as caption_file:
+    with (
+        name_full_disk(Path(tempfile.gettempdir())),
+        tempfile.TemporaryFile("w+", encoding="utf-8") as caption_file,
+    ):
         checked = _check_items(items, load_size, journal, run)
         for index, (item, result) in enumerate(checked):
             scan.items += 1

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TypeVar
 
+from ssagan_jax.atomic_files import name_full_disk
 from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.ordered_map import OrderedMap
 from ssagan_jax.untrusted.tar_members import FileSlice
@@ -41,7 +42,7 @@ def map_with_journal(
       run: applies a function to the items that are not in the journal.
     """
     items = iter(items)
-    with open(path, "a+b") as journal:
+    with name_full_disk(path), open(path, "a+b") as journal:
         journal.seek(0)
         end = 0
         for line in journal:

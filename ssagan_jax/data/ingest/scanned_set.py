@@ -130,6 +130,8 @@ def write_scanned_set(
     with explain_full_disk(folder):
         ScannedSet(request, entries, splits, work).write(written, cluster)
         write_files(files, written)
+    for leftover in written.glob(".*.part"):  # Of a process that was killed while it wrote a file.
+        leftover.unlink()
     (written / _PLAN).unlink()
     replace_set(written, folder, work)
 

@@ -19,7 +19,7 @@ from ssagan_jax.errors import DataError, escape_terminal
 Files = Mapping[str, str | Image.Image]
 """Texts and PNG images by their file names."""
 
-_DISK_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT))
+_DISK_FULL = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
 
 
 def ensure_prepared(builder: CaptionedImageBuilder) -> CaptionedImageBuilder:
