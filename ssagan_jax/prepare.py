@@ -133,7 +133,7 @@ def training_command(request: PrepareRequest, pictures: int) -> str:
         words.append(f"--config.data.image_size={request.image_size}")
     if request.prepared_dir:
         words.append(f"--config.data.prepared_dir={request.prepared_dir}")
-    if pictures < config.train.batch_size:
+    if 0 < pictures < config.train.batch_size:
         words.append(f"--config.train.batch_size={pictures}")
     return shlex.join(words)
 
