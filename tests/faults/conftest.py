@@ -3,7 +3,6 @@
 import time
 
 import pytest
-
 from runs import STEPS, TIMEOUT, Runs, steps_in
 
 REPORT = pytest.StashKey[list[tuple[str, str]]]()

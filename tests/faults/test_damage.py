@@ -6,7 +6,6 @@ import signal
 
 import numpy as np
 import pytest
-
 from runs import (
     CHECKPOINTS,
     STEPS,
