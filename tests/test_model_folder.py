@@ -1,5 +1,6 @@
 """Model folders: what is written, what comes back, and what is refused."""
 
+import copy
 import dataclasses
 import json
 import shutil
@@ -11,7 +12,6 @@ import pytest
 import safetensors.numpy
 import tiny_run
 import yaml
-from ml_collections import ConfigDict
 from PIL import Image
 
 from ssagan_jax import export
@@ -372,7 +372,7 @@ def test_tokenizers_of_unknown_origin_cannot_make_captions_grow(kind):
 
 
 def warm_start_config(tiny_config, folder):
-    config = ConfigDict(tiny_config)
+    config = copy.deepcopy(tiny_config)
     config.generator.channels, config.train.ema_decay = 8, 0.9
     config.train.checkpoint = str(folder)
     return config
@@ -394,7 +394,7 @@ def test_a_run_starts_from_a_model_folder_with_a_new_discriminator(tiny_config, 
 
 
 def test_encoders_of_a_model_folder_replace_stage_1(tiny_config, exported, original):
-    config = ConfigDict(tiny_config)
+    config = copy.deepcopy(tiny_config)
     config.damsm.checkpoint = str(exported)
     state = initial_state(config, original.tokenizer.vocabulary)
     encoders = with_warm_start_encoders(state, config).encoders
