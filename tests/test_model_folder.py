@@ -379,8 +379,10 @@ def warm_start_config(tiny_config, folder):
 
 
 def test_a_run_starts_from_a_model_folder_with_a_new_discriminator(tiny_config, exported, original):
-    config = with_warm_start_sizes(warm_start_config(tiny_config, exported))
-    assert config.generator.channels == original.config.generator.channels
+    given = warm_start_config(tiny_config, exported)
+    config = with_warm_start_sizes(given)
+    assert config.generator.channels == original.config.generator.channels != 8
+    assert given.generator.channels == 8  # It is not the caller's config that changes.
     tokenizer = warm_start_tokenizer(config, CAPTIONS[:2])
     assert tokenizer.digest == original.tokenizer.digest
     state = warm_start_state(config)

@@ -1,6 +1,7 @@
 """Published weights for the encoders: BERT of Hugging Face, Inception v3 of torchvision."""
 
 import contextlib
+import copy
 import dataclasses
 import os
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ def with_pretrained_sizes(config: ConfigDict) -> ConfigDict:
     Raises:
       ConfigError: a file that the config names is missing, or the BERT has an unsupported layout.
     """
-    config = ConfigDict(config)
+    config = copy.deepcopy(config)
     text, image = config.text_encoder, config.image_encoder
     # Encoders of another run include its Inception.
     needed = image.name == "inception_v3" and not config.damsm.checkpoint

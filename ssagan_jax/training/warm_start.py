@@ -3,6 +3,7 @@
 A source is a work folder, a model folder or a model's name on the hub, as for `load_model`.
 """
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -59,7 +60,7 @@ def with_warm_start_sizes(config: ConfigDict, resumed: Workdir | None = None) ->
     Raises:
       ConfigError: there is no such run, or the rest of the config does not fit its networks.
     """
-    config, name = ConfigDict(config), config.train.checkpoint
+    config, name = copy.deepcopy(config), config.train.checkpoint
     try:
         source = resumed.config() if resumed else _source_config(name)
         if not resumed and not _read_model(name):
