@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from runs import STEPS, TIMEOUT, Runs, steps_in
+from fault_runs import STEPS, TIMEOUT, Runs, steps_in
 
 REPORT = pytest.StashKey[list[tuple[str, str]]]()
 

@@ -8,7 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from runs import STEPS, assert_same_checkpoint, assert_same_end, steps_in, wait_for
+from fault_runs import STEPS, assert_same_checkpoint, assert_same_end, steps_in, wait_for
 
 from ssagan_jax.workdir import Workdir
 

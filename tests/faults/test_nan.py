@@ -1,6 +1,6 @@
 """Losses that are not finite: from NaN in images, and from too high a learning rate."""
 
-from runs import STEPS, assert_same_checkpoint, read_state, steps_in
+from fault_runs import STEPS, assert_same_checkpoint, read_state, steps_in
 
 # Images are bytes, which cannot be NaN; these are floats, with a NaN in some batches.
 PLANTS_NAN = """

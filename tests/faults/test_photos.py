@@ -4,7 +4,7 @@ import re
 import signal
 
 import pytest
-from runs import wait_for
+from fault_runs import wait_for
 from test_birds import write_birds
 
 BAD = "CUB_200_2011/images/007.Wren/grey.jpg"

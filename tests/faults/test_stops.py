@@ -6,7 +6,7 @@ import signal
 import subprocess
 
 import pytest
-from runs import (
+from fault_runs import (
     CHECKPOINTS,
     STEPS,
     TIMEOUT,
