@@ -62,9 +62,13 @@ def with_warm_start_sizes(config: ConfigDict, resumed: Workdir | None = None) ->
     """
     config, name = copy.deepcopy(config), config.train.checkpoint
     try:
-        source = resumed.config() if resumed else _source_config(name)
-        if not resumed and not _read_model(name):
-            Workdir(name).check_generator()
+        model = None if resumed else _read_model(name)
+        if model:
+            source = model.config
+        else:
+            folder = resumed or Workdir(name)
+            source = folder.config()
+            folder.check_generator()
     except InputError as error:
         raise ConfigError(f"config.train.checkpoint={name!r}: {error}") from error
     config.data.image_size = source.data.image_size
@@ -100,12 +104,13 @@ def with_warm_start_encoders(state: TrainState, config: ConfigDict) -> TrainStat
       InputError: there is no such run or model, or it has other encoders.
     """
     name = config.damsm.checkpoint
-    source = _source_config(name)
+    model = _read_model(name)
+    source = model.config if model else Workdir(name).config()
     if differences := incompatible_keys(_encoder_keys(source), _encoder_keys(config)):
         raise ConfigError(
             f"config.damsm.checkpoint={name!r}: its encoders differ: " + "; ".join(differences)
         )
-    if model := _read_model(name):
+    if model:
         encoders = {"text": model.variables["text"], "image": model.image_encoder["params"]}
         return state.replace(encoders=encoders, trunk=model.image_encoder["trunk"])
     source = load_state(Workdir(name))
@@ -127,12 +132,6 @@ def _read_model(source: str) -> TrainedModel | None:
             f"{source}: has no image encoder, which training needs; start from its work folder"
         )
     return model
-
-
-def _source_config(source: str) -> ConfigDict:
-    if model := _read_model(source):
-        return model.config
-    return Workdir(source).config()
 
 
 def _variables(config: ConfigDict, model: TrainedModel) -> dict[str, PyTree]:
