@@ -23,7 +23,7 @@ def load_device_images(images: CaptionedImages, limit_mb: int) -> np.ndarray | N
     if limit_mb < 0:
         limit_mb = 0 if jax.default_backend() == "cpu" else _ACCELERATOR_MB
     limit = limit_mb * 2**20
-    if images.decoded_size() > limit:
+    if not limit or images.decoded_size() > limit:
         return None
     records = grain.MapDataset.source(images).to_iter_dataset(READ_OPTIONS)
     pixels = [record["image"] for record in records]

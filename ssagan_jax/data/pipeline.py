@@ -124,19 +124,6 @@ class CaptionedImages(Sequence[Record]):
             tqdm.write(f"{message}; using the next one ({len(self._bad)} skipped so far)")
 
 
-class _Indexed(Sequence[tuple[int, Record]]):
-    """Records with their index."""
-
-    def __init__(self, images: Sequence[Record]) -> None:
-        self._images = images
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def __getitem__(self, index: int) -> tuple[int, Record]:
-        return index, self._images[index]
-
-
 def training_batches(
     images: Sequence[Record],
     tokenizer: Tokenizer,
@@ -198,7 +185,11 @@ def training_batches(
             "class_id": np.int32(record["class_id"]),
         }
 
-    dataset = grain.MapDataset.source(_Indexed(images)).seed(seed).shuffle().repeat()
+    # Grain counts the index on from epoch to epoch.
+    indexed = grain.MapDataset.source(images).map_with_index(
+        lambda index, record: (index % len(images), record)
+    )
+    dataset = indexed.seed(seed).shuffle().repeat()
     index, count = shard
     parts = dataset.random_map(example).batch(batch_size // count)
     steps, size = large_batches
