@@ -1,7 +1,6 @@
 """Files that appear under their name only once they are complete."""
 
 import contextlib
-import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,9 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from ssagan_jax.errors import InputError
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from ssagan_jax.errors import FULL_DISK, InputError
 
 
 @contextlib.contextmanager
@@ -20,7 +17,7 @@ def name_full_disk(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None and error.errno in _FULL:
+        if error.filename is None and error.errno in FULL_DISK:
             error.filename = str(path)
         raise
 

@@ -9,10 +9,9 @@ import sys
 from collections.abc import Iterator, Sequence
 
 # A folder cannot be written: no space, no permission, or a file in its place.
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _DISK_ERRORS = (
-    errno.ENOSPC,
-    errno.EDQUOT,
-    errno.EFBIG,
+    *FULL_DISK,
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,

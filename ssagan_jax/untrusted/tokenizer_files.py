@@ -144,10 +144,8 @@ def make_pipeline(
       parts: its "normalizer" and "pre_tokenizer".
       specials: entries of the vocabulary that are found in a caption before it is divided.
     """
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    added = [
-        {"id": model["vocab"][each], "content": each, **flags, "special": True} for each in specials
-    ]
+    flags = dict.fromkeys(ADDED_FLAGS, False) | {"special": True}
+    added = [{"id": model["vocab"][each], "content": each, **flags} for each in specials]
     nothing = dict.fromkeys(("truncation", "padding", "post_processor", "decoder"))
     return {"version": "1.0", **nothing, "added_tokens": added, **parts, "model": model}
 

@@ -1,7 +1,6 @@
 """The one writer of prepared data sets: one process at a time, and complete or not at all."""
 
 import contextlib
-import errno
 import fcntl
 import os
 import shutil
@@ -14,12 +13,12 @@ from PIL import Image
 from ssagan_jax.atomic_files import save_png, write_atomically
 from ssagan_jax.data.prepared.builder import CaptionedImageBuilder
 from ssagan_jax.data.tensorflow_import import import_tensorflow, quiet_tfds
-from ssagan_jax.errors import DataError, escape_terminal
+from ssagan_jax.errors import FULL_DISK, DataError, escape_terminal
 
 Files = Mapping[str, str | Image.Image]
 """Texts and PNG images by their file names."""
 
-_DISK_FULL = tuple(map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)))
+_FULL_DISK_MESSAGES = tuple(map(os.strerror, FULL_DISK))
 
 
 def ensure_prepared(builder: CaptionedImageBuilder) -> CaptionedImageBuilder:
@@ -126,7 +125,7 @@ def explain_full_disk(folder: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as error:
         # ArrayRecord's writer reports a full disk only in the text of a RuntimeError.
-        if not any(reason in str(error) for reason in _DISK_FULL):
+        if not any(reason in str(error) for reason in _FULL_DISK_MESSAGES):
             raise
         raise DataError(
             f"{folder}: no room on the disk for the prepared pictures ({error}). Free some "
