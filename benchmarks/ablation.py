@@ -135,7 +135,8 @@ def picture(runs: dict[tuple[str, int], Path], seed: int) -> Image.Image:
 
 
 def main() -> None:
-    """Trains what is missing, and writes the table and the picture after every run."""
+    """Trains what is missing, writes the table after every run, and at the end the picture."""
+    known = recipes()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="folder of all runs")
     parser.add_argument("--name", default="toy_cars", help="data set, as in configs/quickstart.py")
@@ -143,16 +144,16 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10, help="wall time of each run")
     parser.add_argument("--num", type=int, default=800, help="images of the scores")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--recipes", nargs="+", default=list(recipes()), choices=list(recipes()))
+    parser.add_argument("--recipes", nargs="+", default=list(known), choices=known)
     flags = parser.parse_args()
     runs = {}
     for seed in flags.seeds:
         for recipe in flags.recipes:
             path = flags.output.absolute() / f"{recipe.replace(' ', '_')}_seed_{seed}"
-            train(flags, path, recipes()[recipe], seed)
+            train(flags, path, known[recipe], seed)
             runs[recipe, seed] = path
             write_atomically(flags.output / "ablation.md", table(runs))
-            picture(runs, flags.seeds[0]).save(flags.output / "ablation.png")
+    picture(runs, flags.seeds[0]).save(flags.output / "ablation.png")
     print((flags.output / "ablation.md").read_text(), end="")
 
 
