@@ -11,8 +11,8 @@ import types
 
 import pytest
 from picture_trees import draw, sidecar
+from prepare_command import run_prepare
 
-from ssagan_jax import prepare
 from ssagan_jax.data.engines import ray_cluster
 from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.ingest import write_pictures
@@ -29,14 +29,7 @@ def run(monkeypatch, capsys, tmp_path):
     def run(*flags):
         known = [f"--source={tmp_path / 'data'}", "--name=cars", "--image_size=32"]
         known.append(f"--prepared_dir={tmp_path / 'sets'}")
-        monkeypatch.setattr(sys, "argv", ["prepare", *known, *flags])
-        code = 0
-        try:
-            prepare.main()
-        except SystemExit as stopped:
-            code = stopped.code
-        captured = capsys.readouterr()
-        return code, captured.out + captured.err.rpartition("\r")[2]
+        return run_prepare(monkeypatch, capsys, *known, *flags)
 
     return run
 

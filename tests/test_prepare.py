@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import struct
-import sys
 import tarfile
 import zlib
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 import tensorflow_datasets as tfds
 from picture_trees import SENTENCES, draw, picture, sidecar, stored_records, write
 from PIL import Image
+from prepare_command import run_prepare
 
 from ssagan_jax import prepare
 from ssagan_jax.config import default_config, set_dataset
@@ -48,15 +48,8 @@ def run(monkeypatch, capsys, tmp_path, sets_dir):
         known.append(f"--prepared_dir={sets_dir}")
         given = {flag.split("=")[0] for flag in flags}
         flags = [*(flag for flag in known if flag.split("=")[0] not in given), *flags]
-        monkeypatch.setattr(sys, "argv", ["prepare", *flags])
         monkeypatch.chdir(tmp_path)
-        code = 0
-        try:
-            prepare.main()
-        except SystemExit as stopped:
-            code = stopped.code
-        captured = capsys.readouterr()
-        return code, captured.out + captured.err.rpartition("\r")[2]
+        return run_prepare(monkeypatch, capsys, *flags)
 
     return run
 
