@@ -47,8 +47,7 @@ from ssagan_jax.data.stanford_cars.paper_layout import write_paper_layout
 from ssagan_jax.errors import InputError, escape_terminal, exit_on_user_error
 from ssagan_jax.inference.image_grid import draw_image_grid
 
-_THUMBNAIL = 128
-_COLUMNS = 3
+_THUMBNAIL, _COLUMNS = 128, 3
 
 
 def prepare(
@@ -126,15 +125,16 @@ def scan_source(
 
 
 def training_command(request: PrepareRequest, pictures: int) -> str:
-    """The command that trains the paper's BERT model on a set of so many training pictures."""
+    """The command that trains on so many pictures: the paper's model from 10,000 on."""
     config = default_config()
-    words = ["python", "-m", "ssagan_jax.main", f"--config=configs/bert.py:{request.name}"]
+    recipe = "small_data" if pictures < 10_000 else "bert"
+    words = ["python", "-m", "ssagan_jax.main", f"--config=configs/{recipe}.py:{request.name}"]
     if request.image_size != config.data.image_size:
         words.append(f"--config.data.image_size={request.image_size}")
     if request.prepared_dir:
         words.append(f"--config.data.prepared_dir={request.prepared_dir}")
     if 0 < pictures < config.train.batch_size:
-        words.append(f"--config.train.batch_size={pictures}")
+        words += [f"--config.train.batch_size={pictures}", "--config.damsm.batch_size=0"]
     return shlex.join(words)
 
 
