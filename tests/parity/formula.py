@@ -42,7 +42,7 @@ def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
         # Residual gains and the scales of batch norms; all others are biases and running means.
         centre = 0.5 if name.endswith("gamma") else 1.0 if name.endswith(".weight") else 0.0
         values = centre + 0.1 * draws
-    return np.float64(np.float32(values))
+    return values.astype(np.float32).astype(np.float64)
 
 
 def sketch(values: np.ndarray) -> np.ndarray:

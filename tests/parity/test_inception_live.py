@@ -118,7 +118,7 @@ def test_statistics_of_each_batch(tmp_path, measured):
     torch.save(network.state_dict(), tmp_path / "after.pth")
     before, after = (load_inception(tmp_path / f"{name}.pth") for name in ("before", "after"))
     with jax.enable_x64(True):
-        before = jax.tree.map(np.float64, before)
+        before = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), before)
         apply = jax.jit(functools.partial(InceptionV3Features().apply, mutable=["trunk"]))
         found, moved = jax.device_get(apply(before, images.permute(0, 2, 3, 1).numpy()))
     for name, ours, theirs in zip(TAPS, found, wanted, strict=False):

@@ -250,7 +250,7 @@ def iteration(config, networks, variables, given):
     with pytest.MonkeyPatch.context() as patch, jax.enable_x64(True):
         patch.setattr(gan_step, "normalize_images", lambda pixels: images(pixels, np.float64))
         patch.setattr(gan_step, "sample_noise", lambda *_: jnp.asarray(given["noise"]))
-        params = jax.tree.map(np.float64, variables)
+        params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables)
         encoders = {
             "text": params["text_encoder"]["params"],
             "image": params[IMAGE_ENCODER]["params"],
