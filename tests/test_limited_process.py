@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +34,29 @@ def allocate(size):
 
 def identify():
     yield os.getpid()
+
+
+class Call:
+    """A value whose pickle calls a function where it is read."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def answer(function, argument):
+    yield Call(function, argument)
+
+
+def test_an_answer_calls_nothing_here(tmp_path):
+    for function, argument in ((os.mkdir, str(tmp_path / "ran")), (sys.exit, 3)):
+        with pytest.raises(DataError, match=f"crashed .*{function.__name__}"):
+            next(iterate_limited(answer, function, argument, classes=(Path,)))
+    assert not list(tmp_path.iterdir())
+    (path,) = iterate_limited(answer, type(tmp_path), "a", classes=(type(tmp_path),))
+    assert path == Path("a")
 
 
 def test_values_arrive_in_order_and_the_process_is_used_again():

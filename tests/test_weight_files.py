@@ -1,6 +1,8 @@
 """PyTorch's files read without PyTorch, and hostile or damaged ones refused."""
 
 import base64
+import json
+import os
 import pickle
 import struct
 import zipfile
@@ -11,7 +13,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from ssagan_jax.data.pretrained_tokenizer import pretrained_tokenizer
+from ssagan_jax.data.tokenizer import TokenizerError
+from ssagan_jax.errors import DamagedFileError
 from ssagan_jax.pytorch.weight_files import find_weight_file, read_tensors
+from ssagan_jax.untrusted.published_files import find_published_file
 
 # torch.save (2.13), deflated and in base 85, of {"epoch": 3, "lr": 0.1, "state_dict": OrderedDict}
 # with, over big = arange(12.).reshape(3, 4): "module.a": big.t(), "module.b":
@@ -197,6 +203,34 @@ def test_safetensors(tmp_path):
 
 def test_find_takes_the_first_and_names_all(tmp_path):
     (tmp_path / "b.bin").touch()
-    assert find_weight_file(str(tmp_path), "a.bin", "b.bin") == str(tmp_path / "b.bin")
+    assert find_published_file(str(tmp_path), "a.bin", "b.bin") == str(tmp_path / "b.bin")
     with pytest.raises(FileNotFoundError, match="none of c.bin, d.bin"):
-        find_weight_file(str(tmp_path), "c.bin", "d.bin")
+        find_published_file(str(tmp_path), "c.bin", "d.bin")
+
+
+def test_what_is_no_file_is_not_passed_over(tmp_path):
+    (tmp_path / "pytorch_model.bin").touch()
+    (tmp_path / "vocab.txt").touch()
+    for name in ("model.safetensors", "tokenizer.json"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(DamagedFileError, match="model.safetensors: not a plain file; remove it"):
+        find_weight_file(str(tmp_path))
+    with pytest.raises(TokenizerError, match="tokenizer.json: not a plain file; remove it"):
+        pretrained_tokenizer(str(tmp_path))
+
+
+def test_all_shards_of_a_model_on_the_hub_are_found(tmp_path, monkeypatch):
+    index, shard = "model.safetensors.index.json", "model-1.safetensors"
+    (tmp_path / index).write_text(json.dumps({"weight_map": {"x": shard}}))
+    names = {index, shard}
+
+    def cached(name, file):
+        if file not in names:
+            raise OSError(f"no {file}")
+        return str(tmp_path / file)
+
+    monkeypatch.setattr("transformers.utils.cached_file", cached)
+    assert find_weight_file("lab/bert") == str(tmp_path / index)
+    names.remove(shard)
+    with pytest.raises(FileNotFoundError, match=f"hf download lab/bert.*no {shard}"):
+        find_weight_file("lab/bert")

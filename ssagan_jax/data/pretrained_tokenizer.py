@@ -7,6 +7,7 @@ from typing import Any
 from ssagan_jax.data.tokenizer import PIECE_SPECIALS, Tokenizer, TokenizerError
 from ssagan_jax.untrusted.files import read_json, read_text
 from ssagan_jax.untrusted.limits import TOKENIZER_BYTES
+from ssagan_jax.untrusted.published_files import find_published_file
 from ssagan_jax.untrusted.tokenizer_files import (
     ADDED_FLAGS,
     BERT_PARTS,
@@ -50,7 +51,7 @@ def _pipeline(name: str) -> dict[str, Any]:
     parts = BERT_PARTS["normalizer"].copy()
     parts |= {ours: settings[theirs] for ours, theirs in _OPTIONS.items() if theirs in settings}
     parts = BERT_PARTS | {"normalizer": parts}
-    path = _published_file(name, "tokenizer.json", "vocab.txt")
+    path = find_published_file(name, "tokenizer.json", "vocab.txt")
     # A class of BERT goes before tokenizer.json, as in transformers.
     if os.path.basename(path) == "tokenizer.json":
         return _complete(read_json(path, TOKENIZER_BYTES)) | (parts if is_bert else {})
@@ -78,28 +79,9 @@ def _complete(published: dict[str, Any]) -> dict[str, Any]:
 def _read_settings(name: str, file: str) -> dict[str, Any]:
     """The content of a JSON file; nothing if it is missing."""
     try:
-        settings = read_json(_published_file(name, file))
+        settings = read_json(find_published_file(name, file))
     except OSError:
         return {}
     if not isinstance(settings, dict):
         raise ValueError(f"{file} holds no settings")
     return settings
-
-
-def _published_file(name: str, *files: str) -> str:
-    """The path of the first of these files in a folder, the cache or the hub; OSError if none."""
-    if os.path.isdir(name):
-        paths = (os.path.join(name, file) for file in files)
-        if path := next(filter(os.path.exists, paths), None):
-            return path
-        raise FileNotFoundError(f"there is no {' and no '.join(files)}")
-    from transformers.utils import cached_file
-
-    for file in files:
-        try:
-            if path := cached_file(name, file):
-                return path
-        except OSError:
-            if file == files[-1]:
-                raise
-    raise FileNotFoundError(f"there is no {' and no '.join(files)}")

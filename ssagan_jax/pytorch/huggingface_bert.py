@@ -11,8 +11,9 @@ import numpy as np
 
 from ssagan_jax.models.bert import Bert, BertConfig
 from ssagan_jax.pytorch.tensors_to_flax import match_tensors
-from ssagan_jax.pytorch.weight_files import WEIGHT_FILES, find_weight_file, read_tensors
+from ssagan_jax.pytorch.weight_files import find_weight_file, read_tensors
 from ssagan_jax.untrusted.files import read_json
+from ssagan_jax.untrusted.published_files import find_published_file
 
 # From a part of a parameter's path to its part of the name in a Hugging Face checkpoint.
 _HF_NAMES = {
@@ -60,9 +61,9 @@ def load_hf_bert(folder_or_name: str, pooler: bool = True) -> tuple[BertConfig, 
       FileNotFoundError: config or weights are not in the folder, the cache or the hub.
       ValueError: the checkpoint is not a plain BERT, or tensors are missing, misshapen or unknown.
     """
-    path = find_weight_file(folder_or_name, "config.json")
+    path = find_published_file(folder_or_name, "config.json")
     config = _to_config(read_json(path), path)
-    path = find_weight_file(folder_or_name, *WEIGHT_FILES)
+    path = find_weight_file(folder_or_name)
     return config, _to_params(config, read_tensors(path), pooler, path)
 
 

@@ -9,10 +9,11 @@ from ssagan_jax.errors import DamagedFileError
 from ssagan_jax.pytorch.pth_reader import read_pth
 from ssagan_jax.untrusted import limits
 from ssagan_jax.untrusted.files import read_json
+from ssagan_jax.untrusted.published_files import find_published_file
 from ssagan_jax.untrusted.safetensors_files import read_safetensors
 
-WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
-WEIGHT_FILES += ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+_WEIGHT_FILES += ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
 def read_tensors(path: str | os.PathLike[str], keep_prefix: bool = False) -> dict[str, np.ndarray]:
@@ -48,39 +49,16 @@ def read_tensors(path: str | os.PathLike[str], keep_prefix: bool = False) -> dic
     return tensors
 
 
-def find_weight_file(folder_or_name: str, *names: str) -> str:
-    """Path of the first of the files `names` that a checkpoint has.
+def find_weight_file(folder_or_name: str) -> str:
+    """Path of the weights of a Hugging Face checkpoint; downloads the shards of an index, too.
 
-    Args:
-      folder_or_name: a folder, or a name on the Hugging Face hub, of which the local cache is
-        used if it has the file. The shards of an .index.json are downloaded too.
-      *names: file names, in order of preference.
-
-    Raises:
-      FileNotFoundError: the folder, or the cache and the hub, have none of them.
+    Argument and errors are those of `find_published_file`.
     """
-    if os.path.isdir(folder_or_name):
-        paths = (os.path.join(folder_or_name, name) for name in names)
-        if path := next(filter(os.path.isfile, paths), None):
-            return path
-        raise FileNotFoundError(f"{folder_or_name} holds none of {', '.join(names)}")
-    # Slow to import, and not needed if the checkpoint is a folder.
-    from transformers.utils import cached_file
-
-    for name in names:
-        try:
-            path = cached_file(folder_or_name, name)
-            for shard in _shards(path) if name.endswith(".index.json") else []:
-                cached_file(folder_or_name, shard)
-            return path
-        except OSError as error:
-            cause = error
-    raise FileNotFoundError(
-        f"there is no folder {folder_or_name!r}, and no model of that name with "
-        f"{' or '.join(names)} in the local Hugging Face cache or on the hub. On a machine with "
-        f"network access, run `hf download {folder_or_name} --local-dir FOLDER`, copy FOLDER here "
-        f"and give its path instead of the name. Cause: {cause}"
-    ) from cause
+    path = find_published_file(folder_or_name, *_WEIGHT_FILES)
+    if not os.path.isdir(folder_or_name) and path.endswith(".index.json"):
+        for shard in _shards(path):
+            find_published_file(folder_or_name, shard)
+    return path
 
 
 def _shards(path: str) -> list[str]:

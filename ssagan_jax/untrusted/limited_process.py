@@ -8,8 +8,8 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Collection, Iterator
+from typing import IO, Any
 
 from ssagan_jax.errors import DataError, InputError
 from ssagan_jax.untrusted import limits
@@ -24,16 +24,22 @@ _FEW_ADDRESSES |= {"ARROW_DEFAULT_MEMORY_POOL": "system"}
 _idle: list[subprocess.Popen[bytes]] = []  # Ready for another generator.
 
 
-def iterate_limited(generator: Callable[..., Iterator[Any]], *arguments: Any) -> Iterator[Any]:
+def iterate_limited(
+    generator: Callable[..., Iterator[Any]], *arguments: Any, classes: Collection[type] = ()
+) -> Iterator[Any]:
     """Yields what a generator yields, from a child process with the limits `CHILD_*`.
+
+    The child is no sandbox: it may do whatever this process may. But a file that took it over
+    could not make its answers run anything here.
 
     Args:
       generator: a function of a module; it, its arguments and its values are pickled.
       *arguments: to call it with.
+      classes: those of its values, besides containers, texts, bytes and numbers.
 
     Raises:
-      InputError: whichever the generator raises.
-      DataError: the child was stopped by a limit, or it crashed.
+      DataError: the generator raised InputError, of which this has the message; the child was
+        stopped by a limit, crashed, or answered with anything else.
     """
     child = _idle.pop() if _idle else _start()
     is_idle = False
@@ -43,15 +49,16 @@ def iterate_limited(generator: Callable[..., Iterator[Any]], *arguments: Any) ->
             child.stdin.flush()
         while True:
             try:
-                kind, value = pickle.load(child.stdout)
-            except (EOFError, pickle.UnpicklingError):
-                raise DataError(_reason(child.wait())) from None
+                kind, value = _Answers(child.stdout, classes).load()
+            except Exception as error:  # Whatever half an answer or a hostile one raises.
+                child.kill()  # Unless it has ended by itself.
+                raise DataError(_reason(child.wait(), error)) from None
             if kind == "value":
                 yield value
                 continue
             is_idle = True
             if kind == "error":
-                raise value
+                raise DataError(value)
             return
     finally:
         if is_idle:
@@ -59,6 +66,19 @@ def iterate_limited(generator: Callable[..., Iterator[Any]], *arguments: Any) ->
         else:
             child.kill()
             child.wait()
+
+
+class _Answers(pickle.Unpickler):
+    """Calls nothing but a few classes."""
+
+    def __init__(self, file: IO[bytes], classes: Collection[type]) -> None:
+        super().__init__(file)
+        self._classes = {(each.__module__, each.__qualname__): each for each in classes}
+
+    def find_class(self, module: str, name: str) -> type:
+        if found := self._classes.get((module, name)):
+            return found
+        raise pickle.UnpicklingError(f"{module}.{name}")
 
 
 def _start() -> subprocess.Popen[bytes]:
@@ -70,10 +90,10 @@ def _start() -> subprocess.Popen[bytes]:
     )
 
 
-def _reason(code: int) -> str:
+def _reason(code: int, error: Exception) -> str:
     if code == -signal.SIGXCPU:
         return f"it takes more than {limits.CHILD_SECONDS} seconds to read"
-    return f"the library that reads it crashed (exit code {code})"
+    return f"the library that reads it crashed (exit code {code}: {error!s:.200})"
 
 
 def serve() -> None:
@@ -101,7 +121,7 @@ def _results(generator: Callable[..., Iterator[Any]], arguments: Any) -> Iterato
             yield "value", value
             _stop_at(end + int((count + 1) * limits.CHILD_SECONDS_PER_VALUE))
     except InputError as error:
-        yield "error", error
+        yield "error", str(error)
     else:
         yield "end", None
 

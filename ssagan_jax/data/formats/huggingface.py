@@ -69,7 +69,8 @@ class HuggingFace:
             raise DataError(
                 "the format huggingface needs the package datasets: pip install 'ssagan_jax[hf]'"
             )
-        return iterate_limited(HuggingFace._read_items, self, source)
+        classes = (Item, type(source))  # A picture may be a path.
+        return iterate_limited(HuggingFace._read_items, self, source, classes=classes)
 
     def _read_items(self, source: Path) -> Iterator[Item]:
         """`items`, in this process."""
