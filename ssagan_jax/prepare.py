@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 from PIL import Image, ImageOps
-from tqdm import tqdm
 
 from ssagan_jax.atomic_files import check_utf8
 from ssagan_jax.config import default_config
@@ -46,6 +45,7 @@ from ssagan_jax.data.prepared.set_writer import Files, write_files
 from ssagan_jax.data.stanford_cars.paper_layout import write_paper_layout
 from ssagan_jax.errors import InputError, escape_terminal, exit_on_user_error
 from ssagan_jax.inference.image_grid import draw_image_grid
+from ssagan_jax.progress import Progress
 
 _THUMBNAIL, _COLUMNS = 128, 3
 
@@ -114,7 +114,7 @@ def scan_source(
     request: PrepareRequest, journal: Path | None = None, run: OrderedMap = ordered_map
 ) -> ScanReport:
     """Scans a source, from where a scan with this journal ended, and chooses what to hold out."""
-    items = tqdm(request.items(), "scanning", unit=" pictures", dynamic_ncols=True)
+    items = Progress(request.items(), "scanning", unit=" pictures", dynamic_ncols=True)
     max_words = default_config().data.max_words
     scan = scan_dataset(
         items, load_size=request.load_size, max_words=max_words, journal=journal, run=run

@@ -29,6 +29,7 @@ GROUND = {
     "atomic_files": {"errors"},
     "compilation_cache": {"errors"},
     "fixed_samples": set(),
+    "progress": set(),
     "config": {"config", "errors"},
     "distributed": {"errors"},
     "untrusted": {"untrusted", "errors"},

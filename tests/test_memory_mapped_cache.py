@@ -122,19 +122,36 @@ def test_scaled_pictures_come_from_memory_and_file_alike(path):
         np.testing.assert_array_equal(one["image"], other["image"])
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "grown", "other count", "older", "zeros"])
+def set_time(path, difference=0):
+    time = (path.parent / "dataset_info.json").stat().st_mtime_ns + difference
+    os.utime(path, ns=(time, time))
+
+
+def test_a_clock_that_was_set_back_since_the_set_was_prepared_does_not_matter(path, capsys):
+    later = (path.parent / "dataset_info.json").stat().st_mtime + 3600
+    os.utime(path.parent / "dataset_info.json", (later, later))
+    mapped(path)
+    assert "decoding" in capsys.readouterr().out
+    assert_records(mapped(path))
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "damage", ["cut", "empty", "grown", "other count", "older", "newer", "zeros"]
+)
 def test_a_file_of_another_set_is_written_again(path, damage):
     mapped(path)
     whole = path.read_bytes()
-    if damage == "older":
+    if damage in ("older", "newer"):
         path.write_bytes(whole[:-40] + b"\xff" * 40)
-        os.utime(path, ns=(0, 0))
+        set_time(path, -1 if damage == "older" else 1)
     elif damage == "other count":
         path.unlink()
         mapped(path, Source(COUNT - 1))
     else:
         bad = {"cut": whole[:-1], "empty": b"", "grown": whole + b"x", "zeros": b"\0" * len(whole)}
         path.write_bytes(bad[damage])
+        set_time(path)
     assert_records(mapped(path))
     assert path.read_bytes() == whole
 

@@ -13,10 +13,10 @@ from typing import Any
 import grain
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from ssagan_jax.atomic_files import atomic_path
 from ssagan_jax.data.images.resizing import resize_smaller_edge
+from ssagan_jax.progress import Progress
 
 Record = dict[str, Any]
 
@@ -100,7 +100,7 @@ class MemoryMappedImages(Sequence[Record]):
 def open_memory_mapped(
     path: Path, count: int, read: Callable[[int], Record], needed: int
 ) -> MemoryMappedImages | None:
-    """Opens the cache of a split, and writes it first if it is missing or older than the set.
+    """Opens the cache of a split, and writes it first if it is missing or of another set.
 
     Processes that need the same file wait for the one that writes it. Returns None if the file
     cannot be written: without permission, or if it would take more than half of the free space.
@@ -132,13 +132,17 @@ def open_memory_mapped(
 
 
 def _open_existing(path: Path, count: int) -> MemoryMappedImages | None:
-    """The file, if it exists, is complete, and is not older than the prepared set beside it."""
+    """The file, if it exists, is complete, and belongs to the prepared set beside it."""
     try:
-        if path.stat().st_mtime_ns < (path.parent / "dataset_info.json").stat().st_mtime_ns:
+        if path.stat().st_mtime_ns != _time_of_set(path):
             return None
         return MemoryMappedImages(path, count)
     except (FileNotFoundError, ValueError):
         return None
+
+
+def _time_of_set(path: Path) -> int:
+    return (path.parent / "dataset_info.json").stat().st_mtime_ns
 
 
 def _write(path: Path, count: int, read: Callable[[int], Record]) -> None:
@@ -147,15 +151,21 @@ def _write(path: Path, count: int, read: Callable[[int], Record]) -> None:
         leftover.unlink()
     records = grain.MapDataset.range(count).map(read).to_iter_dataset(READ_OPTIONS)
     index = np.zeros((count, 3), _INDEX)
-    with atomic_path(path) as part, open(part, "wb") as file:
-        file.write(index)
-        for row, record in enumerate(tqdm(records, total=count, unit="pictures", disable=None)):
-            image = record.pop("image")
-            text = json.dumps(record).encode()
-            index[row] = *image.shape[:2], len(text)
-            file.write(np.ascontiguousarray(image))
-            file.write(text)
-        file.seek(0)
-        file.write(index)
-        file.flush()
-        os.fsync(file.fileno())
+    of_set = _time_of_set(path)
+    with atomic_path(path) as part:
+        with open(part, "wb") as file:
+            file.write(index)
+            for row, record in enumerate(
+                Progress(records, total=count, unit="pictures", disable=None)
+            ):
+                image = record.pop("image")
+                text = json.dumps(record).encode()
+                index[row] = *image.shape[:2], len(text)
+                file.write(np.ascontiguousarray(image))
+                file.write(text)
+            file.seek(0)
+            file.write(index)
+            file.flush()
+            os.fsync(file.fileno())
+        # Not its own time: the clock may have been set back since the set was prepared.
+        os.utime(part, ns=(of_set, of_set))

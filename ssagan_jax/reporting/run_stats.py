@@ -30,10 +30,8 @@ def count_parameters(run: ReportedRun) -> dict[str, int]:
 
 
 def seconds_per_epoch(run: ReportedRun) -> float:
-    """Mean over the measured windows of stage 2, each weighted by its steps."""
-    values = run.scalar("time/seconds_per_epoch")
-    weights = np.diff([run.schedule.damsm_steps, *values])
-    return float(np.average(list(values.values()), weights=weights))
+    """Median of the measured windows of stage 2, so that one with an interruption counts little."""
+    return float(np.median(list(run.scalar("time/seconds_per_epoch").values())))
 
 
 def training_stats(runs: Sequence[ReportedRun]) -> Lines:

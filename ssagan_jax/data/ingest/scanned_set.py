@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from ssagan_jax import __version__
 from ssagan_jax.atomic_files import write_atomically
@@ -34,6 +33,7 @@ from ssagan_jax.data.prepared.set_writer import (
 )
 from ssagan_jax.data.prepared.shard_writer import Shards
 from ssagan_jax.errors import DataError
+from ssagan_jax.progress import Progress
 
 JOURNAL = "scanned.jsonl"
 """Name of the scan's journal in the folder of unfinished work."""
@@ -175,7 +175,7 @@ class ScannedSet(CaptionedImageBuilder, skip_registration=True):
     def write(self, folder: Path, cluster: RayCluster | None = None) -> None:
         """Writes the shards that are missing in a folder, then TFDS's description of the set."""
         shards = Shards.of(self, folder, {split: self._splits.count(split) for split in SPLITS})
-        with tqdm(
+        with Progress(
             total=len(self._entries), desc="writing", unit=" pictures", dynamic_ncols=True
         ) as bar:
             jobs = self._unwritten(shards, bar)
@@ -186,7 +186,7 @@ class ScannedSet(CaptionedImageBuilder, skip_registration=True):
                 write_here(jobs, self.load_size, bar.update)
         shards.write_info(self)
 
-    def _unwritten(self, shards: Shards, bar: tqdm) -> Iterator[PictureJob]:
+    def _unwritten(self, shards: Shards, bar: Progress) -> Iterator[PictureJob]:
         """The pictures whose shards are missing."""
         chosen = zip(self._entries, self._splits, self._class_ids, strict=True)
         entry, split, class_id = next(chosen)
