@@ -12,7 +12,8 @@ from pathlib import Path
 from absl import logging
 from ml_collections import ConfigDict
 
-from ssagan_jax.checkpointing.best_checkpoint import find_checkpoint
+from ssagan_jax.checkpointing.best_checkpoint import CheckpointChoice, find_checkpoint
+from ssagan_jax.checkpointing.checksums import CheckpointError
 from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.config.compilation_cache import enable_compilation_cache
@@ -28,12 +29,15 @@ from ssagan_jax.workdir import Workdir
 
 
 def evaluate(
-    workdir: Workdir, config: ConfigDict, steps: Sequence[int], request: EvalRequest
+    workdir: Workdir,
+    config: ConfigDict,
+    checkpoints: Sequence[CheckpointChoice],
+    request: EvalRequest,
 ) -> None:
     """Scores checkpoints, writes the scores into the work folder and prints them.
 
-    `config` is the run's with the `eval` section to use now; `request.folder` gets a subfolder for
-    each checkpoint.
+    Of several checkpoints, those that a training deletes meanwhile are skipped. `config` is the
+    run's with the `eval` section to use now; `request.folder` gets a subfolder for each checkpoint.
 
     Raises:
       InputError: weights, data, schedule or a checkpoint are missing.
@@ -46,8 +50,15 @@ def evaluate(
             f"To get them, {how_to_fetch()}"
         )
     all_scores = []
-    for step in steps:
-        state = load_state(workdir, step)
+    for checkpoint in checkpoints:
+        try:
+            state = load_state(workdir, checkpoint)
+        except CheckpointError:
+            if len(checkpoints) == 1 or checkpoint in workdir.checkpoint_steps():
+                raise
+            print(f"checkpoint {checkpoint} was deleted meanwhile", flush=True)
+            continue
+        step = int(state.step)
         folder = request.folder and request.folder / f"step_{step:07d}"
         scores = evaluator(state, dataclasses.replace(request, folder=folder))
         write_scores(workdir, scores)
@@ -67,14 +78,15 @@ def _write_scalars(workdir: Workdir, scores: Sequence[Score]) -> None:
     writer.close()
 
 
-def _select_steps(workdir: Workdir, wanted: str | None) -> list[int]:
-    """The steps that --checkpoint selects: one, "all", "best", or the latest; raises InputError."""
+def _select_checkpoints(workdir: Workdir, wanted: str | None) -> list[CheckpointChoice]:
+    """Those that --checkpoint selects: one, "all", "best", or the latest; raises InputError."""
     steps = workdir.checkpoint_steps()
     if not steps:
         raise InputError(f"{workdir.checkpoints}: no checkpoint here; train first")
     if wanted == "best":
-        return [find_checkpoint(workdir, "best")[1]]
-    choices = {None: steps[-1:], "all": steps} | {str(step): [step] for step in steps}
+        find_checkpoint(workdir, "best")
+    choices = {None: [None], "best": ["best"], "all": steps}
+    choices |= {str(step): [step] for step in steps}
     if wanted not in choices:
         raise InputError(f"--checkpoint={wanted}: must be all, best or one of {steps}")
     return choices[wanted]
@@ -111,7 +123,7 @@ def main() -> None:
                 check_value(f"eval.{key}", config.eval[key])
         folder = Path(flags.save_pictures) if flags.save_pictures else None
         request = EvalRequest(flags.split, flags.num, flags.seed, folder)
-        evaluate(workdir, config, _select_steps(workdir, flags.checkpoint), request)
+        evaluate(workdir, config, _select_checkpoints(workdir, flags.checkpoint), request)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ python -m ssagan_jax.report --workdir=runs/lstm --workdir=runs/bert --output=rep
 index.html contains everything; its table and images are also written as separate files.
 """
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 from absl import logging
 
 from ssagan_jax.checkpointing.best_checkpoint import CheckpointChoice, parse_checkpoint
+from ssagan_jax.checkpointing.checksums import CheckpointError
 from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.config.validation import check_seed
 from ssagan_jax.errors import InputError, exit_on_user_error
@@ -33,6 +35,7 @@ from ssagan_jax.sample import read_captions
 
 # Captions whose masks are shown.
 _MASK_CAPTIONS = 2
+_ATTEMPTS = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,10 +66,14 @@ class Report:
         self.files: dict[str, bytes] = {}
         self._runs = runs
         self._request = request
-        self._figures = [RunFigures(run) for run in runs]
         self._table_steps = select_table_steps(runs, request.epochs)
         chosen = request.checkpoint
         self._chosen = [] if chosen is None else [run.step_of(chosen) for run in runs]
+        self._last_steps = self._chosen or [
+            ([step for step in steps if step in run.checkpoints] or run.checkpoints or [None])[-1]
+            for run, steps in zip(runs, self._table_steps, strict=True)
+        ]
+        self._figures = list(map(RunFigures, runs, self._last_steps))
 
     def html(self) -> str:
         """The page."""
@@ -158,15 +165,8 @@ class Report:
 
     def _last_checkpoints(self) -> list[tuple[ReportedRun, RunFigures, int]]:
         """Runs with the chosen checkpoint, or the last one in the table, or else their last one."""
-        if self._chosen:
-            return list(zip(self._runs, self._figures, self._chosen, strict=True))
-        return [
-            (run, figures, ([s for s in steps if s in run.checkpoints] or run.checkpoints)[-1])
-            for run, figures, steps in zip(
-                self._runs, self._figures, self._table_steps, strict=True
-            )
-            if run.checkpoints
-        ]
+        last = zip(self._runs, self._figures, self._last_steps, strict=True)
+        return [each for each in last if each[2] is not None]
 
     def _training_stats(self) -> str:
         legend = (
@@ -189,6 +189,14 @@ class Report:
     def _add_file(self, name: str, panel: Panel) -> None:
         grid = draw_image_grid(panel.rows, panel.column_titles)
         self.files[f"{name}_{panel.run.file_name}.png"] = page.png(grid)
+
+
+def _open_report(folders: Sequence[str], split: str, request: ReportRequest) -> Report:
+    """Opens the runs, again if a training has replaced the checkpoint that was to be shown."""
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(CheckpointError):
+            return Report(open_reported_runs(folders, split), request)
+    return Report(open_reported_runs(folders, split), request)
 
 
 def _best(run: ReportedRun) -> str:
@@ -226,7 +234,7 @@ def main() -> None:
         request = ReportRequest(
             read_epochs(flags.epochs), flags.checkpoint, captions, flags.num, flags.seed
         )
-        report = Report(open_reported_runs(flags.workdir, flags.split), request)
+        report = _open_report(flags.workdir, flags.split, request)
         html = report.html()
         write_output(output, {PAGE: html.encode()} | report.files)
     print(f"report of {len(flags.workdir)} run(s): {output / PAGE}")

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from types import SimpleNamespace
 
 import grain
@@ -41,6 +42,7 @@ from ssagan_jax.reporting.runs import open_reported_runs
 from ssagan_jax.reporting.score_table import Row, ScoreTable
 from ssagan_jax.steps.state import abstract_state
 from ssagan_jax.training import throughput
+from ssagan_jax.training.event_files import sort_before_now
 from ssagan_jax.workdir import Workdir
 
 CAPTIONS = ["a red <car> & a road", "a blue truck"]
@@ -406,6 +408,29 @@ def test_a_step_that_was_repeated_counts_once(folders, tmp_path):
     write_events(tmp_path / "run", (20.0, 30.0))
     (run,) = open_reported_runs([str(tmp_path / "run")], "validation")
     assert dict(training_stats([run]))["seconds per epoch"] == ["25.0"]
+
+
+def test_a_repeated_step_counts_once_after_the_clock_was_set_back(folders, tmp_path):
+    run = shutil.copytree(folders / "lstm", tmp_path / "run")
+    (first,) = run.glob("events.out.tfevents.*")
+    first.rename(first.with_name(re.sub(r"\.\d{10}\.", ".3000000000.", first.name)))
+    sort_before_now(run)
+    write_events(run, (20.0, 30.0))
+    (reported,) = open_reported_runs([str(run)], "validation")
+    assert dict(training_stats([reported]))["seconds per epoch"] == ["25.0"]
+
+
+def test_event_files_keep_their_order(tmp_path):
+    now = int(time.time())
+    times = {"b": now + 100, "a": now + 200, "c": now - 100}
+    for name, seconds in times.items():
+        (tmp_path / f"events.out.tfevents.{seconds}.{name}.7.v2").write_text(name)
+    (tmp_path / "events.out.tfevents.x").write_text("x")
+    sort_before_now(tmp_path)
+    files = sorted(tmp_path.iterdir())
+    assert "".join(file.read_text() for file in files) == "cbax"
+    assert all(file.name.split(".")[3] < f"{now}" for file in files[:3])
+    assert [file.name.split(".", 4)[4] for file in files[:3]] == ["c.7.v2", "b.7.v2", "a.7.v2"]
 
 
 def test_only_an_earlier_report_is_replaced(written, tmp_path):

@@ -9,6 +9,8 @@ from ssagan_jax.workdir import Workdir
 def load_state(workdir: Workdir, checkpoint: CheckpointChoice = None) -> TrainState:
     """Loads a training state, without opening the folder for writing.
 
+    If a training that goes on replaces checkpoints meanwhile, reads those that there are then.
+
     Args:
       workdir: of the run.
       checkpoint: step of the checkpoint, or "best"; None for the latest intact one.
@@ -17,6 +19,12 @@ def load_state(workdir: Workdir, checkpoint: CheckpointChoice = None) -> TrainSt
       WorkdirError, TokenizerError, CheckpointError: the folder holds no such state.
     """
     config, tokenizer = workdir.config(), workdir.tokenizer()
-    folder, step = find_checkpoint(workdir, checkpoint)
-    checkpoints = Checkpoints(folder, None, tokenizer.digest)
-    return checkpoints.restore(abstract_state(config, tokenizer), step=step)
+    template = abstract_state(config, tokenizer)
+    while True:
+        there = workdir.checkpoint_steps(), find_checkpoint(workdir, checkpoint)
+        _, (folder, step) = there
+        try:
+            return Checkpoints(folder, None, tokenizer.digest).restore(template, step=step)
+        except Exception:  # Of a folder that is deleted while it is read, any.
+            if there == (workdir.checkpoint_steps(), find_checkpoint(workdir, checkpoint)):
+                raise

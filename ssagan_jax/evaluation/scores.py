@@ -1,6 +1,8 @@
 """A score with its recipe: a line of eval/metrics.jsonl, and text for the terminal."""
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -42,12 +44,19 @@ class Score:
 
 
 def write_scores(workdir: Workdir, scores: Sequence[Score]) -> None:
-    """Appends a line for each score to eval/metrics.jsonl; an equal line moves to the end."""
+    """Appends a line for each score to eval/metrics.jsonl; an equal line moves to the end.
+
+    Processes that do so at once wait for each other, where the file system has locks.
+    """
     path = workdir.metrics
-    before = read_text(path, TABLE_BYTES).splitlines() if path.exists() else []
     lines = [json.dumps(dataclasses.asdict(score)) for score in scores]
-    lines = [line for line in before if line not in lines] + lines
-    write_atomically(path, "".join(f"{line}\n" for line in lines))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_suffix(".lock"), "w") as lock:
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        before = read_text(path, TABLE_BYTES).splitlines() if path.exists() else []
+        lines = [line for line in before if line not in lines] + lines
+        write_atomically(path, "".join(f"{line}\n" for line in lines))
 
 
 def read_scores(workdir: Workdir, split: str) -> dict[int, dict[str, Score]]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ssagan_jax.checkpointing.checksums import CheckpointError
 from ssagan_jax.inference.image_grid import mask_to_rgb
 from ssagan_jax.inference.model_loading import load_model
 from ssagan_jax.inference.sampler import sample_noise
@@ -30,20 +31,23 @@ class Panel:
 
 
 class RunFigures:
-    """Makes the panels of one run; the checkpoint used last stays loaded."""
+    """Makes the panels of one run; the checkpoint used last stays loaded, and a chosen one."""
 
-    def __init__(self, run: ReportedRun) -> None:
+    def __init__(self, run: ReportedRun, kept: int | None) -> None:
+        """Loads the checkpoint `kept` now, before a training that goes on can delete it."""
         self._run = run
-        self._model: TrainedModel | None = None
+        self._kept = None if kept is None else load_model(run.workdir.path, kept)
+        self._last = self._kept
 
     def model(self, step: int) -> TrainedModel:
         """The model of a checkpoint; raises what `load_model` does."""
-        last = self._model
-        if last is None or last.step != step:
-            model = load_model(self._run.workdir.path, step)
-            # All checkpoints share what is compiled.
-            self._model = dataclasses.replace(model, sampler=last.sampler) if last else model
-        return self._model
+        for model in (self._kept, self._last):
+            if model and model.step == step:
+                return model
+        model = load_model(self._run.workdir.path, step)
+        # All checkpoints share what is compiled.
+        self._last = dataclasses.replace(model, sampler=self._last.sampler) if self._last else model
+        return self._last
 
     def real_and_generated(self, step: int) -> Panel:
         """Fig. 5 to 8: the fixed captions of the run's sample grids, with real and generated image.
@@ -52,7 +56,7 @@ class RunFigures:
         checkpoint was deleted.
         """
         fixed = self._run.fixed_samples
-        if step in self._run.checkpoints:
+        if self._load(step):
             images = self.model(step).generate(fixed.captions, fixed.noise)
             source = _source(step)
         else:
@@ -63,6 +67,15 @@ class RunFigures:
             for caption, real, image in zip(fixed.captions, fixed.real, images, strict=True)
         ]
         return Panel(self._run, step, ["real", "generated"], rows, source)
+
+    def _load(self, step: int) -> bool:
+        """Loads a checkpoint; returns whether it is still there."""
+        try:
+            return step in self._run.checkpoints and bool(self.model(step))
+        except CheckpointError:
+            if step in self._run.workdir.checkpoint_steps():
+                raise
+            return False
 
     def user_captions(self, step: int, captions: Sequence[str], num: int, seed: int) -> Panel:
         """Fig. 9: `num` images of each of the user's captions, with noise from `seed`."""

@@ -20,6 +20,7 @@ from ssagan_jax.steps.memory import format_memory
 from ssagan_jax.steps.networks import build_networks, crop_images
 from ssagan_jax.steps.pmap import BATCH_AXIS, PmapStep, Step, replicate, unreplicate
 from ssagan_jax.steps.state import Batch, StepContext, TrainState, begin_gan_stage
+from ssagan_jax.training.event_files import sort_before_now
 from ssagan_jax.training.health import measure_health
 from ssagan_jax.training.run import TrainingRun, open_run
 from ssagan_jax.training.save_samples import write_sample_grid
@@ -96,6 +97,8 @@ def _create_writer(run: TrainingRun, state: TrainState) -> metric_writers.Metric
 
     It only logs in all processes but the primary one.
     """
+    if is_primary():
+        sort_before_now(run.workdir.path)
     writer = metric_writers.create_default_writer(
         str(run.workdir.path), just_logging=not is_primary()
     )

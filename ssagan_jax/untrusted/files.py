@@ -41,7 +41,11 @@ def check_regular_files(folder: str | os.PathLike[str]) -> None:
     for parent, _, names in os.walk(folder):
         for name in names:
             path = os.path.join(parent, name)
-            if os.path.exists(path) and not os.path.isfile(path):
+            try:
+                mode = os.stat(path).st_mode
+            except OSError:  # A link to nothing, or deleted just now.
+                continue
+            if not stat.S_ISREG(mode):
                 raise DamagedFileError(f"{path}: not a plain file; remove it")
 
 

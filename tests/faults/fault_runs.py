@@ -45,8 +45,8 @@ class Runs:
     def __init__(self, place):
         self.place = place
 
-    def start(self, workdir, program=None, devices=1, limit=None, **options):
-        """Starts a process, whose output `output(workdir)` returns.
+    def start(self, workdir, program=None, devices=1, limit=None, log=None, **options):
+        """Starts a process, whose output `output(log or workdir)` returns.
 
         `program` stands in for the module; `limit` is the most memory that it may allocate, in MiB.
         """
@@ -56,7 +56,7 @@ class Runs:
         command += [f"--config.{key}={value}" for key, value in values.items()]
         if limit:
             command = ["bash", "-c", f'ulimit -v {limit * 1024}; exec "$@"', "bash", *command]
-        with open(f"{self.place / Path(workdir).name}.output", "wb") as file:
+        with open(f"{self.place / (log or Path(workdir).name)}.output", "wb") as file:
             return subprocess.Popen(
                 command, stdout=file, stderr=file, cwd=ROOT, env=self._environment(devices)
             )
@@ -65,10 +65,10 @@ class Runs:
         """The output of the last run of a work folder so far."""
         return (self.place / f"{Path(workdir).name}.output").read_text(errors="replace")
 
-    def finish(self, workdir, *arguments, **options):
+    def finish(self, workdir, *arguments, log=None, **options):
         """Exit code and output of a run."""
-        code = self.start(workdir, *arguments, **options).wait(timeout=TIMEOUT)
-        return code, self.output(workdir)
+        code = self.start(workdir, *arguments, log=log, **options).wait(timeout=TIMEOUT)
+        return code, self.output(log or workdir)
 
     def finish_with_error(self, workdir, *arguments, **options):
         """The output of a run that must exit with code 2, and without a traceback."""

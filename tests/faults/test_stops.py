@@ -1,9 +1,11 @@
 """Runs that are asked to stop, run out of disk or memory, or lose a device."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
+import time
 
 import pytest
 from fault_runs import (
@@ -15,6 +17,9 @@ from fault_runs import (
     steps_in,
     wait_for,
 )
+
+from ssagan_jax.reporting.tensorboard_events import read_events
+from ssagan_jax.workdir import Workdir
 
 # A CPU does not fail like this, so the error is raised after a step.
 LOSES_ITS_DEVICE = """
@@ -37,6 +42,80 @@ def after_step_or_fail(monitor, step, metrics):
 StepMonitor.after_step = after_step_or_fail
 main.run_command()
 """
+
+# The clock is set in the middle of both stages, and then the run is asked to stop.
+SETS_THE_CLOCK = """
+import os, signal, time
+
+clock, offset = time.time, 0
+time.time = lambda: clock() + offset
+
+from ssagan_jax import main
+from ssagan_jax.training.step_monitor import StepMonitor
+
+after_step = StepMonitor.after_step
+
+def after_step_and_set_the_clock(monitor, step, metrics):
+    global offset
+    after_step(monitor, step, metrics)
+    offset = {3: -3600, 5: 86_400, 7: -3600}.get(step, offset)
+    if step == 8:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+StepMonitor.after_step = after_step_and_set_the_clock
+main.run_command()
+"""
+
+
+def test_a_stopped_process_keeps_its_folder_and_goes_on_to_the_same_bits(runs, reference, report):
+    workdir = runs.place / "suspended"
+    checkpoints = Workdir(workdir).checkpoints
+    process = runs.start(workdir)
+    moments = {
+        "encoder stage": lambda: 2 in steps_in(workdir),
+        "saving": lambda: 4 in steps_in(workdir) and any(checkpoints.glob("*tmp*")),
+        "gan stage": lambda: 8 in steps_in(workdir),
+    }
+    for condition in moments.values():
+        assert wait_for(process, condition)
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(2)
+        output, steps = runs.output(workdir), steps_in(workdir)
+        if steps[-1] == 2:
+            second = runs.finish_with_error(workdir, log="second")
+            holder = f"another training uses this folder (process {process.pid} on "
+            assert holder in second
+        assert (runs.output(workdir), steps_in(workdir)) == (output, steps)
+        process.send_signal(signal.SIGCONT)
+    assert process.wait(timeout=TIMEOUT) == 0
+    output = runs.output(workdir)
+    assert "Traceback" not in output and not re.search(r"\b(nan|inf)\b|left -|\b-\d+:", output)
+    assert re.search(r" [1-9]\d*\.\d images/s", output)
+    assert_same_end(workdir, reference)
+    report("SIGSTOP, 2 s, SIGCONT", f"the same bits, in {', '.join(moments)}; a second one: exit 2")
+
+
+def test_a_clock_that_is_set_changes_nothing(runs, reference, report):
+    workdir = runs.place / "clock"
+    options = {"log.keep_checkpoints": 2}
+    code, output = runs.finish(workdir, SETS_THE_CLOCK, **options)
+    assert code == 143 and "Traceback" not in output, output
+    last = steps_in(workdir)[-1]
+    assert len(steps_in(workdir)) == 2 and f"checkpoint saved at step {last}" in output
+    # The files of TensorBoard are of a day later than what follows.
+    (events,) = workdir.glob("events.out.tfevents.*")
+    parts = events.name.split(".")
+    parts[3] = str(int(parts[3]) + 86_400)
+    events.rename(events.with_name(".".join(parts)))
+    assert f"now at step {last}" in runs.finish_successfully(workdir, **options)
+    assert steps_in(workdir) == [10, 12]
+    assert_same_end(workdir, reference, [10, 12])
+    (ours, _), (theirs, _) = read_events(workdir), read_events(reference)
+    assert ours.keys() == theirs.keys()
+    for name, values in theirs.items():
+        assert list(ours[name]) == list(values), name
+        assert ours[name] == values or name.startswith(("time/", "memory/")), name
+    report("the clock is set by -1 h, +1 day", "the same bits, checkpoints and scalars")
 
 
 def test_sigterm_saves_the_current_step(runs, reference, report):
