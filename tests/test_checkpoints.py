@@ -1,10 +1,12 @@
 """Checkpoints are restored bit for bit, and only for the model and tokenizer that saved them."""
 
 import hashlib
+import itertools
 import json
 import os
 import re
 import shutil
+import time
 
 import flax
 import grain
@@ -187,6 +189,17 @@ def test_the_latest_are_kept(tmp_path):
     write(tmp_path, 1, 2, 3, 4, keep=2)
     assert sorted(os.listdir(tmp_path)) == ["3", "4"]
     assert read_only(tmp_path).latest() == 4
+
+
+@pytest.mark.parametrize("seconds", [3600, -3600])
+def test_a_save_outlives_a_stop_of_the_process_and_a_clock_that_is_set(
+    seconds, tmp_path, monkeypatch
+):
+    ticks = itertools.count()
+    monkeypatch.setattr(time, "time", lambda: 2e9 + seconds * next(ticks))
+    write(tmp_path, 3)
+    assert next(ticks) > 2
+    assert bits(read_only(tmp_path).restore(TEMPLATE)) == bits(make_state(3, 3))
 
 
 def test_an_existing_step_is_not_overwritten(tmp_path):

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
 
 import jax
@@ -284,6 +285,13 @@ def test_the_last_score_of_each_step_and_name_is_read(tmp_path):
     assert read_scores(workdir, "validation")[8]["fid"] == older
     assert list(map(json.loads, workdir.metrics.read_text().splitlines())) == [*rows[1:], rows[0]]
     assert [file.name for file in workdir.metrics.parent.iterdir()] == ["metrics.jsonl"]
+
+
+def test_scores_that_are_written_at_once_are_all_kept(tmp_path):
+    workdir = Workdir(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda step: write_scores(workdir, [score("kid", step=step)]), range(40)))
+    assert sorted(read_scores(workdir, "validation")) == list(range(40))
 
 
 @pytest.mark.parametrize(

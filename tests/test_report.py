@@ -25,6 +25,7 @@ from PIL import Image
 from ssagan_jax import report
 from ssagan_jax.checkpointing.best_checkpoint import BestCheckpoint, write_best
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
+from ssagan_jax.checkpointing.checksums import CheckpointError
 from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.config.schedule import Schedule
 from ssagan_jax.data.tokenizer import learn_tokenizer
@@ -34,6 +35,7 @@ from ssagan_jax.evaluation.scores import Score, write_scores
 from ssagan_jax.fixed_samples import FixedSamples, GeneratedSamples
 from ssagan_jax.inference.model_loading import load_model
 from ssagan_jax.inference.sampler import sample_noise
+from ssagan_jax.reporting import figures
 from ssagan_jax.reporting.charts import CHARTS, HEALTH_CHARTS, smooth
 from ssagan_jax.reporting.epoch_selection import select_image_steps, select_table_steps
 from ssagan_jax.reporting.output_folder import check_output, write_output
@@ -418,6 +420,38 @@ def test_a_repeated_step_counts_once_after_the_clock_was_set_back(folders, tmp_p
     write_events(run, (20.0, 30.0))
     (reported,) = open_reported_runs([str(run)], "validation")
     assert dict(training_stats([reported]))["seconds per epoch"] == ["25.0"]
+
+
+def test_a_checkpoint_that_is_replaced_while_it_is_read(folders, tmp_path, monkeypatch):
+    run, read = shutil.copytree(folders / "lstm", tmp_path / "run"), Checkpoints._read
+    for step in (2, 9):
+        shutil.rmtree(run / f"checkpoints/{step}")
+
+    def replace_and_read(self, step, template):
+        if step == 14:
+            (run / "checkpoints/14").rename(run / "checkpoints/16")
+        return read(self, step, template)
+
+    monkeypatch.setattr(Checkpoints, "_read", replace_and_read)
+    assert load_state(Workdir(run)).step == 14  # Of the copy, which is named 16.
+    with pytest.raises(CheckpointError, match=r"no checkpoint 14; there are \[16\]"):
+        load_state(Workdir(run), 14)
+
+
+def test_a_report_beside_a_training_shows_what_is_there(folders, tmp_path, monkeypatch):
+    run, load = shutil.copytree(folders / "lstm", tmp_path / "run"), figures.load_model
+
+    def delete_and_load(source, step):
+        if step == 14:
+            shutil.rmtree(run / "checkpoints/14")
+        return load(source, step)
+
+    monkeypatch.setattr(figures, "load_model", delete_and_load)
+    flags = (f"--workdir={run}", f"--output={tmp_path / 'out'}", "--epochs=1,2")
+    run_command(monkeypatch, *flags)
+    page = (tmp_path / "out/index.html").read_text()
+    assert "generated from checkpoint 9" in page and "generated from checkpoint 14" not in page
+    assert "read from the sample grid of step 14, whose checkpoint was deleted" in page
 
 
 def test_event_files_keep_their_order(tmp_path):

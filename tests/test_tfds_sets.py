@@ -1,6 +1,7 @@
 """TFDS data sets as items: tiny sets written by TFDS itself, in both of its file formats."""
 
 import io
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -226,6 +227,7 @@ def test_a_missing_set_is_downloaded_or_the_command_is_printed(tmp_path, monkeyp
         raise ConnectionError("no network")
 
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", download_and_prepare)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # TFDS leaves a folder there.
     command = (
         f"python -c \"import tensorflow_datasets as tfds; tfds.builder('oxford_flowers102:2.1.1', "
         f"data_dir='{tmp_path}').download_and_prepare(file_format='array_record')\""

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 PyTree = Any
 
+_NO_TIMEOUT = 10 * 365 * 86_400  # seconds
+
 
 class Checkpoints:
     """The checkpoints of one run, written in the background.
@@ -61,6 +63,11 @@ class Checkpoints:
             read_only=self._read_only,
             cleanup_tmp_directories=not self._read_only,
             multiprocessing_options=single_process_options(),
+            # Else orbax gives up after 20 minutes of the machine's clock, and, if it makes the
+            # folders in the background, after 5: while a process is stopped, or the clock is set.
+            async_options=ocp.options.AsyncOptions(
+                timeout_secs=_NO_TIMEOUT, create_directories_asynchronously=False
+            ),
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 

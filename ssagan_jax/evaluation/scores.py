@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import fcntl
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from ssagan_jax.atomic_files import write_atomically
@@ -50,13 +52,22 @@ def write_scores(workdir: Workdir, scores: Sequence[Score]) -> None:
     """
     path = workdir.metrics
     lines = [json.dumps(dataclasses.asdict(score)) for score in scores]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_suffix(".lock"), "w") as lock:
-        with contextlib.suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked(path.parent):
         before = read_text(path, TABLE_BYTES).splitlines() if path.exists() else []
         lines = [line for line in before if line not in lines] + lines
         write_atomically(path, "".join(f"{line}\n" for line in lines))
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_scores(workdir: Workdir, split: str) -> dict[int, dict[str, Score]]:
