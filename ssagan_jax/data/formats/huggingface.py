@@ -69,8 +69,7 @@ class HuggingFace:
             raise DataError(
                 "the format huggingface needs the package datasets: pip install 'ssagan_jax[hf]'"
             )
-        classes = (Item, type(source))  # A picture may be a path.
-        return iterate_limited(HuggingFace._read_items, self, source, classes=classes)
+        return iterate_limited(HuggingFace._read_items, self, source, classes=(Item, type(source)))
 
     def _read_items(self, source: Path) -> Iterator[Item]:
         """`items`, in this process."""
