@@ -45,12 +45,12 @@ def serve(flags: argparse.Namespace) -> None:
     model.paint("a", masks=True)  # Nobody waits for it later.
     from ssagan_jax.serving.page import launched
 
-    with launched(served, flags.host, flags.port, flags.share) as page:
+    address = flags.host, flags.port, flags.share
+    with launched(served, *address) as page, contextlib.suppress(KeyboardInterrupt):
         print("\n".join(describe_access(flags.host, page.local_url, page.share_url)), flush=True)
         if served.workdir is not None:  # Its imports take seconds.
             threading.Thread(target=run_html, args=[served.workdir], daemon=True).start()
-        with contextlib.suppress(KeyboardInterrupt):
-            threading.Event().wait()
+        threading.Event().wait()
     print("stopped")
 
 

@@ -219,7 +219,9 @@ def test_unknown_names_are_refused_with_similar_ones(tmp_path):
         next(TfdsSet(data_dir=tmp_path).items(Path("oxford_flowers102:9.9.9")))
 
 
-def test_a_missing_set_is_downloaded_or_the_command_is_printed(tmp_path, monkeypatch):
+def test_a_missing_set_is_downloaded_or_the_command_is_printed(
+    tmp_path, tmp_path_factory, monkeypatch
+):
     downloads = []
 
     def download_and_prepare(builder, **kw):
@@ -227,7 +229,8 @@ def test_a_missing_set_is_downloaded_or_the_command_is_printed(tmp_path, monkeyp
         raise ConnectionError("no network")
 
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", download_and_prepare)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # TFDS leaves a folder there.
+    # TFDS leaves a folder there.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("tfds")))
     command = (
         f"python -c \"import tensorflow_datasets as tfds; tfds.builder('oxford_flowers102:2.1.1', "
         f"data_dir='{tmp_path}').download_and_prepare(file_format='array_record')\""
