@@ -69,7 +69,7 @@ def _rows(arguments: argparse.Namespace) -> Iterator[tuple[object, ...]]:
 
     gradient_accumulation.unrolled_iterations = lambda _: 1
     if not arguments.cpu_product:
-        resampling.downsample_matmul = resampling.downsample_conv
+        resampling.downsample_space_to_depth = resampling.downsample_conv
     base = runpy.run_path(str(arguments.config))["get_config"]()
     base.data.image_size = arguments.image_size
     base.train.batch_size = arguments.batch_size

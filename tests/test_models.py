@@ -11,9 +11,10 @@ from ssagan_jax.models import generator, layers
 from ssagan_jax.models.discriminator import Discriminator, DownBlock
 from ssagan_jax.models.generator import Generator, SemanticSpatialBatchNorm
 from ssagan_jax.models.image_encoder import CnnImageEncoder
+from ssagan_jax.models.position_sums import broadcast_positions, sum_positions
 from ssagan_jax.models.resampling import (
     downsample_conv,
-    downsample_matmul,
+    downsample_space_to_depth,
     upsample_2x,
     upsample_mask_2x,
 )
@@ -162,6 +163,46 @@ def test_feature_upsampling():
     np.testing.assert_allclose(wide[0, 0, :, 0], [0, 0.25, 0.75, 1.75, 3.25, 4], atol=1e-6)
 
 
+@pytest.mark.parametrize("per_row", [True, False])
+def test_sums_over_positions_and_broadcasts_are_transposes(per_row):
+    maps = normal(0, 2, 3, 4, 5)
+    axes = (1, 2) if per_row else (0, 1, 2)
+    np.testing.assert_allclose(sum_positions(maps, per_row), maps.sum(axes), rtol=1e-5)
+    rows = normal(1, *((2, 5) if per_row else (5,)))
+    wide = jnp.broadcast_to(rows.reshape(-1, 1, 1, 5), maps.shape)
+    np.testing.assert_array_equal(broadcast_positions(rows, maps.shape), wide)
+
+    def curvature(function, values):  # With derivatives of both orders.
+        slope = jax.grad(lambda values: jnp.sin(function(values)).sum())
+        return jax.grad(lambda values: (slope(values) ** 2).sum())(values)
+
+    for function, plain, values in (
+        (lambda x: sum_positions(x, per_row), lambda x: x.sum(axes), maps),
+        (
+            lambda x: maps * broadcast_positions(x, maps.shape),
+            lambda x: maps * x.reshape(-1, 1, 1, 5),
+            rows,
+        ),
+    ):
+        np.testing.assert_allclose(
+            curvature(function, values), curvature(plain, values), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_the_gradient_of_batch_norm_is_that_of_its_formula():
+    maps, weights = normal(0, 4, 3, 2, 5) + 3, normal(1, 4, 3, 2, 5)
+
+    def formula(values):
+        centered = values - values.mean((0, 1, 2), keepdims=True)
+        return centered / jnp.sqrt((centered**2).mean((0, 1, 2), keepdims=True) + 1e-5)
+
+    def gradient(norm):
+        return jax.grad(lambda values: (weights * jnp.sin(norm(values))).sum())(maps)
+
+    found = gradient(lambda values: layers.normalize_by_batch(values, 1e-5, None)[0])
+    np.testing.assert_allclose(found, gradient(formula), rtol=1e-4, atol=1e-5)
+
+
 def test_batch_norm_is_over_the_global_batch():
     # The rows of each device have a different mean.
     inputs = normal(0, 8, 3, 3, 5) + np.arange(8, dtype=np.float32).reshape(8, 1, 1, 1)
@@ -240,9 +281,9 @@ def test_a_new_discriminator_sees_details_only_with_a_residual_gain():
     assert difference(0.0) < 1e-5 < 1e-3 < difference(0.5)
 
 
-def test_downsampling_matmul_is_the_convolution():
+def test_downsampling_of_blocks_is_the_convolution():
     inputs, kernel = normal(0, 2, 6, 8, 3), normal(1, 4, 4, 3, 5)
-    assert downsample_matmul(inputs, kernel).shape == (2, 3, 4, 5)
+    assert downsample_space_to_depth(inputs, kernel).shape == (2, 3, 4, 5)
 
     def derivatives(downsample):
         def value(inputs, kernel):
@@ -256,7 +297,7 @@ def test_downsampling_matmul_is_the_convolution():
 
     for wanted, found in zip(
         jax.tree.leaves(derivatives(downsample_conv)),
-        jax.tree.leaves(derivatives(downsample_matmul)),
+        jax.tree.leaves(derivatives(downsample_space_to_depth)),
         strict=True,
     ):
         scale = np.abs(wanted).max()

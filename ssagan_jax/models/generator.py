@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 
 from ssagan_jax.models import layers
 from ssagan_jax.models.mixed_precision import to_compute_dtype, to_float32
+from ssagan_jax.models.position_sums import broadcast_positions
 from ssagan_jax.models.resampling import upsample_2x, upsample_mask_2x
 
 
@@ -60,18 +61,18 @@ class SemanticSpatialBatchNorm(nn.Module):
         """Features [B, H, W, C], sentence [B, E], mask [B, H, W, 1] in (0, 1) to [B, H, W, C]."""
         normalized = layers.BatchNorm(train, False, self.axis_name)(features)
         mask = to_compute_dtype(mask, self.dtype)
-        gamma = self._affine("gamma", features.shape[-1], sentence)
-        beta = self._affine("beta", features.shape[-1], sentence)
+        gamma = self._affine("gamma", features.shape, sentence)
+        beta = self._affine("beta", features.shape, sentence)
         if self.modulation == "paper":
             return mask * ((1 + gamma) * normalized + beta)
         return (1 + mask * gamma) * normalized + mask * beta
 
-    def _affine(self, name: str, features: int, sentence: jax.Array) -> jax.Array:
+    def _affine(self, name: str, shape: tuple[int, ...], sentence: jax.Array) -> jax.Array:
         dense = functools.partial(nn.Dense, dtype=self.dtype)
         hidden = dense(256, kernel_init=layers.torch_init, name=f"{name}_hidden")(sentence)
         # Zero, so that a block is unconditional at initialization.
-        out = dense(features, kernel_init=nn.initializers.zeros, name=f"{name}_out")
-        return out(nn.relu(hidden))[:, None, None, :]
+        out = dense(shape[-1], kernel_init=nn.initializers.zeros, name=f"{name}_out")
+        return broadcast_positions(out(nn.relu(hidden)), shape)
 
 
 class MaskPredictor(nn.Module):
@@ -131,7 +132,12 @@ class Block(nn.Module):
         gain = self.param("residual_gain", nn.initializers.constant(self.gain), (1,))
         shortcut = inputs
         if inputs.shape[-1] != self.features:
-            shortcut = conv(1, frozen_bias=not self.feeds_mask, name="shortcut")(inputs)
+            shortcut = conv(
+                1,
+                frozen_bias=not self.feeds_mask,
+                conv_general_dilated=layers.pointwise,
+                name="shortcut",
+            )(inputs)
         return shortcut + to_compute_dtype(gain[0], self.dtype) * hidden
 
 

@@ -1,5 +1,6 @@
 """Layers that several networks use. Images and feature maps are NHWC."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -9,6 +10,7 @@ from jax import lax
 
 from ssagan_jax.models.collectives import axis_size, local_shard, mean_across_devices
 from ssagan_jax.models.mixed_precision import to_float32
+from ssagan_jax.models.position_sums import broadcast_positions, sum_positions
 
 # PyTorch's default initialization of convolutions and linear layers, as in the reference: U(-b, b)
 # with b = 1 / sqrt(fan_in).
@@ -68,6 +70,12 @@ def conv(features: int, kernel: int, stride: int = 1, use_bias: bool = True, **k
     )
 
 
+def pointwise(inputs: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
+    """A 1 x 1 convolution, whose gradient is faster as that of a matrix product."""
+    features = inputs.reshape(-1, inputs.shape[-1]) @ kernel[0, 0]
+    return features.reshape(*inputs.shape[:-1], -1)
+
+
 class BatchNorm(nn.Module):
     """Batch norm over the global batch, with PyTorch's running statistics.
 
@@ -101,33 +109,62 @@ class BatchNorm(nn.Module):
         if self.affine:
             scale = self.param("scale", nn.initializers.ones, shape)
             bias = self.param("bias", nn.initializers.zeros, shape)
-            normalized = normalized * scale[None, None, None] + bias[None, None, None]
+            scale, bias = (broadcast_positions(each, inputs.shape) for each in (scale, bias))
+            normalized = normalized * scale + bias
         return normalized.astype(inputs.dtype)
 
 
 def normalize(inputs: jax.Array, mean: jax.Array, var: jax.Array, epsilon: float) -> jax.Array:
     """Normalizes [B, H, W, C] by means [C] and variances [C], in float32 at least."""
-    return (to_float32(inputs) - mean[None, None, None]) * lax.rsqrt(var + epsilon)[
-        None, None, None
-    ]
+    centered = to_float32(inputs) - broadcast_positions(mean, inputs.shape)
+    return centered * broadcast_positions(lax.rsqrt(var + epsilon), inputs.shape)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
 def normalize_by_batch(
     inputs: jax.Array, epsilon: float, axis_name: str | None
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     """Normalizes [B, H, W, C] by the statistics of the global batch.
 
     Returns:
-      The normalized inputs, and the mean and unbiased variance [C] for the running statistics.
+      The normalized inputs, and the mean and unbiased variance [C] for the running statistics,
+      which have no gradient.
     """
+    return _normalize_by_batch_fwd(inputs, epsilon, axis_name)[0]
 
-    def over_batch(values: jax.Array) -> jax.Array:
-        return mean_across_devices(to_float32(values).mean((0, 1, 2)), axis_name)
 
-    mean = over_batch(inputs)
-    var = over_batch((to_float32(inputs) - mean[None, None, None]) ** 2)
+def _mean_over_batch(values: jax.Array, axis_name: str | None) -> jax.Array:
+    sums = sum_positions(values)
+    return mean_across_devices(sums / (values.size // values.shape[-1]), axis_name)
+
+
+def _normalize_by_batch_fwd(inputs: jax.Array, epsilon: float, axis_name: str | None) -> Any:
+    values = to_float32(inputs)
+    mean = _mean_over_batch(values, axis_name)
+    var = _mean_over_batch((values - broadcast_positions(mean, values.shape)) ** 2, axis_name)
     count = inputs.size // inputs.shape[-1] * axis_size(axis_name)
-    return normalize(inputs, mean, var, epsilon), (mean, var * count / (count - 1))
+    normalized = normalize(inputs, mean, var, epsilon)
+    residuals = normalized, lax.rsqrt(var + epsilon), inputs[:0]
+    return (normalized, (mean, var * count / (count - 1))), residuals
+
+
+def _normalize_by_batch_bwd(
+    epsilon: float, axis_name: str | None, residuals: Any, gradients: Any
+) -> tuple[jax.Array]:
+    """Two sums, where automatic differentiation of the variance takes three."""
+    (normalized, scale, like), (gradient, _) = residuals, gradients
+    mean, slope, scale = (
+        broadcast_positions(each, gradient.shape)
+        for each in (
+            _mean_over_batch(gradient, axis_name),
+            _mean_over_batch(gradient * normalized, axis_name),
+            scale,
+        )
+    )
+    return ((scale * (gradient - mean - slope * normalized)).astype(like.dtype),)
+
+
+normalize_by_batch.defvjp(_normalize_by_batch_fwd, _normalize_by_batch_bwd)
 
 
 def scale_sentences(sentences: jax.Array) -> jax.Array:

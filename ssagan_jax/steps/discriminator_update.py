@@ -4,7 +4,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from ssagan_jax.models.collectives import (
     all_gather_rows,
@@ -18,7 +17,7 @@ from ssagan_jax.steps.gradient_accumulation import (
     MicrobatchOutputs,
     accumulate_microbatches,
 )
-from ssagan_jax.steps.optimizers import apply_optimizer
+from ssagan_jax.steps.optimizers import apply_optimizer, global_norm
 from ssagan_jax.steps.skip_nonfinite import replace_if_finite
 from ssagan_jax.steps.state import Metrics, PyTree, StepContext, TrainState
 
@@ -165,7 +164,7 @@ def update_discriminator(
         losses_and_gradients.append((loss, gradient))
         # Of two updates the first minimizes the adversarial terms, the second MA-GP.
         magp = found.metrics["discriminator/magp"]
-        norm = {"gradient_norm/discriminator": optax.global_norm(gradient)}
+        norm = {"gradient_norm/discriminator": global_norm(gradient)}
         metrics = found.metrics | norm | metrics | {"discriminator/magp": magp}
     updated = {"discriminator": params, "discriminator_opt": opt_state}
     state, nonfinite = replace_if_finite(state, updated, losses_and_gradients)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import optax
 
 from ssagan_jax.models.collectives import axis_size, local_shard, mean_across_devices
 from ssagan_jax.models.diff_augment import Transforms, apply_transforms
@@ -16,7 +15,7 @@ from ssagan_jax.steps.gradient_accumulation import (
     accumulate_microbatches,
 )
 from ssagan_jax.steps.losses import TextFeatures, damsm_weight
-from ssagan_jax.steps.optimizers import apply_optimizer
+from ssagan_jax.steps.optimizers import apply_optimizer, global_norm
 from ssagan_jax.steps.skip_nonfinite import replace_if_finite
 from ssagan_jax.steps.state import Batch, Metrics, PyTree, StepContext, TrainState
 
@@ -153,5 +152,5 @@ def update_generator(
         "trunk": outputs.carry,
     }
     state, nonfinite = replace_if_finite(state, updated, (loss, gradient))
-    metrics = {"gradient_norm/generator": optax.global_norm(gradient)}
+    metrics = {"gradient_norm/generator": global_norm(gradient)}
     return state, found.metrics | metrics | {"nonfinite/generator": nonfinite}

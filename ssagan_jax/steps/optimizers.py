@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
@@ -52,6 +54,12 @@ def build_optimizers(config: ConfigDict, damsm_steps: int) -> Optimizers:
         generator=adam(config.generator.learning_rate),
         discriminator=adam(config.discriminator.learning_rate),
     )
+
+
+def global_norm(gradient: PyTree) -> jax.Array:
+    """The norm f32[] of all arrays together, on CPUs faster than by `optax.global_norm`."""
+    squares = (jnp.vdot(leaf, leaf, precision="highest") for leaf in jax.tree.leaves(gradient))
+    return jnp.sqrt(sum(squares))
 
 
 def apply_optimizer(
