@@ -4,9 +4,9 @@
     python benchmarks/memory.py --config=configs/bert.py --dtypes bfloat16 --remat on
 
 Nothing is trained: the step is compiled for shapes, on virtual CPU devices, and XLA reports the
-memory that it would need. The discriminator's strided convolutions are compiled as such, as on
-accelerators, and microbatches in a loop; `--cpu_product` measures the matrix products that replace
-the former on CPUs and need more memory. Scratch space of library kernels is not included.
+memory that it would need. What is written differently for CPUs (strided convolutions, sums over
+positions, microbatches) is compiled as on accelerators, unless `--as_on_cpus` is given. Scratch
+space of library kernels is not included.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--devices", type=int, default=4)
     parser.add_argument("--image_size", type=int, default=256)
     parser.add_argument("--channels", type=int, help="of all networks; default: the config's")
-    parser.add_argument("--cpu_product", action="store_true")
+    parser.add_argument("--as_on_cpus", action="store_true")
     return parser.parse_args()
 
 
@@ -63,13 +63,12 @@ def main() -> None:
 
 
 def _rows(arguments: argparse.Namespace) -> Iterator[tuple[object, ...]]:
-    from ssagan_jax.models import resampling
-    from ssagan_jax.steps import gradient_accumulation
+    import jax
+
     from ssagan_jax.steps.memory import step_memory
 
-    gradient_accumulation.unrolled_iterations = lambda _: 1
-    if not arguments.cpu_product:
-        resampling.downsample_space_to_depth = resampling.downsample_conv
+    if not arguments.as_on_cpus:
+        jax.default_backend = lambda: "gpu"
     base = runpy.run_path(str(arguments.config))["get_config"]()
     base.data.image_size = arguments.image_size
     base.train.batch_size = arguments.batch_size
