@@ -164,7 +164,7 @@ def test_feature_upsampling():
 
 
 @pytest.mark.parametrize("per_row", [True, False])
-def test_sums_over_positions_and_broadcasts_are_transposes(per_row):
+def test_sums_over_positions_and_broadcasts_have_their_gradients(per_row):
     maps = normal(0, 2, 3, 4, 5)
     axes = (1, 2) if per_row else (0, 1, 2)
     np.testing.assert_allclose(sum_positions(maps, per_row), maps.sum(axes), rtol=1e-5)

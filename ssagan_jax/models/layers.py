@@ -116,8 +116,9 @@ class BatchNorm(nn.Module):
 
 def normalize(inputs: jax.Array, mean: jax.Array, var: jax.Array, epsilon: float) -> jax.Array:
     """Normalizes [B, H, W, C] by means [C] and variances [C], in float32 at least."""
-    centered = to_float32(inputs) - broadcast_positions(mean, inputs.shape)
-    return centered * broadcast_positions(lax.rsqrt(var + epsilon), inputs.shape)
+    return (to_float32(inputs) - mean[None, None, None]) * lax.rsqrt(var + epsilon)[
+        None, None, None
+    ]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
@@ -141,7 +142,7 @@ def _mean_over_batch(values: jax.Array, axis_name: str | None) -> jax.Array:
 def _normalize_by_batch_fwd(inputs: jax.Array, epsilon: float, axis_name: str | None) -> Any:
     values = to_float32(inputs)
     mean = _mean_over_batch(values, axis_name)
-    var = _mean_over_batch((values - broadcast_positions(mean, values.shape)) ** 2, axis_name)
+    var = _mean_over_batch((values - mean[None, None, None]) ** 2, axis_name)
     count = inputs.size // inputs.shape[-1] * axis_size(axis_name)
     normalized = normalize(inputs, mean, var, epsilon)
     residuals = normalized, lax.rsqrt(var + epsilon), inputs[:0]
@@ -153,15 +154,10 @@ def _normalize_by_batch_bwd(
 ) -> tuple[jax.Array]:
     """Two sums, where automatic differentiation of the variance takes three."""
     (normalized, scale, like), (gradient, _) = residuals, gradients
-    mean, slope, scale = (
-        broadcast_positions(each, gradient.shape)
-        for each in (
-            _mean_over_batch(gradient, axis_name),
-            _mean_over_batch(gradient * normalized, axis_name),
-            scale,
-        )
-    )
-    return ((scale * (gradient - mean - slope * normalized)).astype(like.dtype),)
+    mean = _mean_over_batch(gradient, axis_name)[None, None, None]
+    slope = _mean_over_batch(gradient * normalized, axis_name)[None, None, None]
+    centered = gradient - mean - slope * normalized
+    return ((scale[None, None, None] * centered).astype(like.dtype),)
 
 
 normalize_by_batch.defvjp(_normalize_by_batch_fwd, _normalize_by_batch_bwd)

@@ -1,6 +1,6 @@
-"""Sums over the positions of feature maps, and their transpose, broadcasting to all positions.
+"""Sums over the positions of feature maps, and broadcasting, whose gradient is such a sum.
 
-On CPUs a sum is a product with ones: XLA's own code takes 3 to 10 times as long for it.
+On CPUs it is a product with ones: XLA's own code takes 3 to 10 times as long for it.
 """
 
 import functools
@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from ssagan_jax.models.mixed_precision import to_float32
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def sum_positions(values: jax.Array, per_row: bool = False) -> jax.Array:
     """Sums [B, H, W, C] to [C], or if `per_row` to [B, C]."""
     if jax.default_backend() != "cpu":
@@ -28,11 +27,7 @@ def broadcast_positions(values: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jnp.broadcast_to(values.reshape(-1, 1, 1, shape[-1]), shape)
 
 
-# Residuals are only there for their shape.
-sum_positions.defvjp(
-    lambda values, per_row: (sum_positions(values, per_row), values),
-    lambda _, values, gradient: (broadcast_positions(gradient, values.shape),),
-)
+# The residual is only there for its shape.
 broadcast_positions.defvjp(
     lambda values, shape: (broadcast_positions(values, shape), values),
     lambda _, values, gradient: (sum_positions(gradient, values.ndim == 2),),

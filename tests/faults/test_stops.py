@@ -102,7 +102,7 @@ def test_a_clock_that_is_set_changes_nothing(runs, reference, report):
     assert code == 143 and "Traceback" not in output, output
     last = steps_in(workdir)[-1]
     assert len(steps_in(workdir)) == 2 and f"checkpoint saved at step {last}" in output
-    # The files of TensorBoard are of a day later than what follows.
+    # TensorBoard's file is dated a day later than what follows.
     (events,) = workdir.glob("events.out.tfevents.*")
     parts = events.name.split(".")
     parts[3] = str(int(parts[3]) + 86_400)
