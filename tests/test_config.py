@@ -307,7 +307,7 @@ def test_any_other_key_may_not_change():
 def test_the_quickstart_has_a_recipe_for_drawings_and_one_for_photos():
     drawings, photos = quickstart.get_config(), quickstart.get_config("my_photos")
     assert drawings.loss.mismatched == "nearest" and photos.loss.mismatched == "roll"
-    assert photos.loss.damsm_weight < drawings.loss.damsm_weight
+    assert photos.loss.damsm_weight_start < drawings.loss.damsm_weight_start
     assert photos.generator.learning_rate < photos.discriminator.learning_rate
     for key in ("loss", "generator", "discriminator"):
         same = small_data.get_config("my_photos")[key]

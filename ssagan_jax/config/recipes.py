@@ -43,7 +43,7 @@ def set_drawings_recipe(config: ConfigDict) -> ConfigDict:
       config: changed in place, and returned.
     """
     config.loss.damsm_weight_start = 0.5
-    config.loss.damsm_weight = 0.2
+    config.loss.damsm_decay_steps = 1000
     # The discriminator tells captions of similar images apart, not only of any two.
     config.loss.mismatched = "nearest"
     config.loss.num_mismatched = 6
