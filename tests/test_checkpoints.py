@@ -13,6 +13,7 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from ssagan_jax.checkpointing.checkpoints import (
@@ -322,6 +323,26 @@ def test_corruption_is_reported_and_skipped_or_harmless(copy, capsys):
     assert {"meta/metadata", "state/_METADATA", "state/manifest.ocdbt"} <= named
     assert any(name.startswith("state/d/") for name in named)
     assert "_CHECKPOINT_METADATA" in harmless - named
+
+
+def test_orbax_reads_no_damaged_file(copy, monkeypatch):
+    # Its libraries may hang when they cancel other reads after one has failed.
+    read, restore = [], ocp.StandardCheckpointHandler.restore
+
+    def record(handler, directory, *arguments, **named_arguments):
+        read.append(directory.parent.name)
+        return restore(handler, directory, *arguments, **named_arguments)
+
+    monkeypatch.setattr(ocp.StandardCheckpointHandler, "restore", record)
+    files = [path for path in (copy / "5/state").rglob("*") if path.is_file()]
+    for file in files:
+        intact = file.read_bytes()
+        flip_bit(file, len(intact) // 2)
+        read_only(copy).restore(TEMPLATE)
+        file.write_bytes(intact)
+    assert read == ["2"] * len(files) and len(files) > 3
+    read_only(copy).restore(TEMPLATE)
+    assert read.pop() == "5"
 
 
 def test_intact_tensors_of_another_run_are_named(copy, tmp_path, capsys):

@@ -21,6 +21,7 @@ from ssagan_jax.checkpointing.checksums import (
     make_manifest,
 )
 from ssagan_jax.checkpointing.orbax_reading import (
+    StateHandler,
     read_arrays,
     read_json,
     single_process_options,
@@ -69,7 +70,12 @@ class Checkpoints:
                 timeout_secs=_NO_TIMEOUT, create_directories_asynchronously=False
             ),
         )
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
+        state_handler = StateHandler(multiprocessing_options=single_process_options())
+        handlers.add("state", ocp.args.StandardSave, state_handler)
+        self._manager = ocp.CheckpointManager(
+            self._folder, options=options, handler_registry=handlers
+        )
 
     def latest(self) -> int | None:
         """The step of the latest checkpoint, None if there is none."""

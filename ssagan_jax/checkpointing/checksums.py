@@ -1,20 +1,25 @@
-"""The manifest of a checkpoint: checksums that reveal damage, and the layout of its tensors."""
+"""Checksums that reveal damage: of a checkpoint's tensors, with their layout, and of files."""
 
 import hashlib
 import json
+import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from ssagan_jax.atomic_files import write_atomically
 from ssagan_jax.errors import InputError
+from ssagan_jax.untrusted.files import open_regular, read_json
 
 PyTree = Any
 Manifest = dict[str, Any]
 
 _ENTRIES = {"layout", "checksums", "tokenizer", "position"}  # besides the digest of them all
+_FILE_CHECKSUMS = "file_checksums.json"
 
 
 class CheckpointError(InputError):
@@ -97,6 +102,38 @@ def check_state(state: PyTree, manifest: Manifest) -> None:
         unchanged = layout[path] == manifest["layout"][path]
         if not unchanged or _crc32(leaf) != manifest["checksums"][path]:
             raise CorruptionError(f"{path} was changed")
+
+
+def write_file_checksums(folder: str | os.PathLike[str]) -> None:
+    """Writes the SHA-256 of each file of a folder to file_checksums.json in it."""
+    content = json.dumps(_file_checksums(Path(folder)), indent=1)
+    write_atomically(Path(folder) / _FILE_CHECKSUMS, content + "\n")
+
+
+def check_file_checksums(folder: str | os.PathLike[str]) -> None:
+    """Raises CorruptionError for the first file that is not as `write_file_checksums` found it."""
+    written, found = read_json(Path(folder) / _FILE_CHECKSUMS), _file_checksums(Path(folder))
+    if not isinstance(written, dict):
+        raise CorruptionError(f"{_FILE_CHECKSUMS} is not a JSON object")
+    for name, checksum in written.items():
+        if name not in found:
+            raise CorruptionError(f"{name} is missing")
+        if found[name] != checksum:
+            raise CorruptionError(f"{name} was changed")
+
+
+def _file_checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file below a folder, by its path relative to it."""
+
+    def checksum(path: Path) -> str:
+        with open_regular(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    with ThreadPoolExecutor() as pool:  # hashlib releases the GIL.
+        checksums = list(pool.map(checksum, paths))
+    names = (path.relative_to(folder).as_posix() for path in paths)
+    return dict(zip(names, checksums, strict=True))
 
 
 def _leaves_by_path(state: PyTree) -> dict[str, Any]:

@@ -12,9 +12,31 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from ssagan_jax.checkpointing.checksums import CorruptionError
+from ssagan_jax.checkpointing.checksums import (
+    CorruptionError,
+    check_file_checksums,
+    write_file_checksums,
+)
 
 PyTree = Any
+
+
+class StateHandler(ocp.StandardCheckpointHandler):
+    """Orbax's handler of arrays, with checksums of its files.
+
+    They are written before the checkpoint gets its name and checked before orbax reads a file: its
+    libraries may hang if they cancel the reads of other arrays after one has failed.
+    """
+
+    def finalize(self, directory: epath.Path) -> None:
+        """Completes the files of a checkpoint."""
+        super().finalize(directory)
+        write_file_checksums(directory)
+
+    def restore(self, directory: epath.Path, *arguments: Any, **named_arguments: Any) -> PyTree:
+        """Reads arrays; raises CorruptionError if a file has changed."""
+        check_file_checksums(directory)
+        return super().restore(directory, *arguments, **named_arguments)
 
 
 def single_process_options() -> ocp.options.MultiprocessingOptions:
@@ -35,7 +57,7 @@ def read_json(folder: epath.Path) -> Any:
 
 def read_arrays(folder: epath.Path, template: PyTree) -> PyTree:
     """Reads a tree of arrays with the shapes of a template; raises CorruptionError."""
-    handler = ocp.StandardCheckpointHandler(multiprocessing_options=single_process_options())
+    handler = StateHandler(multiprocessing_options=single_process_options())
     return _read(handler, folder, ocp.args.StandardRestore(template))
 
 

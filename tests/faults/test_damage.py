@@ -35,9 +35,10 @@ FILES = {
     "state/d/*": ("index of the arrays", "named"),
     "state/manifest.ocdbt": ("root of the index", "named"),
     "state/_METADATA": ("names of the arrays", "named"),
+    "state/file_checksums.json": ("checksums of the files", "named"),
     "meta/metadata": ("manifest with data position", "named"),
     "_CHECKPOINT_METADATA": ("orbax's own description", "harmless"),
-    "state/ocdbt.process_*/manifest.ocdbt": ("index before it was merged", "harmless"),
+    "state/ocdbt.process_*/manifest.ocdbt": ("index before it was merged", "named"),
 }
 
 
