@@ -6,7 +6,7 @@
 # environments of their own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-workers=(-n 2 --dist loadfile)
+workers=(-n 2 --dist loadfile --no-loadscope-reorder)
 if [ "${1:-}" = --latest ]; then
   shift
   export LATEST=1 VENV=.venv-latest

@@ -40,6 +40,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 VOCABULARY_SIZE = 20
 ROWS = pytest.StashKey[dict[tuple[str, str], tuple[float, float]]]()
 HEADER = ("part", "against", "measured", "at most")
+# The files that take longest, in this order. They come first, so that all processes end together.
+LONGEST = ("test_cli", "test_steps", "test_distributed", "test_remat", "test_reference")
+LONGEST += ("test_checkpoints", "test_bfloat16", "test_skip_nonfinite", "test_notebook")
 
 
 @pytest.fixture(scope="session")
@@ -91,6 +94,11 @@ def measured(request):
         assert value <= bound, f"{part}, against {against}: {value} > {bound}"
 
     return record
+
+
+def pytest_collection_modifyitems(items):
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(LONGEST)))
 
 
 def pytest_sessionfinish(session):
