@@ -12,14 +12,16 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from ssagan_jax.config import default_config, flatten
 from ssagan_jax.config.command_line import describe_command
-from ssagan_jax.config.validation import check_key, validate
+from ssagan_jax.config.validation import check_key, check_number, validate
 from ssagan_jax.errors import InputError, exit_on_user_error
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
-    "Config of the run: NAME or NAME:DATA of a config that comes with the project, or a FILE.py.",
+    "Config of the run: bert, lstm, quickstart or small_data, NAME:DATA for prepared data, or "
+    "FILE.py[:DATA]. Change keys with --config.KEY=VALUE; docs/training.md lists them.",
     lock_config=True,
 )
 _WORKDIR = flags.DEFINE_string(
@@ -77,7 +79,12 @@ def parse_flags(argv: list[str]) -> list[str]:
             if not argument.startswith("-"):
                 continue
             if name.startswith("config."):
-                check_key(name.removeprefix("config."))
+                key = name.removeprefix("config.")
+                check_key(key)
+                if separator:
+                    check_number(key, value)
+            elif name in flatten(default_config()):
+                raise InputError(f"--{name}: there is no such flag; did you mean --config.{name}?")
             elif name == "config" and separator:
                 argv[index] = f"--config={find_config(value)}"
             elif name == "config" and index + 1 < len(argv):
@@ -100,6 +107,11 @@ def _flag_error_message(error: BaseException) -> str:
         cause = cause.__context__
     if isinstance(cause, InputError):
         return str(cause)
+    if _CONFIG.value is None and "--config=None" in str(error):
+        return (
+            "--config: is missing; give bert, lstm, quickstart or small_data (NAME:DATA for "
+            "prepared data), or the path of a config file"
+        )
     if isinstance(cause, OSError):
         return f"--config: {str(cause).splitlines()[-1].strip()}"
     return str(error)

@@ -39,6 +39,7 @@ from ssagan_jax.data.ingest.scanned_set import (
     write_scanned_set,
 )
 from ssagan_jax.data.ingest.train_validation_split import assign_splits, check_splits
+from ssagan_jax.data.ingest.training_command import training_command
 from ssagan_jax.data.ordered_map import OrderedMap, ordered_map
 from ssagan_jax.data.prepared.prepared_sets import set_names, sets_folder
 from ssagan_jax.data.prepared.set_writer import Files, write_files
@@ -101,13 +102,18 @@ def _write(
     skip_bad: bool,
     cluster: RayCluster | None,
 ) -> None:
-    if (errors := report.scan.errors) and not skip_bad:
+    check_report(request, report, skip_bad)
+    write_scanned_set(request, report.scan.entries, report.splits, files, work, cluster)
+
+
+def check_report(request: PrepareRequest, report: ScanReport, skip_bad: bool) -> None:
+    """Raises InputError if a set cannot be written: too few pictures, or entries to be skipped."""
+    if (errors := len(report.scan.errors)) and not skip_bad:
         raise InputError(
-            f"{len(errors)} entries of {request.source} cannot be used; repair them, or skip them "
-            "with --skip_bad. --report=DIR writes the full list to a file"
+            f"{errors} {'entry' if errors == 1 else 'entries'} of {request.source} cannot be used; "
+            "fix the data or skip them with --skip_bad. --report=DIR writes the full list to a file"
         )
     check_splits(report.scan.entries, report.splits)
-    write_scanned_set(request, report.scan.entries, report.splits, files, work, cluster)
 
 
 def scan_source(
@@ -121,21 +127,8 @@ def scan_source(
     )
     splits = assign_splits(scan.entries, request.val, request.seed)
     title = f"{request.name}: {request.source} ({request.layout})"
-    return ScanReport(title, scan, splits, training_command(request, splits.count("train")))
-
-
-def training_command(request: PrepareRequest, pictures: int) -> str:
-    """The command that trains on so many pictures: the paper's model from 10,000 on."""
-    config = default_config()
-    recipe = "small_data" if pictures < 10_000 else "bert"
-    words = ["python", "-m", "ssagan_jax.main", f"--config=configs/{recipe}.py:{request.name}"]
-    if request.image_size != config.data.image_size:
-        words.append(f"--config.data.image_size={request.image_size}")
-    if request.prepared_dir:
-        words.append(f"--config.data.prepared_dir={request.prepared_dir}")
-    if 0 < pictures < config.train.batch_size:
-        words += [f"--config.train.batch_size={pictures}", "--config.damsm.batch_size=0"]
-    return shlex.join(words)
+    sizes = splits.count("train"), splits.count("validation")
+    return ScanReport(title, scan, splits, training_command(request, scan, *sizes))
 
 
 def contact_sheet(items: Sequence[Item]) -> Image.Image:
@@ -282,17 +275,24 @@ def main() -> None:
         if layout == STANFORD_CARS:
             flags.cars_dir = f"{scratch}/cars" if flags.dry_run else flags.cars_dir
             source, layout = _choose_stanford_cars(source, flags), "paper"
+        request = _make_request(flags, source, layout)
         report = prepare(
-            _make_request(flags, source, layout),
+            request,
             skip_bad=flags.skip_bad,
             dry_run=flags.dry_run,
             report_dir=flags.report or ("." if flags.dry_run else ""),
             engine=flags.engine,
         )
-        if flags.dry_run:
-            print(f"nothing was written to {folder}; without --dry_run, train on it by:")
-        else:
+        if not flags.dry_run:
             print(f"prepared {folder}; see contact_sheet.png and report.md there. To train:")
+        else:
+            print(f"nothing was written to {folder}")
+            try:
+                check_report(request, report, flags.skip_bad)
+            except InputError as error:
+                print(escape_terminal(f"without --dry_run, this command would fail: {error}"))
+                return
+            print("run the same command without --dry_run, then train with:")
         print(f"  {report.command}")
 
 

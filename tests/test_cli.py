@@ -555,7 +555,12 @@ REFUSALS = {
     "unknown key": (["--config.data.nonsense=1"], r"config\.data\.nonsense: there is no such key"),
     "misspelt key": (["--config.data.imagesize=64"], r"did you mean data\.image_size"),
     "bad value": (["--config.train.encoders=melted"], r"'melted': must be one of 'trained', 'froz"),
-    "wrong type": (["--config.data.image_size=abc"], r"--config\.data\.image_size=abc: .*int"),
+    "wrong type": (["--config.data.image_size=abc"], r"image_size='abc': must be a whole number"),
+    "no number": (["--config.loss.gamma1=x"], r"config\.loss\.gamma1='x': must be a number"),
+    "key without config": (
+        ["--train.steps=5"],
+        r"--train\.steps: there is no such flag; did you mean --config\.train\.steps\?",
+    ),
     "image size": (["--config.data.image_size=48"], r"image_size=48: must be 32, 64, 128"),
     "batch size": (
         ["--config.train.batch_size=6"],
@@ -571,10 +576,13 @@ REFUSALS = {
     "no config": (["--config="], r"--config.*empty"),
     "unknown flag": (["--nonsense=1"], r"Unknown command line flag 'nonsense'"),
     "no flag": (["nonsense"], r"nonsense: not understood; write --name=value"),
-    "no such encoders": (["--config.damsm.checkpoint=/missing"], r"/missing.*train a model first"),
+    "no such encoders": (
+        ["--config.damsm.checkpoint=/missing"],
+        r"config\.damsm\.checkpoint='/missing': no work folder or model folder there; give one, or",
+    ),
     "no such run": (
         ["--config.train.checkpoint=/missing"],
-        r"config\.train\.checkpoint='/missing': .*/missing: no trained model here",
+        r"config\.train\.checkpoint='/missing': no work folder or model folder there; give one, or",
     ),
     "best score": (
         ["--config.eval.best=kid"],
@@ -584,6 +592,12 @@ REFUSALS = {
     "folder below a file": (["--workdir=FILE/below"], r"FILE is a file; choose a folder"),
     "data below a file": (["--config.data.prepared_dir=FILE"], r"FILE.*choose another folder"),
 }
+
+
+def test_training_without_a_config_names_those_of_the_project(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["main"])
+    with flagsaver.flagsaver():
+        assert_refused(main.run_command, "--config: is missing; give bert, lstm, quickst", capsys)
 
 
 @pytest.mark.parametrize("name", REFUSALS)

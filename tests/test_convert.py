@@ -479,7 +479,8 @@ def test_averages_start_from_the_converted_weights(converted):
 
 
 def test_a_missing_warm_start_folder_is_named_with_its_key(tmp_path):
-    with pytest.raises(ConfigError, match=r"config\.train\.checkpoint='.*none'.*no trained model"):
+    message = r"config\.train\.checkpoint='.*none': no work folder or model folder"
+    with pytest.raises(ConfigError, match=message):
         with_warm_start_sizes(fine_tuning(tmp_path / "none"))
 
 
@@ -493,7 +494,7 @@ def test_encoders_of_a_converted_folder_skip_stage_1(converted, source):
     config.text_encoder.word_dim = 7
     config.data.image_size = 64
     problems = r"data\.image_size: 32 -> 64; text_encoder\.word_dim: 5 -> 7"
-    with pytest.raises(ConfigError, match=rf"its encoders differ: {problems}"):
+    with pytest.raises(ConfigError, match=rf"its encoders differ: {problems}; set these keys"):
         with_warm_start_encoders(state, config)
 
 

@@ -243,7 +243,9 @@ class Rotten(Source):
 def test_a_picture_that_cannot_be_read_is_named_or_skipped(tmp_path, capsys, tokenizer, on_disk):
     (tmp_path / "dataset_info.json").touch()
     disk = {"file": tmp_path / "decoded.u8", "disk_mb": 1} if on_disk else {}
-    with pytest.raises(DataError, match=r"picture [12] of 10 cannot be read .*bad_images='skip'"):
+    with pytest.raises(
+        DataError, match=r"the split: picture [12] of 10 cannot be read .*bad_images='skip'"
+    ):
         list(CaptionedImages(Rotten(), **disk))
     pictures = CaptionedImages(Rotten(), bad_images="skip", **disk)
     records, taken = list(pictures), [0, 3, 3, 3, 4, 5, 6, 7, 8, 9]

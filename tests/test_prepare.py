@@ -25,7 +25,9 @@ from ssagan_jax.data.datasets import open_datasets
 from ssagan_jax.data.images.resizing import resize_smaller_edge
 from ssagan_jax.data.ingest import scan, write_pictures
 from ssagan_jax.data.ingest.scan import ScanEntry
+from ssagan_jax.data.ingest.scanned_set import PrepareRequest
 from ssagan_jax.data.ingest.train_validation_split import assign_splits, check_splits
+from ssagan_jax.data.ingest.training_command import training_command
 from ssagan_jax.data.pipeline import training_batches
 from ssagan_jax.data.prepared import shard_writer
 from ssagan_jax.data.prepared.prepared_sets import set_names, sets_folder
@@ -93,8 +95,10 @@ def test_a_prepared_folder_is_no_longer_needed(run, tmp_path, sets_dir):
         "--config=configs/small_data.py:my_cars",
         "--config.data.image_size=32",
         f"--config.data.prepared_dir={sets_dir}",
+        "--config.data.random_flip=False",
         "--config.train.batch_size=8",
         "--config.damsm.batch_size=0",
+        "--config.eval.best=",
     ]
 
 
@@ -217,12 +221,57 @@ def test_a_dry_run_only_reports(run, tmp_path, sets_dir):
     (tmp_path / "data/03.txt").unlink()
     code, printed = run("--dry_run")
     assert code == 0 and "nothing was written" in printed
+    assert "this command would fail: 1 entry of " in printed and "ssagan_jax.main" not in printed
+    code, printed = run("--dry_run", "--skip_bad")
+    assert (
+        code == 0 and "without --dry_run, then train with:\n  python -m ssagan_jax.main" in printed
+    )
     assert not Path(sets_dir).exists()
     assert (tmp_path / "contact_sheet.png").exists()
     assert "| 03 |" in (tmp_path / "report.md").read_text()
     assert json.loads((tmp_path / "report.json").read_text())["pictures"] == 7
     assert run("--dry_run", "--report=there/too")[0] == 0
     assert (tmp_path / "there/too/report.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "sides", "expected"),
+    [
+        (10_000, 1, 0, []),
+        (400, 100, 0, []),
+        (399, 100, 0, ["--config.eval.every_epochs=21"]),
+        (80, 20, 0, ["--config.eval.every_epochs=100"]),
+        (400, 3, 0, ["--config.eval.best="]),
+        (
+            8,
+            4,
+            0,
+            [
+                "--config.train.batch_size=8",
+                "--config.damsm.batch_size=0",
+                "--config.eval.every_epochs=500",
+            ],
+        ),
+        (400, 100, 6, ["--config.data.random_flip=False"]),
+        (400, 100, 5, []),
+    ],
+)
+def test_the_training_command_fits_the_data(train, validation, sides, expected):
+    found = scan.DatasetScan(load_size=304, max_words=18)
+    found.entries = [ScanEntry(0, "", "", "", b"", 500)]
+    found.note(scan.SIDES, "a.jpg", sides)
+    request = PrepareRequest("cars", "", "sidecar", 256, 0.2, 0, "", "")
+    config, *keys = shlex.split(training_command(request, found, train, validation))[3:]
+    recipe = "bert" if train >= 10_000 else "small_data"
+    assert config == f"--config=configs/{recipe}.py:cars" and keys == expected
+
+
+def test_sentences_with_sides_are_counted(run, tmp_path, sets_dir):
+    sidecar(tmp_path / "data")
+    write(tmp_path / "data/03.txt", "a car faces Left\nleftovers are bright\nall is right\n")
+    assert run()[0] == 0
+    assert report(sets_dir)["notes"][scan.SIDES] == 7 + 2
+    assert "--config.data.random_flip=False" in report(sets_dir)["command"]
 
 
 def bomb(path):
@@ -286,6 +335,7 @@ def test_sentences_of_every_kind_are_counted_and_kept_readable(run, tmp_path, se
         "sentences of more than 18 words": 1,
         "sentences without a word, skipped": 1,
         "sentences that may not be English": 3,
+        scan.SIDES: 4,
         "sentences with control characters, replaced by blanks": 1,
         "sentences that are not UTF-8": 1,
         "pictures smaller than 38 pixels, enlarged": 6,

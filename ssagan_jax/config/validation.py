@@ -158,6 +158,18 @@ def check_key(key: str) -> None:
         raise ConfigError(f"config.{key}: there is no such key; {hint}")
 
 
+def check_number(key: str, text: str) -> None:
+    """Raises ConfigError if a key is a number and the text that shall be its value is none."""
+    kind = type(flatten(default_config())[key])
+    if kind not in (int, float):
+        return
+    try:
+        kind(text)
+    except ValueError:
+        allowed = "a whole number" if kind is int else "a number"
+        raise ConfigError(f"config.{key}={text!r}: must be {allowed}") from None
+
+
 def check_value(key: str, value: Any) -> None:
     """Raises ConfigError if a dotted key may not have this value."""
     is_allowed, allowed = CONSTRAINTS.get(key, (lambda _: True, ""))

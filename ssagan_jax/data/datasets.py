@@ -49,6 +49,7 @@ def open_datasets(config: ConfigDict, splits: Iterable[str] = SPLITS) -> dict[st
             file=Path(builder.data_dir, f"decoded-{split}-{load_size}px.u8"),
             disk_mb=data.cache_disk_mb,
             bad_images=data.bad_images,
+            title=f"{split} in {builder.data_dir}",
         )
         for split in splits
     }

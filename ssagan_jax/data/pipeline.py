@@ -43,6 +43,7 @@ class CaptionedImages(Sequence[Record]):
         file: Path | None = None,
         disk_mb: int = 0,
         bad_images: str = "error",
+        title: str = "the split",
     ) -> None:
         """Wraps a TFDS data source of encoded images.
 
@@ -54,13 +55,14 @@ class CaptionedImages(Sequence[Record]):
           disk_mb: largest size of `file` in MiB.
           bad_images: for an example that cannot be read, "error" raises DataError, and "skip"
             counts it and uses the next one instead.
+          title: what messages call the split.
         """
         self._source = source
         self._load_size = load_size
         self._free_bytes = cache_mb * 2**20
         self._cache: dict[int, Record] = {}
         self._lock = threading.Lock()
-        self._bad_images = bad_images
+        self._bad_images, self._title = bad_images, title
         self._bad: set[int] = set()
         self._file: MemoryMappedImages | None = None
         if file is not None and disk_mb:
@@ -112,7 +114,8 @@ class CaptionedImages(Sequence[Record]):
         raise DataError(f"none of {len(self)} pictures can be read; prepare the data again")
 
     def _handle_bad(self, place: int, error: Exception) -> None:
-        message = f"picture {place} of {len(self)} cannot be read ({error or type(error).__name__})"
+        reason = error or type(error).__name__
+        message = f"{self._title}: picture {place} of {len(self)} cannot be read ({reason})"
         if self._bad_images == "error":
             raise DataError(
                 f"{message}; prepare the data again, or set config.data.bad_images='skip'"
@@ -167,7 +170,7 @@ def training_batches(
     if len(images) < batch_size:
         raise DataError(
             f"{len(images)} training pictures are fewer than config.train.batch_size={batch_size}; "
-            "add pictures or lower it"
+            f"add pictures, or lower it to {len(images)} with config.damsm.batch_size=0"
         )
 
     def example(indexed: tuple[int, Record], rng: np.random.Generator) -> Batch:

@@ -43,7 +43,9 @@ class Evaluator(EvalContext):
             f"needs Inception v3 weights; {how_to_fetch()}": (
                 name in INCEPTION_SCORES and not self.inception
             ),
-            f"needs {MIN_IMAGES} validation images, and config.eval.num of 0 or as many": (
+            f"needs {MIN_IMAGES} images, but there are {len(validation)} in validation and "
+            f"config.eval.num={self.config.eval.num}; hold out more (--val of prepare), or set "
+            "config.eval.best to nothing": (
                 name in (*INCEPTION_SCORES, "encoder_frechet") and compared < MIN_IMAGES
             ),
             "needs validation images of 2 classes": name == "r_precision" and len(class_ids) < 2,

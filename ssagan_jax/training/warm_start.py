@@ -4,6 +4,7 @@ A source is a work folder, a model folder or a model's name on the hub, as for `
 """
 
 import copy
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -34,11 +35,16 @@ def warm_start_tokenizer(config: ConfigDict, captions: Iterable[str]) -> Tokeniz
     """The tokenizer of the run to start from.
 
     Raises:
-      TokenizerError: there is none, or it knows no word of one of the captions.
+      ConfigError: there is none.
+      TokenizerError: it knows no word of one of the captions.
     """
     source = warm_start_dir(config)
-    model = _read_model(source)
-    tokenizer = model.tokenizer if model else Workdir(source).tokenizer()
+    try:
+        model = _read_model(source)
+        tokenizer = model.tokenizer if model else Workdir(source).tokenizer()
+    except InputError as error:
+        key = "train.checkpoint" if config.train.checkpoint else "damsm.checkpoint"
+        raise ConfigError(f"config.{key}={source!r}: {error}") from error
     for caption in captions:
         try:
             tokenizer.encode(caption, 1)
@@ -108,7 +114,8 @@ def with_warm_start_encoders(state: TrainState, config: ConfigDict) -> TrainStat
     source = model.config if model else Workdir(name).config()
     if differences := incompatible_keys(_encoder_keys(source), _encoder_keys(config)):
         raise ConfigError(
-            f"config.damsm.checkpoint={name!r}: its encoders differ: " + "; ".join(differences)
+            f"config.damsm.checkpoint={name!r}: its encoders differ: {'; '.join(differences)}; set "
+            "these keys to its values, or use config.train.checkpoint, which takes its sizes over"
         )
     if model:
         encoders = {"text": model.variables["text"], "image": model.image_encoder["params"]}
@@ -125,6 +132,10 @@ def _read_model(source: str) -> TrainedModel | None:
     """
     folder = find_model_folder(source)
     if folder is None:
+        if not os.path.exists(source):
+            raise ModelFolderError(
+                "no work folder or model folder there; give one, or USER/NAME of a model on the hub"
+            )
         return None
     model = read_model_folder(folder)
     if model.image_encoder is None:
