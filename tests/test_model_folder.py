@@ -354,7 +354,8 @@ def test_damaged_files_are_refused(copied):
 
 
 def test_a_model_folder_has_one_checkpoint(exported):
-    with pytest.raises(InputError, match="checkpoint=7: .* is not a work folder"):
+    message = r"checkpoint=7: .* is a model folder with a single checkpoint \(step 30\); leave"
+    with pytest.raises(InputError, match=message):
         load_model(exported, 7)
 
 
