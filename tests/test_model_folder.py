@@ -317,8 +317,14 @@ GAIN = "params/block0/residual_gain"
         (lambda tensors: tensors.pop(GAIN), "block0/residual_gain is missing"),
         (lambda tensors: tensors.update(other=np.zeros(1, np.float32)), "other is unknown"),
         (lambda t: t.update({GAIN: np.zeros(2, np.float32)}), r"gain has shape \[2\], not \[1\]"),
-        (lambda t: t.update({GAIN: np.zeros(1, np.int32)}), "type I32; allowed: F32, F16"),
-        (lambda t: t.update({GAIN: np.zeros(1, np.float64)}), "type F64; allowed: F32, F16"),
+        (
+            lambda t: t.update({GAIN: np.zeros(1, np.int32)}),
+            "type I32; allowed: F32, F16; convert it, or",
+        ),
+        (
+            lambda t: t.update({GAIN: np.zeros(1, np.float64)}),
+            "type F64; allowed: F32, F16; convert it, or",
+        ),
         (lambda tensors: tensors.clear(), "is missing; .* and [0-9]+ more"),
     ],
 )
