@@ -242,6 +242,10 @@ def test_the_command_writes_an_interpolation_as_gif_and_strip(model, folder, mon
         (["--interpolate"], r"--interpolate=8: needs two captions, or one and --to_seed; .* 1"),
         (["--interpolate=1"], r"--interpolate=1: must be 2 images or more"),
         (["--interpolate", "--best_of=2"], r"--best_of=2: cannot be combined"),
+        (
+            ["--interpolate", "--num=8"],
+            r"--num=8: cannot be combined with --interpolate; .* as --interpolate=8",
+        ),
         (["--to_seed=1"], r"--to_seed=1: needs --interpolate"),
     ],
 )
