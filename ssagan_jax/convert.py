@@ -145,10 +145,12 @@ def main() -> None:
     add("--text_encoder", help="text_encoder*.pth")
     add("--image_encoder", help="image_encoder*.pth")
     add("--captions", help="captions.pickle with the vocabulary")
-    add("--data", default="birds", help="config.data.name of the work folder")
+    add(
+        "--data", default="birds", help="config.data.name of the work folder (default: %(default)s)"
+    )
     add("--data_dir", default="", help="config.data.dir of the work folder, to evaluate it")
     add("--output", help="new folder to write the networks to as PyTorch files")
-    about = "with --output: step of the checkpoint, or best; default: latest"
+    about = "with --output: step of the checkpoint, or best (default: latest)"
     add("--checkpoint", type=parse_checkpoint, help=about)
     add("--raw", action="store_true", help="with --output: last weights, not their average")
     with exit_on_user_error():

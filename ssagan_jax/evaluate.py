@@ -96,15 +96,25 @@ def main() -> None:
     """The command."""
     parser = command_parser("evaluate", __doc__)
     parser.add_argument("--workdir", required=True, help="folder of a trained model")
-    parser.add_argument("--checkpoint", help="a step, all or best; default: latest")
-    parser.add_argument("--split", default="validation", choices=("validation", "train"))
-    parser.add_argument("--num", type=int, default=0, help="generated images; 0: as the config")
-    parser.add_argument("--seed", type=int, default=0, help="random seed of the noise")
-    parser.add_argument("--inception_weights", help="weight file, or: download")
-    parser.add_argument("--inception_variant", help="layout of the file: fid or torchvision")
-    parser.add_argument("--splits", type=int, help="splits of the Inception Score")
-    parser.add_argument("--batch_size", type=int, help="images per batch over all devices")
-    parser.add_argument("--save_pictures", help="folder for the generated images; default: none")
+    parser.add_argument("--checkpoint", help="a step, all or best (default: latest)")
+    about = "whose captions and pictures are used (default: %(default)s)"
+    parser.add_argument(
+        "--split", default="validation", choices=("validation", "train"), help=about
+    )
+    about = "generated images; 0: as the config (default: %(default)s)"
+    parser.add_argument("--num", type=int, default=0, help=about)
+    about = "random seed of the noise (default: %(default)s)"
+    parser.add_argument("--seed", type=int, default=0, help=about)
+    about = "weight file, or: download (default: as the config)"
+    parser.add_argument("--inception_weights", help=about)
+    about = "layout of the file: fid or torchvision (default: as the config)"
+    parser.add_argument("--inception_variant", help=about)
+    about = "splits of the Inception Score (default: as the config)"
+    parser.add_argument("--splits", type=int, help=about)
+    about = "images per batch over all devices (default: as the config)"
+    parser.add_argument("--batch_size", type=int, help=about)
+    about = "folder for the generated images (default: none)"
+    parser.add_argument("--save_pictures", help=about)
     with exit_on_user_error():
         flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)

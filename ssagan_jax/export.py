@@ -95,9 +95,10 @@ def main() -> None:
     add = parser.add_argument
     add("--workdir", required=True, help="folder of a trained model")
     add("--output", required=True, help="new folder")
-    add("--checkpoint", type=parse_checkpoint, help="a step or best; default: latest")
+    add("--checkpoint", type=parse_checkpoint, help="a step or best (default: latest)")
     add("--license", help="license of the model, by its identifier on the hub: cc-by-4.0, ...")
-    add("--dtype", choices=("float32", "float16"), default="float32", help="of stored parameters")
+    about = "of stored parameters (default: %(default)s)"
+    add("--dtype", choices=("float32", "float16"), default="float32", help=about)
     add("--push_to", metavar="USER/NAME", help="upload to the Hugging Face hub, publicly")
     add("--onnx", action="store_true", help=f"also write {onnx_model.FILE}; needs [onnx]")
     add("--stablehlo", action="store_true", help=f"also write {stablehlo_model.FILE}")

@@ -210,16 +210,21 @@ def main() -> None:
     """The command."""
     parser = command_parser("report", __doc__)
     parser.add_argument("--workdir", action="append", required=True, help="may be repeated")
-    parser.add_argument("--output", default="report", help="folder; an earlier report is replaced")
-    parser.add_argument("--epochs", default="", help="as in 20,50; default: those with scores")
+    about = "folder; an earlier report is replaced (default: %(default)s)"
+    parser.add_argument("--output", default="report", help=about)
+    parser.add_argument("--epochs", default="", help="as in 20,50 (default: those with scores)")
+    about = "whose images to show: a step or best (default: those of --epochs)"
+    parser.add_argument("--checkpoint", type=parse_checkpoint, help=about)
+    about = "split of the scores (default: %(default)s)"
     parser.add_argument(
-        "--checkpoint", type=parse_checkpoint, help="whose images to show: a step or best"
+        "--split", default="validation", choices=("validation", "train"), help=about
     )
-    parser.add_argument("--split", default="validation", help="split of the scores")
     parser.add_argument("--caption", action="append", default=[], help="may be repeated")
     parser.add_argument("--captions_file", help="text file with one caption per line")
-    parser.add_argument("--num", type=int, default=3, help="images per caption")
-    parser.add_argument("--seed", type=int, default=0, help="random seed of the noise")
+    about = "images per caption (default: %(default)s)"
+    parser.add_argument("--num", type=int, default=3, help=about)
+    about = "random seed of the noise (default: %(default)s)"
+    parser.add_argument("--seed", type=int, default=0, help=about)
     with exit_on_user_error():
         flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)

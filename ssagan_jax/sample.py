@@ -25,6 +25,8 @@ from ssagan_jax.errors import InputError, escape_terminal, exit_on_user_error
 from ssagan_jax.inference.image_grid import draw_image_grid, encode_gif
 from ssagan_jax.inference.model_loading import load_model
 
+_NUM = 8  # Images per caption, unless --num says otherwise.
+
 
 def read_captions(captions: list[str], file: str | None) -> list[str]:
     """Captions from the command line, then those of a file with one caption per line.
@@ -88,8 +90,9 @@ def _default_folder(flags: argparse.Namespace, step: int) -> Path:
 def _check_flags(flags: argparse.Namespace, captions: Sequence[str]) -> None:
     """Checks what can be checked before the model is loaded; raises InputError."""
     for name in ("num", "best_of"):
-        if getattr(flags, name) < 1:
-            raise InputError(f"--{name}={getattr(flags, name)}: must be 1 or more")
+        value = getattr(flags, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name}={value}: must be 1 or more")
     if not 0 <= flags.truncation <= 1:
         raise InputError(f"--truncation={flags.truncation}: must be in [0, 1]")
     check_seed(flags.seed)
@@ -103,6 +106,11 @@ def _check_flags(flags: argparse.Namespace, captions: Sequence[str]) -> None:
         raise InputError(f"--interpolate={flags.interpolate}: must be 2 images or more")
     if flags.best_of != 1:
         raise InputError(f"--best_of={flags.best_of}: cannot be combined with --interpolate")
+    if flags.num is not None:
+        raise InputError(
+            f"--num={flags.num}: cannot be combined with --interpolate; give the number of images "
+            f"as --interpolate={max(flags.num, 2)}"
+        )
     if len(captions) > 2 or (len(captions) == 1 and flags.to_seed is None):
         raise InputError(
             f"--interpolate={flags.interpolate}: needs two captions, or one and --to_seed; "
@@ -117,10 +125,12 @@ def main() -> None:
     add("--workdir", required=True, help="work folder, model folder or name on the hub")
     add("--caption", action="append", default=[], help="a sentence; may be repeated")
     add("--captions_file", help="text file with one caption per line")
-    add("--num", type=int, default=8, help="images per caption")
-    add("--seed", type=int, default=0, help="random seed of the noise")
-    add("--truncation", type=float, default=1.0, help="0 to 1; lower: more typical, less diverse")
-    add("--best_of", type=int, default=1, help="noises per image, of which the best one is kept")
+    add("--num", type=int, help=f"images per caption (default: {_NUM})")
+    add("--seed", type=int, default=0, help="random seed of the noise (default: %(default)s)")
+    about = "0 to 1; lower: more typical, less diverse (default: %(default)s)"
+    add("--truncation", type=float, default=1.0, help=about)
+    about = "noises per image, of which the best one is kept (default: %(default)s)"
+    add("--best_of", type=int, default=1, help=about)
     add(
         "--interpolate",
         type=int,
@@ -128,11 +138,11 @@ def main() -> None:
         const=8,
         metavar="STEPS",
         help="images from the first caption to the second, or from --seed to --to_seed, "
-        "as a GIF and a strip; default: 8",
+        "as a GIF and a strip (default of STEPS: %(const)s)",
     )
     add("--to_seed", type=int, help="with --interpolate: seed of the last image's noise")
-    add("--checkpoint", type=parse_checkpoint, help="a step or best; default: latest")
-    add("--output", help="output folder; default: WORKDIR/generated/STEP_SEED")
+    add("--checkpoint", type=parse_checkpoint, help="a step or best (default: latest)")
+    add("--output", help="output folder (default: WORKDIR/generated/STEP_SEED)")
     with exit_on_user_error():
         flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)
@@ -157,11 +167,12 @@ def main() -> None:
             animation, strip = save_interpolation(images, captions, folder)
             print(f"{len(images)} images of step {model.step}; {animation}; strip: {strip}")
             return
+        num = _NUM if flags.num is None else flags.num
         painted = model.paint(
-            captions, flags.num, flags.seed, truncation=flags.truncation, best_of=flags.best_of
+            captions, num, flags.seed, truncation=flags.truncation, best_of=flags.best_of
         )
         path = save_images(painted, captions, folder)
-        count = len(captions) * flags.num
+        count = len(captions) * num
         print(f"{count} image{'s' * (count > 1)} of step {model.step}; grid: {path}")
 
 

@@ -104,9 +104,10 @@ def main() -> None:
     parser = command_parser("serve", __doc__)
     add = parser.add_argument
     add("--workdir", required=True, help="work folder, model folder or name on the hub")
-    add("--checkpoint", type=parse_checkpoint, help="a step or best; default: latest")
-    add("--host", default="127.0.0.1", help="address to listen at; 0.0.0.0: the network")
-    add("--port", type=int, default=7860)
+    add("--checkpoint", type=parse_checkpoint, help="a step or best (default: latest)")
+    about = "address to listen at; 0.0.0.0: the network (default: %(default)s)"
+    add("--host", default="127.0.0.1", help=about)
+    add("--port", type=int, default=7860, help="port to listen at (default: %(default)s)")
     add("--share", action="store_true", help="a public link through Gradio's server")
     with exit_on_user_error():
         flags = parser.parse_args()

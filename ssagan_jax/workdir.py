@@ -184,10 +184,13 @@ class Workdir:
         """The run's config.
 
         Raises:
-          WorkdirError: the folder holds no run, or one of another version of the project.
+          WorkdirError: the folder holds no run, an exported model, or a run of another version of
+            the project.
         """
         try:
-            return config_from_dict(read_json(self._config))
+            values = read_json(self._config)
+            if "format_version" not in values:
+                return config_from_dict(values)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise WorkdirError(
                 f"--workdir={self.path}: no trained model here (config.json is missing); train "
@@ -198,6 +201,11 @@ class Workdir:
                 f"{self._config}: not a config of this version ({error!s:.300}); "
                 "choose another --workdir"
             ) from error
+        raise WorkdirError(
+            f"--workdir={self.path}: is an exported model folder, which has no checkpoints, data "
+            "or scores; give the work folder of its training (sample, serve and load_model open "
+            "model folders)"
+        )
 
     def checkpoint_steps(self) -> list[int]:
         """Steps of the checkpoints, ascending."""

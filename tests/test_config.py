@@ -159,7 +159,9 @@ def test_every_config_file_is_valid_and_locked(path, variant):
 def test_a_config_file_defaults_to_the_toy_cars_and_refuses_an_invalid_name(path):
     assert not incompatible_keys(load(path), load(path, "toy_cars"))
     with pytest.raises(
-        ConfigError, match=r"config\.data\.name='my cars': must be toy_cars, birds or"
+        ConfigError,
+        match=r"config\.data\.name='my cars': must be at most 64 letters, digits, _ and -, "
+        r"beginning with a letter or digit, such as my_cars",
     ):
         validate(load(path, "my cars"))
 

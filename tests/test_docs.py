@@ -242,6 +242,20 @@ def test_flags_that_pages_name_alone_belong_to_a_command_or_script():
     assert named - known == {"network"}
 
 
+def test_the_help_of_commands_shows_defaults():
+    commands = ("sample", "evaluate", "report", "convert", "export", "serve")
+    flags_of_all = [
+        (command, flag)
+        for command in commands
+        for flag in parser_of(f"ssagan_jax.{command}")._actions
+        if flag.default or flag.type is int and flag.default == 0
+        if flag.default != argparse.SUPPRESS
+    ]
+    assert len(flags_of_all) > 12
+    silent = [f"{name}: {flag.dest}" for name, flag in flags_of_all if "(default" not in flag.help]
+    assert silent == []
+
+
 def tree() -> set[Path]:
     """The paths in architecture.md's tree, where indentation says which folder a name is in."""
     block = re.search(r"(?:^    .+\n)+", ARCHITECTURE.read_text(), re.MULTILINE)[0]

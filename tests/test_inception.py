@@ -10,8 +10,10 @@ import pytest
 from flax import traverse_util
 from jax import lax
 
+from ssagan_jax.config import ConfigError, default_config
 from ssagan_jax.models.inception import InceptionImageEncoder, InceptionV3Features
 from ssagan_jax.pytorch.torchvision_inception import from_torchvision
+from ssagan_jax.training.pretrained_encoders import with_pretrained_sizes
 
 TORCH_NAMES = {
     "kernel": "conv.weight",
@@ -174,3 +176,11 @@ def test_wrong_use_is_named(image):
         InceptionV3Features("v4").init(jax.random.key(0), image)
     with pytest.raises(ValueError, match=r"\(1, 64, 64, 1\)"):
         InceptionV3Features().init(jax.random.key(0), image[..., :1])
+
+
+def test_missing_weights_are_refused_with_where_to_get_them():
+    config = default_config()
+    config.image_encoder.update(name="inception_v3", weights="nowhere.pth")
+    message = r"weights='nowhere\.pth': there is no such file; download .*inception_v3_google-0cc3"
+    with pytest.raises(ConfigError, match=message):
+        with_pretrained_sizes(config)

@@ -231,7 +231,10 @@ def test_bad_flags_are_refused_and_nothing_is_written(
     (tmp_path / "file").touch()
     assert "file cannot be written; choose another" in refused(run, tmp_path / "file/out")
     assert "no trained model here" in refused(tmp_path / "none", out)
-    assert "not a config of this version" in refused(exported, out)
+    assert (
+        f"--workdir={exported}: is an exported model folder, which has no checkpoints, data or "
+        "scores; give the work folder of its training (sample, serve and load_model open"
+    ) in refused(exported, out)
     assert "begins after step 10; choose a later one of [10, 30]" in refused(
         run, out, "--checkpoint=10"
     )
@@ -263,7 +266,12 @@ def change_config(folder, key, value):
         ("example_captions", ["a" * 1001], ModelFolderError, "not the config of a model folder"),
         ("example_captions", [1], ModelFolderError, "not the config of a model folder"),
         ("note", "x" * 2**20, ModelFolderError, "bytes are more than the 1048576 allowed"),
-        ("config/generator/nothing", 1, ModelFolderError, "not a config of this version"),
+        (
+            "config/generator/nothing",
+            1,
+            ModelFolderError,
+            r"not a config of this version \(there is no key generator\.nothing\)$",
+        ),
         ("config/generator/channels", "4", ModelFolderError, "not a config of this version"),
         ("config/generator/channels", 0, ConfigError, "generator.channels=0: must be 1 or more"),
         ("config/data/image_size", 2**20, ConfigError, "image_size=1048576: must be 32, 64"),
@@ -309,8 +317,14 @@ GAIN = "params/block0/residual_gain"
         (lambda tensors: tensors.pop(GAIN), "block0/residual_gain is missing"),
         (lambda tensors: tensors.update(other=np.zeros(1, np.float32)), "other is unknown"),
         (lambda t: t.update({GAIN: np.zeros(2, np.float32)}), r"gain has shape \[2\], not \[1\]"),
-        (lambda t: t.update({GAIN: np.zeros(1, np.int32)}), "type I32; allowed: F32, F16"),
-        (lambda t: t.update({GAIN: np.zeros(1, np.float64)}), "type F64; allowed: F32, F16"),
+        (
+            lambda t: t.update({GAIN: np.zeros(1, np.int32)}),
+            "type I32; allowed: F32, F16; convert it, or",
+        ),
+        (
+            lambda t: t.update({GAIN: np.zeros(1, np.float64)}),
+            "type F64; allowed: F32, F16; convert it, or",
+        ),
         (lambda tensors: tensors.clear(), "is missing; .* and [0-9]+ more"),
     ],
 )
@@ -346,7 +360,8 @@ def test_damaged_files_are_refused(copied):
 
 
 def test_a_model_folder_has_one_checkpoint(exported):
-    with pytest.raises(InputError, match="checkpoint=7: .* is not a work folder"):
+    message = r"checkpoint=7: .* is a model folder with a single checkpoint \(step 30\); leave"
+    with pytest.raises(InputError, match=message):
         load_model(exported, 7)
 
 

@@ -167,7 +167,13 @@ def test_cars_by_classes_are_chosen_laid_out_and_prepared(run, tmp_path, sets_di
 
 @pytest.mark.parametrize(
     ("flag", "message"),
-    [("--per_model=25", "--per_model=25: must be training+validation"), ("--makes=Lada", "Lada")],
+    [
+        ("--per_model=25", "--per_model=25: must be training+validation"),
+        ("--per_model=0+5", "--per_model=0+5: both numbers must be 1 or more, like 20+5"),
+        ("--models=0", "--models=0: must be a whole number, 1 or more"),
+        ("--makes=0", "--makes=0: must be a count, 1 or more, or one or more names"),
+        ("--makes=Lada", "--makes=Lada: there is no 'Lada'; choose from Audi"),
+    ],
 )
 def test_missing_cars_are_named(run, tmp_path, sets_dir, flag, message):
     draw(tmp_path / "car_data" / "train" / "Audi TT Hatchback 2011" / "1.jpg", 1)
@@ -533,6 +539,7 @@ def test_a_source_that_changes_during_the_run_is_refused(run, tmp_path, sets_dir
     ("flag", "message"),
     [
         ("--name=birds", "--name=birds: is built in"),
+        ("--name=my cars", "--name=my cars: must be .*digits, _ and -, .* such as my_cars"),
         ("--name=../cars", "--name=../cars: must be .*letters, digits"),
         ("--val=1", "--val=1.0: must be above 0 and below 1"),
         ("--val=nan", "--val=nan: must be"),

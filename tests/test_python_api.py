@@ -162,11 +162,33 @@ def test_unknown_words_are_named(model):
         (lambda m: m.score([3], RED), r"images=3: must be Pillow images or arrays"),
         (lambda m: m.score([NOISE], RED), r"images: float\d+\[.*\]: must be uint8 \[H, W, 3\]"),
         (lambda m: m.score(m.paint(RED), [RED, RED]), r"images: 1, but 2 captions"),
+        (
+            lambda m: m.score(m.paint(RED)[0], RED),
+            r"images=<PIL.*>: must be a list of Pillow images or uint8 arrays \[H, W, 3\], also",
+        ),
+        (
+            lambda m: m.score(np.zeros((64, 64, 3), np.uint8), RED),
+            r"images=uint8\[64, 64, 3\]: must be a list of Pillow images",
+        ),
+        (lambda m: m.score("a.png", RED), r"images='a\.png': must be a list of Pillow images"),
     ],
 )
 def test_bad_arguments_are_named_with_what_is_allowed(model, call, message):
     with pytest.raises(InputError, match=message):
         call(model)
+
+
+def test_only_folders_of_models_are_loaded(tmp_path):
+    sources = r"a work folder, a model folder or a model's name on the hub"
+    with pytest.raises(InputError, match=rf"^3: must be the path of {sources}"):
+        ssagan_jax.load_model(3)
+    with pytest.raises(
+        InputError, match=rf"^{tmp_path}/nope: there is no such folder; give {sources}"
+    ):
+        ssagan_jax.load_model(tmp_path / "nope")
+    message = rf"^{tmp_path}: no trained model here \(config\.json is missing\); give {sources}"
+    with pytest.raises(InputError, match=message):
+        ssagan_jax.load_model(tmp_path)
 
 
 def test_without_an_image_encoder_ranking_is_refused(model):
@@ -220,6 +242,10 @@ def test_the_command_writes_an_interpolation_as_gif_and_strip(model, folder, mon
         (["--interpolate"], r"--interpolate=8: needs two captions, or one and --to_seed; .* 1"),
         (["--interpolate=1"], r"--interpolate=1: must be 2 images or more"),
         (["--interpolate", "--best_of=2"], r"--best_of=2: cannot be combined"),
+        (
+            ["--interpolate", "--num=8"],
+            r"--num=8: cannot be combined with --interpolate; .* as --interpolate=8",
+        ),
         (["--to_seed=1"], r"--to_seed=1: needs --interpolate"),
     ],
 )

@@ -547,6 +547,14 @@ def test_errors(change, arguments, message, folders, monkeypatch, tmp_path, caps
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+def test_only_splits_that_have_scores_are_accepted(monkeypatch, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run_command(monkeypatch, "--workdir=none", "--split=test")
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert re.search("argument --split: invalid choice: 'test' .*validation.*train", error)
+
+
 def test_smoothing_keeps_constants_and_skips_values_that_are_not_finite():
     np.testing.assert_allclose(smooth(np.full(30, 2.5)), 2.5)
     # Up to 100 points a fifth of the weight is the newest one's: 0.8 falls behind at each.

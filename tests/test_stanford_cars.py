@@ -228,18 +228,21 @@ def test_other_folders_are_not_recognised(tmp_path):
 @pytest.mark.parametrize(
     "wanted, message",
     [
-        (dict(makes=10), r"makes=10: 9 makes have 4 models with 5 pictures.*Honda 2, Jeep 4"),
-        (dict(models=6), r"makes=8: 0 makes have 6 models.*Audi 5"),
+        (dict(makes=10), r"--makes=10: 9 makes have 4 models with 5 pictures.*Honda 2, Jeep 4"),
+        (dict(models=6), r"--makes=8: 0 makes have 6 models.*Audi 5"),
         (dict(train=5), r"with 6 pictures each.*Acura 0"),
         (dict(makes=["Audi", "Honda"]), r"Honda: 2 models have 5 .* Honda Accord Coupe 2012 5,"),
-        (dict(makes=["Chevy", "Audi"]), r"no 'Chevy'; choose from .*Buick, Chevrolet, Dodge"),
-        (dict(makes=[]), r"makes=\[\]"),
-        (dict(makes="Audi"), r"makes='Audi'"),
-        (dict(makes=0), r"makes=0"),
-        (dict(train=0), r"train=0"),
-        (dict(validation=True), r"validation=True"),
+        (
+            dict(makes=["Chevy", "Audi"]),
+            r"^--makes=Chevy,Audi: there is no 'Chevy'; choose from .*Buick, Chevrolet, Dodge",
+        ),
+        (dict(makes=[]), r"--makes=\[\]: must be a count, 1 or more, or one or more names"),
+        (dict(makes="Audi"), r"--makes='Audi': must be a count"),
+        (dict(makes=0), r"--makes=0: must be a count, 1 or more"),
+        (dict(train=0), r"--per_model=0\+1: both numbers must be 1 or more, like 20\+5"),
+        (dict(validation=True), r"--per_model=4\+True: both numbers must be 1 or more"),
         (dict(seed=-1), r"seed=-1"),
-        (dict(models=2.0), r"models=2\.0"),
+        (dict(models=2.0), r"--models=2\.0: must be a whole number, 1 or more"),
     ],
 )
 def test_too_few_pictures_are_refused_with_their_counts(kaggle, tmp_path, wanted, message):

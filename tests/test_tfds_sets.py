@@ -259,8 +259,10 @@ def test_templates_come_from_a_file_and_need_the_label(tmp_path):
     for templates, message in ((("a bird.",), r"'a bird\.'.*\{label\}"), ((), "there are none")):
         with pytest.raises(DataError, match=message):
             TfdsSet(templates=templates)
-    with pytest.raises(DataError, match=r"nowhere\.txt"):
+    with pytest.raises(DataError, match=r"--templates=.*nowhere\.txt: there is no such file$"):
         read_templates(tmp_path / "nowhere.txt")
+    with pytest.raises(DataError, match=r"--templates=.*: cannot be read .*one sentence per line"):
+        read_templates(tmp_path)
 
 
 def test_labels_become_words():

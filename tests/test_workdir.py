@@ -100,6 +100,17 @@ def test_a_damaged_config_is_refused_by_its_name(workdir, content):
             use()
 
 
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [('{"nonsense": 1}', "nonsense"), ('{"data": {"dirs": "", "dir": ""}}', r"data\.dirs")],
+)
+def test_an_unknown_key_is_named_without_all_that_there_are(workdir, content, key):
+    (workdir.path / "config.json").write_text(content)
+    message = rf"not a config of this version \(there is no key {key}\); choose another --workdir$"
+    with pytest.raises(WorkdirError, match=message):
+        workdir.config()
+
+
 def test_too_little_disk_space_is_refused_in_mebibytes(workdir, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 5 * 2**20))

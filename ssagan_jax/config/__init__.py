@@ -160,9 +160,15 @@ def config_from_dict(values: dict[str, Any]) -> ConfigDict:
     """The config of nested values, as `to_dict` returns them; missing ones have their default.
 
     Raises:
-      KeyError, TypeError, ValueError, AttributeError: a key or value is not of this version.
+      ConfigError: there is no such key.
+      TypeError, ValueError, AttributeError: a value is not of this version.
     """
     config = default_config()
+    known = flatten(config).keys()
+    for section, value in values.items():
+        keys = {f"{section}.{key}" for key in value} if isinstance(value, dict) else {section}
+        if unknown := sorted(keys - known):
+            raise ConfigError(f"there is no key {unknown[0]}")
     config.update(values)
     return config
 

@@ -42,7 +42,7 @@ CONSTRAINTS: dict[str, Constraint] = {
     "seed": ((lambda value: 0 <= value < 2**32), "0 to 4294967295"),
     "data.name": (
         lambda name: re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name) is not None,
-        "toy_cars, birds or the name of prepared data: letters, digits, _ and -",
+        "at most 64 letters, digits, _ and -, beginning with a letter or digit, such as my_cars",
     ),
     "data.image_size": (
         lambda size: size >= 32 and size & (size - 1) == 0 and size <= 1024,

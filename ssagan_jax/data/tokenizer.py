@@ -47,8 +47,8 @@ def check_caption(caption: str) -> None:
     """Raises TokenizerError for a caption that is too long (`CAPTION_BYTES`) or not Unicode."""
     if is_too_long(caption):
         raise TokenizerError(
-            f"caption {caption[:40]!r}... has {len(caption)} characters; at most {CAPTION_BYTES} "
-            "bytes are read, so shorten it"
+            f"caption {caption[:40]!r}... has {len(caption.encode('utf-8', 'replace')):,} bytes in "
+            f"UTF-8; at most {CAPTION_BYTES:,} are allowed: shorten it"
         )
     try:
         caption.encode()

@@ -216,9 +216,9 @@ def _read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
             shapes = {name: tuple(each.get_shape()) for name, each in slices.items()}
     except DamagedFileError as error:
         raise ModelFolderError(str(error)) from error
-    for name, dtype in dtypes.items():
-        if dtype not in ("F32", "F16"):
-            raise ModelFolderError(f"{path}: {name} has type {dtype}; allowed: F32, F16")
+    if wrong := [name for name, dtype in dtypes.items() if dtype not in ("F32", "F16")]:
+        problem = f"{wrong[0]} has type {dtypes[wrong[0]]}; allowed: F32, F16"
+        raise ModelFolderError(f"{path}: {problem}; convert it, or export the model again")
     return shapes
 
 

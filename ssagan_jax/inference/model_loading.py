@@ -1,6 +1,7 @@
 """Loads a trained model from wherever it is."""
 
 import os
+from pathlib import Path
 
 import jax
 from absl import logging
@@ -16,6 +17,8 @@ from ssagan_jax.steps.networks import build_networks
 from ssagan_jax.steps.state import network_variables
 from ssagan_jax.workdir import Workdir, WorkdirError
 
+_SOURCES = "a work folder, a model folder or a model's name on the hub, USER/NAME"
+
 
 def load_model(source: str | os.PathLike[str], checkpoint: CheckpointChoice = None) -> TrainedModel:
     """Loads a trained model.
@@ -28,14 +31,19 @@ def load_model(source: str | os.PathLike[str], checkpoint: CheckpointChoice = No
     Raises:
       InputError: the source holds no such model.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(f"{source!r}: must be the path of {_SOURCES}")
     folder = find_model_folder(source)
     if folder is None:
+        _check_is_trained(source)
         return _from_workdir(Workdir(source), checkpoint)
+    model = read_model_folder(folder)
     if checkpoint is not None:
         raise InputError(
-            f"checkpoint={checkpoint}: {source} is not a work folder, and has no other"
+            f"checkpoint={checkpoint}: {source} is a model folder with a single checkpoint (step "
+            f"{model.step}); leave out the checkpoint"
         )
-    return read_model_folder(folder)
+    return model
 
 
 def find_model_folder(source: str | os.PathLike[str]) -> str | os.PathLike[str] | None:
@@ -48,6 +56,14 @@ def find_model_folder(source: str | os.PathLike[str]) -> str | os.PathLike[str] 
     if not os.path.exists(source) and is_hub_name(source):
         return download_model(source)
     return source if is_model_folder(source) else None
+
+
+def _check_is_trained(source: str | os.PathLike[str]) -> None:
+    """Raises InputError, in words for the command line and Python, unless there is a config."""
+    folder = Path(source).expanduser()
+    if not (folder / "config.json").exists():
+        missing = "no trained model here (config.json is missing)" if folder.exists() else ""
+        raise InputError(f"{source}: {missing or 'there is no such folder'}; give {_SOURCES}")
 
 
 def _from_workdir(workdir: Workdir, checkpoint: CheckpointChoice) -> TrainedModel:

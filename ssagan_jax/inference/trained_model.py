@@ -161,6 +161,7 @@ class TrainedModel:
         Raises:
           InputError: an argument is not allowed, or the model has no image encoder.
         """
+        _check_images(images)
         if isinstance(captions, str):
             captions = [captions] * len(images)
         texts = check_captions(captions)
@@ -245,6 +246,18 @@ def check_captions(captions: Sequence[str]) -> list[str]:
         "a sentence or a list of sentences",
     )
     return list(captions)
+
+
+def _check_images(images: Any) -> None:
+    """Raises InputError for a single image, or what else is no list of images."""
+    is_array = isinstance(images, np.ndarray)
+    is_list = isinstance(images, Sequence) and not isinstance(images, str)
+    if not (images.ndim == 4 if is_array else is_list):
+        shown = f"{images.dtype}{list(images.shape)}" if is_array else repr(images)
+        raise InputError(
+            f"images={shown}: must be a list of Pillow images or uint8 arrays [H, W, 3], also for "
+            "a single image"
+        )
 
 
 def _check(name: str, value: Any, is_allowed: Callable[[Any], bool], allowed: str) -> None:

@@ -30,7 +30,10 @@ def with_pretrained_sizes(config: ConfigDict) -> ConfigDict:
     # Encoders of another run include its Inception.
     needed = image.name == "inception_v3" and not config.damsm.checkpoint
     if needed and not os.path.isfile(image.weights):
-        raise ConfigError(f"config.image_encoder.weights={image.weights!r}: there is no such file")
+        raise ConfigError(
+            f"config.image_encoder.weights={image.weights!r}: there is no such file; download "
+            "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth and give its path"
+        )
     if text.pretrained:
         bert, _ = _load_bert(text)
         sizes = dataclasses.asdict(bert)

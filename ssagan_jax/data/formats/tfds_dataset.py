@@ -133,8 +133,13 @@ def read_templates(path: Path) -> tuple[str, ...]:
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise DataError(f"--templates={path}: there is no such file") from None
     except (OSError, UnicodeError) as error:
-        raise DataError(f"{path}: {error}; write one sentence per line, with {{label}}") from None
+        raise DataError(
+            f"--templates={path}: cannot be read ({error}); write one sentence per line, in UTF-8, "
+            "with {label}"
+        ) from None
     return tuple(line.strip() for line in lines if line.strip())
 
 

@@ -19,6 +19,7 @@ import pickle
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ssagan_jax.atomic_files import atomic_folder
 from ssagan_jax.data.stanford_cars.class_names import CarClass, parse_class, sentences
@@ -90,7 +91,8 @@ def write_paper_layout(
     """
     if seed < 0:
         raise DataError(f"seed={seed}: must be a whole number, at least 0")
-    _check_arguments(target, makes, models=models, train=train, validation=validation)
+    _check_target(target)
+    _check_counts(makes, models, train, validation)
     pictures = list_pictures(source)
     picks: dict[str, list[_Pick]] = {"train": [], "validation": []}
     unreadable: list[str] = []
@@ -106,19 +108,29 @@ def write_paper_layout(
     return cars, unreadable
 
 
-def _check_arguments(target: Path, makes: int | Sequence[str], **counts: int) -> None:
+def _check_target(target: Path) -> None:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataError(
             f"{target}: is there already, and its captions may have been edited; nothing was "
             "changed. Choose another folder, or remove this one to write it again"
         )
-    if isinstance(makes, int):
-        counts["makes"] = makes
-    elif isinstance(makes, str) or not makes:
-        raise DataError(f"makes={makes!r}: must be a count, or a list of one or more names")
-    for name, count in counts.items():
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise DataError(f"{name}={count!r}: must be a whole number, at least 1")
+
+
+def _check_counts(makes: int | Sequence[str], models: int, train: int, validation: int) -> None:
+    """Raises DataError with the flag of `ssagan_jax.prepare` that has a wrong value."""
+    are_names = not isinstance(makes, int | str) and len(makes) > 0
+    if not (are_names or _is_count(makes)):
+        raise DataError(f"--makes={makes!r}: must be a count, 1 or more, or one or more names")
+    if not _is_count(models):
+        raise DataError(f"--models={models!r}: must be a whole number, 1 or more")
+    if not (_is_count(train) and _is_count(validation)):
+        raise DataError(
+            f"--per_model={train}+{validation}: both numbers must be 1 or more, like 20+5"
+        )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def _write(picks: dict[str, list[_Pick]], folder: Path, seed: int) -> None:

@@ -77,13 +77,13 @@ def choose_cars(
     """
     eligible = _eligible_models(pictures, needed)
     if not isinstance(makes, int):
-        names = {_find_make(name, list(eligible)) for name in makes}
+        names = _find_makes(makes, list(eligible))
     else:
         enough = [make for make in sorted(eligible) if len(eligible[make]) >= models]
         if len(enough) < makes:
             counts = ", ".join(f"{make} {len(eligible[make])}" for make in sorted(eligible))
             raise DataError(
-                f"makes={makes}: {len(enough)} makes have {models} models with {needed} pictures "
+                f"--makes={makes}: {len(enough)} makes have {models} models with {needed} pictures "
                 f"each. Models with so many pictures: {counts}. Ask for fewer"
             )
         order = rng_of(seed, "makes").permutation(len(enough))
@@ -111,11 +111,15 @@ def _eligible_models(pictures: PicturesByClass, needed: int) -> dict[str, _Model
     return eligible
 
 
-def _find_make(name: str, known: list[str]) -> str:
+def _find_makes(wanted: Sequence[str], known: list[str]) -> set[str]:
     by_lower = {make.lower(): make for make in known}
-    if name.lower() not in by_lower:
-        raise DataError(f"makes: there is no {name!r}; choose from {', '.join(sorted(known))}")
-    return by_lower[name.lower()]
+    for name in wanted:
+        if name.lower() not in by_lower:
+            raise DataError(
+                f"--makes={','.join(wanted)}: there is no {name!r}; choose from "
+                f"{', '.join(sorted(known))}"
+            )
+    return {by_lower[name.lower()] for name in wanted}
 
 
 def _draw_cars(of_make: _Models, models: int, rng: np.random.Generator) -> list[CarClass]:
