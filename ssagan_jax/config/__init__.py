@@ -21,8 +21,8 @@ _DEFAULTS = {
         "name": "toy_cars",  # toy_cars (generated), birds (AttnGAN layout) or a prepared set
         "dir": "",  # folder of the birds; unused by the others
         "prepared_dir": "",  # folder of prepared sets; empty: that of TFDS (TFDS_DATA_DIR)
-        "image_size": 256,  # height and width in pixels: 4 times a power of two
-        "max_words": 18,  # longest caption in words or word pieces; the rest is cut off
+        "image_size": 256,  # height and width in pixels: 32, 64, 128, 256, 512 or 1024
+        "max_words": 18,  # words or word pieces of a caption that are read
         "random_flip": True,  # mirror training images at random (off if captions say left or right)
         "bad_images": "error",  # images that cannot be decoded: "error" stops, "skip" skips them
         "cache_mb": 4096,  # decoded images of a split in memory, in MiB
@@ -37,8 +37,8 @@ _DEFAULTS = {
     "text_encoder": {
         "name": "lstm",  # "lstm" or "bert"
         "embedding_dim": 256,  # size of word and sentence embeddings
-        "normalize": False,  # scale sentence embeddings to a mean square of 1: for DAMSM, whose
-        # cosines do not see their length, nothing changes, but for the GAN's networks and MA-GP
+        "normalize": False,  # scale sentence embeddings to a mean square of 1: changes the
+        # input of the GAN's networks and MA-GP, not DAMSM, whose cosines ignore length
         "dropout": 0.5,  # lstm: of the word vectors
         "word_dim": 300,  # lstm: size of the word vectors
         "hidden_size": 256,  # bert: width (256 in the paper, 768 in BERT-base)
@@ -107,7 +107,8 @@ _DEFAULTS = {
         "b1": 0.5,  # Adam
         "b2": 0.999,  # Adam
         "clip_norm": 0.25,  # largest norm of the gradient in stage 1
-        "checkpoint": "",  # work folder whose encoders and tokenizer replace stage 1
+        "checkpoint": "",  # work folder, model folder or USER/NAME of the hub whose encoders and
+        # tokenizer replace stage 1
     },
     "train": {
         "batch_size": 16,  # images per step over all devices
@@ -117,7 +118,8 @@ _DEFAULTS = {
         "b2": 0.9,
         "encoder_learning_rate": 4e-5,  # of the encoders in stage 2
         "encoders": "trained",  # in stage 2: "trained" by DAMSM, or "frozen"
-        "checkpoint": "",  # work folder to fine-tune: its networks and tokenizer, no stage 1
+        "checkpoint": "",  # work folder, model folder or USER/NAME of the hub whose networks and
+        # tokenizer are fine-tuned, without stage 1
         "ema_decay": 0.0,  # if above 0, images are generated with an EMA of the generator's weights
         "ema_half_life": 0,  # of that EMA in images instead of ema_decay; 0: ema_decay
         "ema_rampup": 0.05,  # largest ema_half_life as a share of the images seen; 0: no limit
@@ -152,7 +154,7 @@ _DEFAULTS = {
 
 
 def default_config() -> ConfigDict:
-    """The paper's bi-LSTM model on the embedded data set, 256 pixels, locked against new keys."""
+    """The paper's bi-LSTM model on the built-in toy cars, 256 pixels, locked against new keys."""
     return ConfigDict(_DEFAULTS).lock()
 
 
@@ -196,7 +198,7 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 
 
 def warm_start_dir(config: ConfigDict) -> str:
-    """The work folder whose weights and tokenizer a run starts from; empty for none."""
+    """The run or model whose weights and tokenizer a run starts from; empty for none."""
     return config.train.checkpoint or config.damsm.checkpoint
 
 
