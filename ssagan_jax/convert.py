@@ -127,6 +127,8 @@ def _unsupported_networks(
         reasons["generator"] = f"it has plain blocks (ssacn_blocks={generator.ssacn_blocks})"
     if config.text_encoder.name != "lstm" or tokenizer.kind == "wordpiece":
         reasons["text_encoder"] = "not a bi-LSTM over words"
+    elif config.text_encoder.normalize:
+        reasons["text_encoder"] = "config.text_encoder.normalize=True, not False"
     if config.image_encoder.name != "inception_v3":
         reasons["image_encoder"] = "not Inception v3"
     for network in PYTORCH_NETWORKS if converted else ():

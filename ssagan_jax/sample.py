@@ -142,7 +142,7 @@ def main() -> None:
     )
     add("--to_seed", type=int, help="with --interpolate: seed of the last image's noise")
     add("--checkpoint", type=parse_checkpoint, help="a step or best (default: latest)")
-    add("--output", help="output folder (default: WORKDIR/generated/STEP_SEED)")
+    add("--output", help="output folder (default: WORKDIR/generated/step_STEP_seed_SEED)")
     with exit_on_user_error():
         flags = parser.parse_args()
     logging.set_verbosity(logging.ERROR)

@@ -538,6 +538,9 @@ def test_networks_that_pytorch_cannot_load_are_skipped_and_named(trained, tmp_pa
     assert "skipped text_encoder: not a bi-LSTM over words" in output
     assert os.listdir(tmp_path / "out") == ["netD_1234.pth"]
     config.generator.update(upsampling="nearest", ssacn_blocks=3)
+    config.text_encoder.update(name="lstm", normalize=True)
     workdir.write_config(config)
     convert.convert_to_pytorch(*trained, str(tmp_path / "other"), raw=False)
-    assert "generator: it has plain blocks (ssacn_blocks=3)" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "generator: it has plain blocks (ssacn_blocks=3)" in output
+    assert "skipped text_encoder: config.text_encoder.normalize=True, not False" in output
