@@ -484,6 +484,12 @@ def test_a_missing_warm_start_folder_is_named_with_its_key(tmp_path):
         with_warm_start_sizes(fine_tuning(tmp_path / "none"))
 
 
+def test_a_warm_start_folder_may_be_below_the_home_folder(converted, monkeypatch):
+    monkeypatch.setenv("HOME", str(converted.parent))
+    here, home = (fine_tuning(folder) for folder in (converted, f"~/{converted.name}"))
+    assert with_warm_start_sizes(home).generator == with_warm_start_sizes(here).generator
+
+
 def test_encoders_of_a_converted_folder_skip_stage_1(converted, source):
     config = Workdir(converted).config()
     config.damsm.checkpoint = str(converted)

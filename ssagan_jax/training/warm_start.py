@@ -4,7 +4,6 @@ A source is a work folder, a model folder or a model's name on the hub, as for `
 """
 
 import copy
-import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -132,7 +131,7 @@ def _read_model(source: str) -> TrainedModel | None:
     """
     folder = find_model_folder(source)
     if folder is None:
-        if not os.path.exists(source):
+        if not Workdir(source).path.exists():
             raise ModelFolderError(
                 "no work folder or model folder there; give one, or USER/NAME of a model on the hub"
             )
