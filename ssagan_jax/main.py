@@ -17,10 +17,23 @@ from ssagan_jax.config.command_line import describe_command
 from ssagan_jax.config.validation import check_key, check_number, validate
 from ssagan_jax.errors import InputError, exit_on_user_error
 
+
+def _config_folder() -> Path:
+    """The folder of the project's configs: a wheel has it inside of the package, a clone beside."""
+    package = Path(__file__).parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def _config_names() -> str:
+    """The names of the project's configs, separated by commas."""
+    return ", ".join(sorted(file.stem for file in _config_folder().glob("*.py")))
+
+
 _CONFIG = config_flags.DEFINE_config_file(
     "config",
     None,
-    "Config of the run: bert, lstm, quickstart or small_data, NAME:DATA for prepared data, or "
+    f"Config of the run: one of {_config_names()}, NAME:DATA for prepared data, or "
     "FILE.py[:DATA]. Change keys with --config.KEY=VALUE; docs/training.md lists them.",
     lock_config=True,
 )
@@ -43,8 +56,7 @@ _PROCESS = flags.DEFINE_integer(
 def find_config(value: str) -> str:
     """The file of a --config that names one: "bert:my_cars" to ".../configs/bert.py:my_cars".
 
-    A wheel holds the configs inside of the package, a clone beside it. Other values are returned
-    as they are.
+    Other values are returned as they are.
 
     Raises:
       InputError: there is no config of that name.
@@ -52,14 +64,11 @@ def find_config(value: str) -> str:
     name, separator, variant = value.partition(":")
     if not re.fullmatch(r"[\w-]+", name):
         return value
-    package = Path(__file__).parent
-    inside = package / "configs"
-    folder = inside if inside.is_dir() else package.parent / "configs"
+    folder = _config_folder()
     if not (folder / f"{name}.py").is_file():
-        names = sorted(file.stem for file in folder.glob("*.py"))
         raise InputError(
-            f"--config={value}: no config of that name; choose {' or '.join(names)}, or give the "
-            "path of a config file"
+            f"--config={value}: no config of that name; choose one of {_config_names()}, or give "
+            "the path of a config file"
         )
     return f"{folder / name}.py{separator}{variant}"
 
@@ -109,8 +118,8 @@ def _flag_error_message(error: BaseException) -> str:
         return str(cause)
     if _CONFIG.value is None and "--config=None" in str(error):
         return (
-            "--config: is missing; give bert, lstm, quickstart or small_data (NAME:DATA for "
-            "prepared data), or the path of a config file"
+            f"--config: is missing; give {_config_names()} (NAME:DATA for prepared data), or the "
+            "path of a config file"
         )
     if isinstance(cause, OSError):
         return f"--config: {str(cause).splitlines()[-1].strip()}"

@@ -37,6 +37,9 @@ BEST_SCORES: dict[str, Callable[..., float]] = {
     "attributes/body": max,
 }
 
+# Distributions of fewer images, real or generated, are not compared.
+MIN_IMAGES = 4
+
 # Dotted key to a predicate and a description of the values that satisfy it.
 CONSTRAINTS: dict[str, Constraint] = {
     "seed": ((lambda value: 0 <= value < 2**32), "0 to 4294967295"),

@@ -4,9 +4,10 @@ import hashlib
 import json
 
 from ssagan_jax.config import ConfigError
+from ssagan_jax.config.validation import MIN_IMAGES
 from ssagan_jax.data.toy_cars.read_body import SIZE as BODY_SIZE
 from ssagan_jax.evaluation.eval_context import EvalContext, EvalRequest
-from ssagan_jax.evaluation.score_checkpoint import INCEPTION_SCORES, MIN_IMAGES, score_checkpoint
+from ssagan_jax.evaluation.score_checkpoint import INCEPTION_SCORES, score_checkpoint
 from ssagan_jax.evaluation.scores import Score
 from ssagan_jax.metrics.inception_weights import how_to_fetch
 from ssagan_jax.steps.state import TrainState

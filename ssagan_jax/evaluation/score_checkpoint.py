@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ssagan_jax import __version__
+from ssagan_jax.config.validation import MIN_IMAGES
 from ssagan_jax.evaluation.collect_features import (
     GeneratedFeatures,
     PairFeatures,
@@ -28,8 +29,6 @@ from ssagan_jax.metrics.nearest import Nearest
 from ssagan_jax.steps.pmap import replicate
 from ssagan_jax.steps.state import TrainState
 
-# Distributions of fewer images, real or generated, are not compared.
-MIN_IMAGES = 4
 # Computed if there are Inception's weights.
 INCEPTION_SCORES = ("inception_score", "fid", "kid", "precision", "recall")
 

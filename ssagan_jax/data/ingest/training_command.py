@@ -3,13 +3,13 @@
 import shlex
 
 from ssagan_jax.config import default_config
+from ssagan_jax.config.validation import MIN_IMAGES
 from ssagan_jax.data.ingest.scan import SIDES, DatasetScan
 from ssagan_jax.data.ingest.scanned_set import PrepareRequest
 
 _LARGE = 10_000  # Training pictures from which on the paper's model is recommended.
 _SCORED_EPOCHS = 20  # config.eval.every_epochs of configs/small_data.py,
 _SCORED_STEPS = 500  # and the fewest steps between scores that make sense.
-_MIN_SCORED = 4  # Validation pictures without which config.eval.best has no score.
 _SIDES_SHARE = 0.01  # Sentences that say left or right above which pictures are not mirrored.
 
 
@@ -31,7 +31,7 @@ def training_command(
     if 0 < train < batch_size:
         batch_size = train
         words += [f"--config.train.batch_size={train}", "--config.damsm.batch_size=0"]
-    if not large and 0 < validation < _MIN_SCORED:
+    if not large and 0 < validation < MIN_IMAGES:
         words.append("--config.eval.best=")
     elif not large and 0 < train * _SCORED_EPOCHS < _SCORED_STEPS * batch_size:
         epochs = -(-_SCORED_STEPS * batch_size // train)
