@@ -88,7 +88,7 @@ def convert_to_pytorch(workdir: Workdir, state: TrainState, output: str, raw: bo
       raw: write the generator's last weights instead of their moving average.
 
     Raises:
-      InputError: the folder is not empty.
+      InputError: the folder is not empty, or SSA-GAN's code can load none of the networks.
     """
     target = check_new_folder("--output", output)
     tokenizer, converted = workdir.tokenizer(), workdir.converted()
@@ -97,6 +97,9 @@ def convert_to_pytorch(workdir: Workdir, state: TrainState, output: str, raw: bo
     if not raw:
         variables["generator"] = sampling_variables(state)
     skipped = _unsupported_networks(workdir.config(), tokenizer, converted)
+    if skipped.keys() == PYTORCH_NETWORKS.keys():
+        reasons = "; ".join(f"{network}: {reason}" for network, reason in skipped.items())
+        raise InputError(f"{workdir.path}: SSA-GAN's code can load none of its networks: {reasons}")
     with atomic_folder(target) as part:
         for network, name in PYTORCH_NETWORKS.items():
             if network in skipped:
@@ -125,6 +128,11 @@ def _unsupported_networks(
         )
     elif generator.ssacn_blocks < num_blocks(config.data.image_size):
         reasons["generator"] = f"it has plain blocks (ssacn_blocks={generator.ssacn_blocks})"
+    if config.discriminator.projection_channels:
+        reasons["discriminator"] = (
+            f"config.discriminator.projection_channels={config.discriminator.projection_channels}, "
+            "not 0"
+        )
     if config.text_encoder.name != "lstm" or tokenizer.kind == "wordpiece":
         reasons["text_encoder"] = "not a bi-LSTM over words"
     elif config.text_encoder.normalize:

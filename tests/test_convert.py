@@ -16,7 +16,7 @@ from PIL import Image
 from ssagan_jax import convert, sample
 from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.config import ConfigError, default_config
-from ssagan_jax.errors import DataError
+from ssagan_jax.errors import DataError, InputError
 from ssagan_jax.models.discriminator import Discriminator
 from ssagan_jax.models.generator import Generator
 from ssagan_jax.models.inception import InceptionImageEncoder
@@ -545,8 +545,15 @@ def test_networks_that_pytorch_cannot_load_are_skipped_and_named(trained, tmp_pa
     assert os.listdir(tmp_path / "out") == ["netD_1234.pth"]
     config.generator.update(upsampling="nearest", ssacn_blocks=3)
     config.text_encoder.update(name="lstm", normalize=True)
+    config.discriminator.projection_channels = 32
     workdir.write_config(config)
-    convert.convert_to_pytorch(*trained, str(tmp_path / "other"), raw=False)
-    output = capsys.readouterr().out
-    assert "generator: it has plain blocks (ssacn_blocks=3)" in output
-    assert "skipped text_encoder: config.text_encoder.normalize=True, not False" in output
+    with pytest.raises(InputError, match="can load none of its networks: ") as error:
+        convert.convert_to_pytorch(*trained, str(tmp_path / "other"), raw=False)
+    for reason in (
+        "generator: it has plain blocks (ssacn_blocks=3)",
+        "discriminator: config.discriminator.projection_channels=32, not 0",
+        "text_encoder: config.text_encoder.normalize=True, not False",
+        "image_encoder: not Inception v3",
+    ):
+        assert reason in str(error.value)
+    assert not (tmp_path / "other").exists()

@@ -389,6 +389,7 @@ def test_tokenizers_of_unknown_origin_cannot_make_captions_grow(kind):
 def warm_start_config(tiny_config, folder):
     config = copy.deepcopy(tiny_config)
     config.generator.channels, config.train.ema_decay = 8, 0.9
+    config.discriminator.channels = 3
     config.train.checkpoint = str(folder)
     return config
 
@@ -397,6 +398,7 @@ def test_a_run_starts_from_a_model_folder_with_a_new_discriminator(tiny_config, 
     given = warm_start_config(tiny_config, exported)
     config = with_warm_start_sizes(given)
     assert config.generator.channels == original.config.generator.channels != 8
+    assert config.discriminator.channels == 3  # There is none in the folder.
     assert given.generator.channels == 8  # It is not the caller's config that changes.
     tokenizer = warm_start_tokenizer(config, CAPTIONS[:2])
     assert tokenizer.digest == original.tokenizer.digest

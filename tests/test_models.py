@@ -240,8 +240,9 @@ def test_dropout_is_drawn_for_the_global_batch():
 # Discriminator
 
 
-def test_features_and_logits_compose_to_the_discriminator():
-    net = Discriminator(16, channels=4)
+@pytest.mark.parametrize("projection_channels", [0, 3])
+def test_features_and_logits_compose_to_the_discriminator(projection_channels):
+    net = Discriminator(16, channels=4, projection_channels=projection_channels)
     images, sentence = normal(0, 3, 16, 16, 3), normal(1, 3, SENTENCE)
     variables = randomize_zeros(initial(net, images, sentence), 0)
     logits, features = jax.jit(net.apply)(variables, images, sentence)
@@ -252,6 +253,22 @@ def test_features_and_logits_compose_to_the_discriminator():
     np.testing.assert_allclose(again, logits, rtol=1e-4, atol=1e-5)
     other = net.apply(variables, features, sentence[::-1], method="logits")
     assert np.abs(other - logits)[[0, 2]].min() > 1e-3
+
+
+def test_projection_adds_an_inner_product_of_sentence_and_features():
+    images, sentence = normal(0, 3, 16, 16, 3), normal(1, 3, SENTENCE)
+    net = Discriminator(16, channels=4, projection_channels=5)
+    variables = randomize_zeros(initial(net, images, sentence), 0)
+    logits, features = net.apply(variables, images, sentence)
+    params = variables["params"].copy()
+    kernel = params["project_features"]["kernel"][0, 0]
+    projected = jax.nn.leaky_relu(features @ kernel, 0.2).reshape(3, 4 * 4 * 5)
+    product = jnp.einsum("bf,be,ef->b", projected, sentence, params["project_sentence"]["kernel"])
+    del params["project_features"], params["project_sentence"]
+    concatenated, _ = Discriminator(16, channels=4).apply({"params": params}, images, sentence)
+    assert np.abs(product).min() > 0.01
+    wanted = concatenated + product / np.sqrt(4 * 4 * 5)
+    np.testing.assert_allclose(logits, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_discriminator_widths():

@@ -74,6 +74,8 @@ _DEFAULTS = {
     "discriminator": {
         "channels": 64,  # width of the first convolution
         "residual_gain": 0.0,  # as the generator's; with 0 it first sees images of 4 x 4 pixels
+        "projection_channels": 0,  # of the features that are also multiplied with the sentence; 0:
+        # none, the logit comes from both concatenated (the paper)
         "learning_rate": 4e-4,
         "updates": 1,  # 1: all terms of eq. 6 at once; 2: hinge, then MA-GP (reference)
     },

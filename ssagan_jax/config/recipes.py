@@ -47,6 +47,7 @@ def set_drawings_recipe(config: ConfigDict) -> ConfigDict:
     # The discriminator tells captions of similar images apart, not only of any two.
     config.loss.mismatched = "nearest"
     config.loss.num_mismatched = 6
+    config.discriminator.projection_channels = 64
     config.generator.learning_rate = 1e-3
     config.discriminator.learning_rate = 1e-3
     return config

@@ -90,6 +90,7 @@ CONSTRAINTS: dict[str, Constraint] = {
     "generator.learning_rate": _ABOVE_0,
     "discriminator.channels": _AT_LEAST_1,
     "discriminator.residual_gain": _AT_LEAST_0,
+    "discriminator.projection_channels": _AT_LEAST_0,
     "discriminator.learning_rate": _ABOVE_0,
     "discriminator.updates": _one_of(1, 2),
     "loss.damsm_weight": _AT_LEAST_0,

@@ -1,4 +1,8 @@
-"""The one-way discriminator (paper, section III-E; DF-GAN): image and sentence to one logit."""
+"""The one-way discriminator (paper, section III-E; DF-GAN): image and sentence to one logit.
+
+Optionally with the inner product of a projection discriminator (Miyato and Koyama, 2018,
+arXiv:1802.05637).
+"""
 
 import functools
 
@@ -44,6 +48,9 @@ class Discriminator(nn.Module):
     Attributes:
       image_size: height and width of the images in pixels, 4 times a power of two, at least 8.
       channels: output channels of the first convolution; the last blocks have 16 times as many.
+      projection_channels: channels to which the features are reduced for an inner product with the
+        sentence that is added to the logit; 0 (reference): none. Where both are only concatenated,
+        the logit of an image depends on its sentence through the kinks of one leaky ReLU.
       remat: whether activations of blocks are recomputed in the backward pass (`jax.checkpoint`).
       residual_gain: initial scale of the residual branches. With 0 (reference) a new discriminator
         sees images averaged to 4 x 4 pixels.
@@ -53,6 +60,7 @@ class Discriminator(nn.Module):
     image_size: int = 256
     channels: int = 64
     residual_gain: float = 0.0
+    projection_channels: int = 0
     remat: bool = False
     dtype: DTypeLike | None = None
 
@@ -67,6 +75,13 @@ class Discriminator(nn.Module):
         self.to_logit = nn.Conv(
             1, (4, 4), padding="VALID", use_bias=False, kernel_init=layers.torch_init
         )
+        if self.projection_channels:
+            self.project_features = layers.conv(
+                self.projection_channels, 1, use_bias=False, dtype=self.dtype
+            )
+            self.project_sentence = nn.Dense(
+                4 * 4 * self.projection_channels, use_bias=False, kernel_init=layers.torch_init
+            )
 
     def features(self, images: jax.Array) -> jax.Array:
         """Images f32[B, S, S, 3] in [-1, 1] to features f32[B, 4, 4, C]."""
@@ -82,7 +97,13 @@ class Discriminator(nn.Module):
             (*features.shape[:3], sentence.shape[-1]),
         )
         hidden = layers.leaky_relu(self.joint(jnp.concatenate([features, tiled], -1)))
-        return self.to_logit(to_float32(hidden))[:, 0, 0, 0]
+        logits = self.to_logit(to_float32(hidden))[:, 0, 0, 0]
+        if self.projection_channels:
+            projected = to_float32(layers.leaky_relu(self.project_features(features)))
+            projected = projected.reshape(len(projected), -1)
+            product = jnp.sum(projected * self.project_sentence(to_float32(sentence)), -1)
+            logits += product / projected.shape[-1] ** 0.5
+        return logits
 
     def __call__(self, images: jax.Array, sentence: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Images and sentences to (logits f32[B], features f32[B, 4, 4, C])."""

@@ -80,6 +80,7 @@ def build_networks(
             image_size=config.data.image_size,
             channels=config.discriminator.channels,
             residual_gain=config.discriminator.residual_gain,
+            projection_channels=config.discriminator.projection_channels,
             remat=config.train.remat,
             dtype=dtype,
         ),

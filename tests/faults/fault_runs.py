@@ -22,8 +22,8 @@ TINY = tiny.SIZES | {
     # its rate, however small the gradient.
     "generator.learning_rate": 1e-4,
     "discriminator.learning_rate": 4e-4,
-    # With "nearest", round-off may exchange two captions that are almost equally similar (by 1e-5 in
-    # these runs), which changes the networks by 0.1 of their norm in 12 steps.
+    # With "nearest", round-off may exchange two captions that are almost equally similar (here by
+    # 1e-5), which changes the networks by 0.1 of their norm in 12 steps.
     "loss.mismatched": "roll",
     "train.batch_size": 8,
     "damsm.steps": 5,
