@@ -99,7 +99,10 @@ def convert_to_pytorch(workdir: Workdir, state: TrainState, output: str, raw: bo
     skipped = _unsupported_networks(workdir.config(), tokenizer, converted)
     if skipped.keys() == PYTORCH_NETWORKS.keys():
         reasons = "; ".join(f"{network}: {reason}" for network, reason in skipped.items())
-        raise InputError(f"{workdir.path}: SSA-GAN's code can load none of its networks: {reasons}")
+        raise InputError(
+            f"{workdir.path}: SSA-GAN's code can load none of its networks: {reasons}. "
+            "docs/pytorch.md names the values to train with"
+        )
     with atomic_folder(target) as part:
         for network, name in PYTORCH_NETWORKS.items():
             if network in skipped:
