@@ -131,11 +131,8 @@ def _unsupported_networks(
         )
     elif generator.ssacn_blocks < num_blocks(config.data.image_size):
         reasons["generator"] = f"it has plain blocks (ssacn_blocks={generator.ssacn_blocks})"
-    if config.discriminator.projection_channels:
-        reasons["discriminator"] = (
-            f"config.discriminator.projection_channels={config.discriminator.projection_channels}, "
-            "not 0"
-        )
+    if channels := config.discriminator.projection_channels:
+        reasons["discriminator"] = f"config.discriminator.projection_channels={channels}, not 0"
     if config.text_encoder.name != "lstm" or tokenizer.kind == "wordpiece":
         reasons["text_encoder"] = "not a bi-LSTM over words"
     elif config.text_encoder.normalize:

@@ -77,8 +77,10 @@ def with_warm_start_sizes(config: ConfigDict, resumed: Workdir | None = None) ->
     except InputError as error:
         raise ConfigError(f"config.train.checkpoint={name!r}: {error}") from error
     config.data.image_size = source.data.image_size
-    # A model folder has no discriminator.
-    for section in (*_ENCODERS, "generator", *(() if model else ("discriminator",))):
+    sections = (*_ENCODERS, "generator")
+    if not model:  # A model folder has no discriminator.
+        sections += ("discriminator",)
+    for section in sections:
         sizes = {key: value for key, value in source[section].items() if key not in _TRAINING_KEYS}
         config[section].update(sizes)
     validate(config)
