@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 
 from ssagan_jax.models import layers
 from ssagan_jax.models.mixed_precision import to_float32
+from ssagan_jax.models.resampling import DownsampleConv
 
 
 class CnnImageEncoder(nn.Module):
@@ -34,15 +35,14 @@ class CnnImageEncoder(nn.Module):
         The regions are an 8 x 8 grid for S < 128, else 16 x 16, row by row.
         """
         grid = 16 if images.shape[1] >= 128 else 8
-        hidden, width = images, self.channels
+        hidden, depth = images, 0
         while hidden.shape[1] > grid:
-            hidden = self._down(hidden, width)
-            width = min(2 * width, 8 * self.channels)
+            hidden, depth = self._down(hidden, depth), depth + 1
         to_regions = layers.conv(
             self.embedding_dim, 1, use_bias=False, dtype=self.dtype, name="regions"
         )
         regions = to_float32(to_regions(hidden))
-        hidden = to_float32(self._down(hidden, width))
+        hidden = to_float32(self._down(hidden, depth))
         if self.pooling == "mean":
             hidden = hidden.mean((1, 2))
         else:
@@ -50,8 +50,9 @@ class CnnImageEncoder(nn.Module):
         code = nn.Dense(self.embedding_dim, kernel_init=layers.torch_init, name="code")(hidden)
         return regions.reshape(regions.shape[0], -1, self.embedding_dim), code
 
-    def _down(self, hidden: jax.Array, width: int) -> jax.Array:
-        hidden = layers.conv(width, 4, 2, use_bias=False, dtype=self.dtype)(hidden)
+    def _down(self, hidden: jax.Array, depth: int) -> jax.Array:
+        width = self.channels * min(8, 2**depth)
+        hidden = DownsampleConv(width, self.dtype, name=f"Conv_{depth}")(hidden)
         groups = next(groups for groups in (8, 4, 2, 1) if width % groups == 0)
         # GroupNorm computes its statistics in float32 for any dtype.
         return layers.leaky_relu(nn.GroupNorm(groups, dtype=self.dtype)(hidden))
