@@ -37,7 +37,7 @@ PARTS = {
     "normalize": ("text_encoder.normalize",),
     "frozen": ("train.encoders",),
     "guide": ("loss.damsm_weight_start", "loss.damsm_weight", "loss.damsm_decay_steps"),
-    "mismatched": ("loss.mismatched", "loss.num_mismatched"),
+    "mismatched": ("loss.mismatched", "loss.mismatched_queue", "loss.num_mismatched"),
     "gains": ("generator.residual_gain", "discriminator.residual_gain"),
     "projection": ("discriminator.projection_channels",),
     "bilinear": ("generator.upsampling",),

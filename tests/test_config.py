@@ -63,7 +63,7 @@ log.keep_checkpoints
 AT_LEAST_0 = """
 data.cache_mb data.cache_disk_mb text_encoder.vocab_size generator.ssacn_blocks damsm.epochs
 damsm.steps damsm.batch_size damsm.warmup_steps loss.damsm_decay_steps eval.every_epochs eval.num
-train.ema_half_life train.steps discriminator.projection_channels
+train.ema_half_life train.steps discriminator.projection_channels loss.mismatched_queue
 """.split()
 ABOVE_0 = """
 text_encoder.layer_norm_eps discriminator.learning_rate loss.gamma1 loss.gamma2 loss.gamma3

@@ -274,3 +274,23 @@ def test_both_networks_see_an_image_through_one_transform(
     assert metrics["generator/damsm"] == others["generator/damsm"]
     later, _ = take(config, current.replace(step=jnp.int32(4)), devices)
     assert np.abs(later.discriminator["image"] - wanted).max() > 1e-3
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_mismatched_captions_come_from_earlier_steps_too(linear_config, begun, devices):
+    """The queue has room for one step and a half; newest come first."""
+    plain = changed(linear_config, loss__mismatched="nearest", loss__num_mismatched=3)
+    config = changed(plain, loss__mismatched_queue=12)
+    sentences = images_of(begun)[2]
+    current = begun.replace(sentence_queue=jnp.zeros((12, 3)))
+    first, metrics = take(config, current, devices)
+    _, without = take(plain, begun, devices)
+    wanted = np.concatenate([sentences, np.zeros((4, 3))])
+    np.testing.assert_allclose(first.sentence_queue, wanted, atol=1e-6)
+    name = "discriminator/mismatched"
+    assert metrics[name] == pytest.approx(without[name], abs=1e-5)
+    near = begun.replace(sentence_queue=np.tile(sentences + 0.1, (2, 1))[:12])
+    second, metrics = take(config, near, devices)
+    wanted = np.concatenate([sentences, near.sentence_queue[:4]])
+    np.testing.assert_allclose(second.sentence_queue, wanted, atol=1e-6)
+    assert abs(metrics[name] - without[name]) > 1e-3

@@ -634,6 +634,15 @@ def test_nearest_captions_of_the_batch(trained_config):
         lengths_found = np.linalg.norm(found.mismatched.reshape(8, 2, 2), axis=-1).round()
         wanted = [{2, 3}, {1, 4}, {5, 6}, {2, 3}, {6, 7}, {5, 7}, {5, 6}, {6, 7}]
         assert [set(pair) for pair in lengths_found] == wanted
+        # From a queue: one near to the first ones, and zeros, which stand for none.
+        queue = np.zeros((3, 2))
+        queue[1] = 9 * np.array([np.cos(-0.05), np.sin(-0.05)])
+        found = jax.vmap(
+            functools.partial(add_mismatched, context, queue=queue), axis_name="batch"
+        )(*rows)
+        lengths_found = np.linalg.norm(found.mismatched.reshape(8, 2, 2), axis=-1).round()
+        wanted[0] = wanted[3] = {2, 9}
+        assert [set(pair) for pair in lengths_found] == wanted
         assert (found.weights == 1).all() and found.weights.size == 16
 
 

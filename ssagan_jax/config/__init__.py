@@ -90,6 +90,7 @@ _DEFAULTS = {
         "magp_norm": "joint",  # norm of both gradients together (reference); "sum" (eq. 6)
         "mismatched": "roll",  # the next caption, and the first one for the last image; "shift":
         # no caption for the last image (reference); "nearest": the most similar one of the batch
+        "mismatched_queue": 0,  # nearest: captions of earlier steps to choose from, too
         "num_mismatched": 1,  # mismatched captions of each image, at most all others of the batch
         "gamma1": 5.0,  # sharpness of the attention over regions
         "gamma2": 5.0,  # sharpness over words

@@ -46,6 +46,7 @@ def set_drawings_recipe(config: ConfigDict) -> ConfigDict:
     config.loss.damsm_decay_steps = 1000
     # The discriminator tells captions of similar images apart, not only of any two.
     config.loss.mismatched = "nearest"
+    config.loss.mismatched_queue = 64
     config.loss.num_mismatched = 6
     config.discriminator.projection_channels = 64
     config.generator.learning_rate = 1e-3

@@ -100,6 +100,7 @@ CONSTRAINTS: dict[str, Constraint] = {
     "loss.magp_power": _AT_LEAST_1,
     "loss.magp_norm": _one_of("joint", "sum"),
     "loss.mismatched": _one_of("roll", "shift", "nearest"),
+    "loss.mismatched_queue": _AT_LEAST_0,
     "loss.num_mismatched": _AT_LEAST_1,
     "loss.gamma1": _ABOVE_0,
     "loss.gamma2": _ABOVE_0,

@@ -61,23 +61,30 @@ def _interleave(parts: list[jax.Array]) -> jax.Array:
 
 
 def add_mismatched(
-    context: StepContext, images: jax.Array, generated: jax.Array, sentence: jax.Array
+    context: StepContext,
+    images: jax.Array,
+    generated: jax.Array,
+    sentence: jax.Array,
+    queue: jax.Array | None = None,
 ) -> DiscriminatorInputs:
     """Pairs each real image also with the sentences of others in the global batch.
 
     There are `config.loss.num_mismatched` of them, or all if there are fewer: those of the next
     images. With `config.loss.mismatched` "roll" the last image is followed by the first one; with
     "shift", as in the reference, such pairs have weight 0. With "nearest" they are instead those of
-    the highest cosine similarity, which differ by less than a color; copies of the image's own come
-    last.
+    the highest cosine similarity, in `queue` (`TrainState.sentence_queue`) too, which differ by
+    less than a color; copies of the image's own come last.
     """
     axis_name, config = context.axis_name, context.config.loss
     size = len(sentence) * axis_size(axis_name)
     sentences = all_gather_rows(sentence, axis_name)
     number = min(config.num_mismatched, size - 1)
     if config.mismatched == "nearest":
+        if queue is not None:
+            sentences = jnp.concatenate([sentences, queue])
         similarity = losses.sentence_similarity(sentence, sentences)
-        similarity = jnp.where(similarity > 0.9999, -2, similarity)
+        copies, missing = similarity > 0.9999, ~sentences.any(-1)[None]
+        similarity = jnp.where(copies | missing, -2, similarity)
         nearest = jax.lax.top_k(similarity, number)[1].reshape(-1)
         ones = jnp.ones(len(nearest), sentence.dtype)
         return DiscriminatorInputs(images, generated, sentence, sentences[nearest], ones)
@@ -153,7 +160,8 @@ def update_discriminator(
 
     If either update is not finite, both are skipped.
     """
-    inputs = add_mismatched(context, images, generated, sentence)
+    queue = state.sentence_queue
+    inputs = add_mismatched(context, images, generated, sentence, queue)
     optimizer = context.optimizers.discriminator
     params, opt_state = state.discriminator, state.discriminator_opt
     losses_and_gradients, metrics = [], {}
@@ -166,6 +174,13 @@ def update_discriminator(
         magp = found.metrics["discriminator/magp"]
         norm = {"gradient_norm/discriminator": global_norm(gradient)}
         metrics = found.metrics | norm | metrics | {"discriminator/magp": magp}
-    updated = {"discriminator": params, "discriminator_opt": opt_state}
+    if queue is not None:
+        newest = all_gather_rows(sentence, context.axis_name)
+        queue = jnp.concatenate([newest, queue])[: len(queue)]
+    updated = {
+        "discriminator": params,
+        "discriminator_opt": opt_state,
+        "sentence_queue": queue,
+    }
     state, nonfinite = replace_if_finite(state, updated, losses_and_gradients)
     return state, metrics | {"nonfinite/discriminator": nonfinite}

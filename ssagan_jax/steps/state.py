@@ -50,6 +50,8 @@ class TrainState:
       ema: moving averages {"params", "batch_stats"} of the generator, None if the run has none.
       discriminator: the discriminator's parameters.
       discriminator_opt: optimizer state of `discriminator`.
+      sentence_queue: f32[Q, E], sentences of the last steps of stage 2, newest first, among which
+        "nearest" ones are searched; zeros where there were none yet. None if Q is 0.
     """
 
     step: jax.Array
@@ -63,6 +65,7 @@ class TrainState:
     ema: PyTree | None
     discriminator: PyTree
     discriminator_opt: PyTree
+    sentence_queue: jax.Array | None = None
 
 
 def step_keys(state: TrainState) -> tuple[jax.Array, jax.Array]:
@@ -88,6 +91,7 @@ def state_from_variables(
     generator, discriminator = variables["generator"], variables["discriminator"]
     encoders = {"text": text_encoder["params"], "image": image_encoder["params"]}
     ema = {"params": generator["params"], "batch_stats": generator["batch_stats"]}
+    queued = config.loss.mismatched_queue * (config.loss.mismatched == "nearest")
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         key=jax.random.key_data(jax.random.split(jax.random.key(config.seed), 5)[4]),
@@ -101,6 +105,7 @@ def state_from_variables(
         ema=jax.tree.map(jnp.copy, ema) if has_ema(config) else None,
         discriminator=discriminator["params"],
         discriminator_opt=optimizers.discriminator.init(discriminator["params"]),
+        sentence_queue=jnp.zeros((queued, config.text_encoder.embedding_dim)) if queued else None,
     )
 
 
