@@ -33,6 +33,8 @@ TINY = tiny.SIZES | {
     "log.keep_checkpoints": 2,
     "log.sample_grid_rows": 4,
     "log.health_every": 8,
+    "loss.mismatched": "nearest",
+    "loss.mismatched_queue": 20,
     "eval.best": "encoder_frechet",
 }
 STEPS = 20
