@@ -128,7 +128,7 @@ def scan_source(
     splits = assign_splits(scan.entries, request.val, request.seed)
     title = f"{request.name}: {request.source} ({request.layout})"
     sizes = splits.count("train"), splits.count("validation")
-    return ScanReport(title, scan, splits, training_command(request, scan, *sizes))
+    return ScanReport(title, scan, splits, training_command(request, *sizes))
 
 
 def contact_sheet(items: Sequence[Item]) -> Image.Image:

@@ -13,7 +13,6 @@ from ssagan_jax.config import (
     default_config,
     flatten,
     incompatible_keys,
-    set_dataset,
 )
 from ssagan_jax.config.schedule import Schedule, make_schedule
 from ssagan_jax.config.validation import CONSTRAINTS, check_key, validate
@@ -147,7 +146,6 @@ def test_every_config_file_is_valid_and_locked(path, variant):
     config = load(path, variant)
     validate(config)
     assert config.data.name == variant
-    assert config.data.random_flip == (variant != "toy_cars")
     assert flatten(config).keys() == flatten(default_config()).keys()
     with pytest.raises((AttributeError, KeyError)):
         config.data.nonsense = 1
@@ -253,11 +251,6 @@ def test_an_unknown_key_is_refused_with_those_near_it(key, near):
 def test_known_keys_pass():
     for key in flatten(default_config()):
         check_key(key)
-
-
-def test_the_toy_cars_are_not_mirrored():
-    assert not set_dataset(default_config(), "toy_cars").data.random_flip
-    assert set_dataset(default_config(), "birds").data.random_flip
 
 
 def test_steps_replace_epochs():

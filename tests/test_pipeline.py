@@ -114,6 +114,20 @@ def test_devices_crop_the_same_images_as_the_host(pictures, tokenizer):
     assert_equal(device, host)
 
 
+def faces_left(number):
+    return encoded(number, picture(number), ["It faces Left."], number)
+
+
+def test_the_caption_of_a_mirrored_image_exchanges_left_and_right():
+    tokenizer = learn_tokenizer("words", ["it faces left", "it faces right"], 1000)
+    seen = take(batches(CaptionedImages(CountedSource(COUNT, faces_left)), tokenizer), 12)
+    sides = [set(), set()]
+    for batch in seen:
+        for image, tokens in zip(batch["image"], batch["tokens"], strict=True):
+            sides[int(image[0, 0, 1] > image[0, -1, 1])].add(tokens[2])
+    assert sides == [set(tokenizer.ids("left")), set(tokenizer.ids("right"))]
+
+
 def ragged_example(number):
     pixels = picture(number + 1)[: SIZE + number, : WIDTH - number]
     return encoded(number, pixels, [f"number {number}"], number)

@@ -95,7 +95,6 @@ def test_a_prepared_folder_is_no_longer_needed(run, tmp_path, sets_dir):
         "--config=configs/small_data.py:my_cars",
         "--config.data.image_size=32",
         f"--config.data.prepared_dir={sets_dir}",
-        "--config.data.random_flip=False",
         "--config.train.batch_size=8",
         "--config.damsm.batch_size=0",
         "--config.eval.best=",
@@ -241,43 +240,29 @@ def test_a_dry_run_only_reports(run, tmp_path, sets_dir):
 
 
 @pytest.mark.parametrize(
-    ("train", "validation", "sides", "expected"),
+    ("train", "validation", "expected"),
     [
-        (10_000, 1, 0, []),
-        (400, 100, 0, []),
-        (399, 100, 0, ["--config.eval.every_epochs=21"]),
-        (80, 20, 0, ["--config.eval.every_epochs=100"]),
-        (400, 3, 0, ["--config.eval.best="]),
+        (10_000, 1, []),
+        (400, 100, []),
+        (399, 100, ["--config.eval.every_epochs=21"]),
+        (80, 20, ["--config.eval.every_epochs=100"]),
+        (400, 3, ["--config.eval.best="]),
         (
             8,
             4,
-            0,
             [
                 "--config.train.batch_size=8",
                 "--config.damsm.batch_size=0",
                 "--config.eval.every_epochs=500",
             ],
         ),
-        (400, 100, 6, ["--config.data.random_flip=False"]),
-        (400, 100, 5, []),
     ],
 )
-def test_the_training_command_fits_the_data(train, validation, sides, expected):
-    found = scan.DatasetScan(load_size=304, max_words=18)
-    found.entries = [ScanEntry(0, "", "", "", b"", 500)]
-    found.note(scan.SIDES, "a.jpg", sides)
+def test_the_training_command_fits_the_data(train, validation, expected):
     request = PrepareRequest("cars", "", "sidecar", 256, 0.2, 0, "", "")
-    config, *keys = shlex.split(training_command(request, found, train, validation))[3:]
+    config, *keys = shlex.split(training_command(request, train, validation))[3:]
     recipe = "bert" if train >= 10_000 else "small_data"
     assert config == f"--config=configs/{recipe}.py:cars" and keys == expected
-
-
-def test_sentences_with_sides_are_counted(run, tmp_path, sets_dir):
-    sidecar(tmp_path / "data")
-    write(tmp_path / "data/03.txt", "a car faces Left\nleftovers are bright\nall is right\n")
-    assert run()[0] == 0
-    assert report(sets_dir)["notes"][scan.SIDES] == 7 + 2
-    assert "--config.data.random_flip=False" in report(sets_dir)["command"]
 
 
 def bomb(path):
@@ -341,7 +326,6 @@ def test_sentences_of_every_kind_are_counted_and_kept_readable(run, tmp_path, se
         "sentences of more than 18 words": 1,
         "sentences without a word, skipped": 1,
         "sentences that may not be English": 3,
-        scan.SIDES: 4,
         "sentences with control characters, replaced by blanks": 1,
         "sentences that are not UTF-8": 1,
         "pictures smaller than 38 pixels, enlarged": 6,

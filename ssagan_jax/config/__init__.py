@@ -23,7 +23,7 @@ _DEFAULTS = {
         "prepared_dir": "",  # folder of prepared sets; empty: that of TFDS (TFDS_DATA_DIR)
         "image_size": 256,  # height and width in pixels: 32, 64, 128, 256, 512 or 1024
         "max_words": 18,  # words or word pieces of a caption that are read
-        "random_flip": True,  # mirror training images at random (off if captions say left or right)
+        "random_flip": True,  # mirror training images at random; their captions' left becomes right
         "bad_images": "error",  # images that cannot be decoded: "error" stops, "skip" skips them
         "cache_mb": 4096,  # decoded images of a split in memory, in MiB
         "device_cache_mb": -1,  # the same on each device; -1: 2048 on accelerators, 0 on CPUs
@@ -186,8 +186,6 @@ def set_dataset(config: ConfigDict, name: str) -> ConfigDict:
       name: "toy_cars", "birds" or the name of a set that `ssagan_jax.prepare` wrote.
     """
     config.data.name = name
-    # The toy cars' captions say left or right; the reference flips all its data sets.
-    config.data.random_flip = name != "toy_cars"
     return config
 
 

@@ -12,6 +12,8 @@ _ENGLISH = frozenset(
     "there these this to two very was which white with".split()
 )
 _MAX_WITHOUT = 4  # Words of a sentence that may have none of those.
+_OTHER_SIDE = {"left": "right", "right": "left"}
+_SIDE = re.compile(r"\b(?:left|right)(?=(?:most|wards?)?\b)", re.IGNORECASE)
 
 
 def clean(sentence: str) -> str:
@@ -43,6 +45,16 @@ def has_word(sentence: str) -> bool:
 def words(sentence: str) -> list[str]:
     """Lower-case words of letters, digits and underscores."""
     return re.findall(r"\w+", sentence.lower())
+
+
+def mirror_caption(sentence: str) -> str:
+    """The caption of the mirrored image: "left" and "right" are exchanged, in "leftmost" too."""
+    return _SIDE.sub(_other_side, sentence)
+
+
+def _other_side(side: re.Match[str]) -> str:
+    other = _OTHER_SIDE[side[0].lower()]
+    return other.capitalize() if side[0][0].isupper() else other
 
 
 def has_control(sentence: str) -> bool:

@@ -12,6 +12,7 @@ import grain
 import numpy as np
 from tqdm import tqdm
 
+from ssagan_jax.data.captions import mirror_caption
 from ssagan_jax.data.images.crops import apply_crop, central_crop, draw_crop
 from ssagan_jax.data.memory_mapped_cache import (
     READ_OPTIONS,
@@ -151,7 +152,8 @@ def training_batches(
       tokenizer: for the captions.
       image_size: edge S of the crops in pixels.
       max_words: number T of tokens.
-      random_flip: whether to mirror half of the images.
+      random_flip: whether to mirror half of the images, with their captions; see
+        `mirror_caption`.
       batch_size: number B of images, over all shards.
       seed: of everything random.
       large_batches: (steps, n): each of the first steps takes n batches, which are parts of one
@@ -176,8 +178,10 @@ def training_batches(
     def example(indexed: tuple[int, Record], rng: np.random.Generator) -> Batch:
         index, record = indexed
         caption = record["captions"][rng.integers(len(record["captions"]))]
-        tokens, mask = tokenizer.encode(caption, max_words, rng)
         crop = draw_crop(record["image"].shape, image_size, random_flip, rng)
+        if crop.mirrored:
+            caption = mirror_caption(caption)
+        tokens, mask = tokenizer.encode(caption, max_words, rng)
         if crops_only:
             pixels = {"crop": np.asarray((index, *crop), np.int32)}
         else:

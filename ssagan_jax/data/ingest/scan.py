@@ -36,7 +36,6 @@ GREY = "pictures with hardly any colour"
 REPEATED = "repeated sentences of one picture"
 WORDLESS = "sentences without a word, skipped"
 FOREIGN = "sentences that may not be English"
-SIDES = "sentences that say left or right"
 CONTROL = "sentences with control characters, replaced by blanks"
 TOO_LONG = f"sentences of more than {CAPTION_BYTES} bytes, skipped"
 NOT_UTF8 = "sentences that are not UTF-8"
@@ -111,7 +110,7 @@ class DatasetScan:
 
     def __post_init__(self) -> None:
         kinds = (DUPLICATE, MISLABELLED, GREY, self.small, REPEATED, self.overlong, WORDLESS)
-        self.notes.update(dict.fromkeys((*kinds, TOO_LONG, FOREIGN, SIDES, CONTROL, NOT_UTF8), 0))
+        self.notes.update(dict.fromkeys((*kinds, TOO_LONG, FOREIGN, CONTROL, NOT_UTF8), 0))
 
     def note(self, kind: str, name: str, count: int = 1) -> None:
         """Counts an oddity, and keeps the first names."""
@@ -215,9 +214,7 @@ def _add_sentences(scan: DatasetScan, item: Item) -> None:
         wordless = not captions.has_word(captions.clean(text))
         scan.note(WORDLESS, item.name, wordless)
         scan.note(FOREIGN, item.name, not wordless and captions.may_not_be_english(text))
-        words = captions.words(text)
-        scan.note(SIDES, item.name, "left" in words or "right" in words)
-        scan.note(scan.overlong, item.name, len(words) > scan.max_words)
+        scan.note(scan.overlong, item.name, len(captions.words(text)) > scan.max_words)
         scan.note(CONTROL, item.name, captions.has_control(text))
         scan.note(NOT_UTF8, item.name, "\ufffd" in text)  # Stands for undecodable bytes.
     scan.note(REPEATED, item.name, len(item.captions) - len(set(item.captions)))

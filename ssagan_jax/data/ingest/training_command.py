@@ -1,21 +1,17 @@
-"""The command that trains on a data set, with the keys that its size and its sentences ask for."""
+"""The command that trains on a data set, with the keys that its size asks for."""
 
 import shlex
 
 from ssagan_jax.config import default_config
 from ssagan_jax.config.validation import MIN_IMAGES
-from ssagan_jax.data.ingest.scan import SIDES, DatasetScan
 from ssagan_jax.data.ingest.scanned_set import PrepareRequest
 
 _LARGE = 10_000  # Training pictures from which on the paper's model is recommended.
 _SCORED_EPOCHS = 20  # config.eval.every_epochs of configs/small_data.py,
 _SCORED_STEPS = 500  # and the fewest steps between scores that make sense.
-_SIDES_SHARE = 0.01  # Sentences that say left or right above which pictures are not mirrored.
 
 
-def training_command(
-    request: PrepareRequest, scan: DatasetScan, train: int, validation: int
-) -> str:
+def training_command(request: PrepareRequest, train: int, validation: int) -> str:
     """The command that trains on so many training and validation pictures."""
     config, large = default_config(), train >= _LARGE
     recipe = "bert" if large else "small_data"
@@ -24,9 +20,6 @@ def training_command(
         words.append(f"--config.data.image_size={request.image_size}")
     if request.prepared_dir:
         words.append(f"--config.data.prepared_dir={request.prepared_dir}")
-    sentences = sum(entry.sentences for entry in scan.entries)
-    if scan.notes[SIDES] > _SIDES_SHARE * sentences:
-        words.append("--config.data.random_flip=False")
     batch_size = config.train.batch_size
     if 0 < train < batch_size:
         batch_size = train
