@@ -39,6 +39,7 @@ PARTS = {
     "guide": ("loss.damsm_weight_start", "loss.damsm_weight", "loss.damsm_decay_steps"),
     "mismatched": ("loss.mismatched", "loss.mismatched_queue", "loss.num_mismatched"),
     "gains": ("generator.residual_gain", "discriminator.residual_gain"),
+    "no mirroring": ("data.random_flip",),
     "projection": ("discriminator.projection_channels",),
     "bilinear": ("generator.upsampling",),
     "rates": ("generator.learning_rate", "discriminator.learning_rate"),
