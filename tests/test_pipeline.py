@@ -9,6 +9,7 @@ import pytest
 from counted_source import CountedSource, encoded
 
 from ssagan_jax.data import pipeline
+from ssagan_jax.data.captions import mirror_caption
 from ssagan_jax.data.device_images import load_device_images
 from ssagan_jax.data.images.crops import apply_crop, central_crop, draw_crop
 from ssagan_jax.data.pipeline import (
@@ -126,6 +127,18 @@ def test_the_caption_of_a_mirrored_image_exchanges_left_and_right():
         for image, tokens in zip(batch["image"], batch["tokens"], strict=True):
             sides[int(image[0, 0, 1] > image[0, -1, 1])].add(tokens[2])
     assert sides == [set(tokenizer.ids("left")), set(tokenizer.ids("right"))]
+
+
+@pytest.mark.parametrize(
+    ("caption", "mirrored"),
+    [
+        ("A left-hand wheel, its LEFT lamp", "A right-hand wheel, its Right lamp"),
+        ("Rightmost of two, facing leftwards", "Leftmost of two, facing rightwards"),
+        ("leftovers are bright", "leftovers are bright"),
+    ],
+)
+def test_only_whole_words_of_sides_are_exchanged(caption, mirrored):
+    assert mirror_caption(caption) == mirrored
 
 
 def ragged_example(number):
