@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from PIL import Image, ImageFilter
 
 from ssagan_jax.data.toy_cars import builder as toy_cars
 from ssagan_jax.data.toy_cars import read_color_and_facing
@@ -107,6 +108,10 @@ def test_colors_facings_and_bodies_are_read_under_crops(validation, load_size, d
     assert len(bodies) == 120 and share_right(found, bodies) >= 0.96
     # The answers depend on the car: those of other cars are mostly wrong.
     assert share_right(found, bodies[3:] + bodies[:3]) < 0.3
+    # Generated images are blurred and miss the shade.
+    blurred = [Image.fromarray(i).filter(ImageFilter.GaussianBlur(i.shape[0] / 80)) for i in images]
+    shaded = (np.stack(blurred)[readable] * np.array([0.8, 0.85, 0.9])).astype(np.uint8)
+    assert share_right(read_body(shaded), bodies) >= 0.96
 
 
 def test_rules_can_fail(validation, drawn):

@@ -14,7 +14,7 @@ from ssagan_jax.data.toy_cars.car import COLORS, LIGHTS, WHEELS, Car, Profile, b
 
 Point = tuple[float, float]
 
-_TYRE, _GLASS, _TRIM = (29, 29, 32), (92, 112, 128), (52, 53, 58)
+GLASS, _TYRE, _TRIM = (92, 112, 128), (29, 29, 32), (52, 53, 58)
 _HEADLIGHT, _TAILLIGHT = (255, 240, 140), (196, 8, 22)
 MIN_SIZE = 32  # Pixels.
 _DOOR_CENTRE_Y = 0.57  # The body colour can be read around this height in every image.
@@ -107,13 +107,13 @@ def _windows(brush: _Brush, p: Profile, paint: Rgb) -> None:
         return p.cowl + front_slope * (v - p.belt) - 0.03
 
     glass = [(rear(low), low), (rear(top), top), (front(top), top), (front(low), low)]
-    brush.polygon(glass, _GLASS, 0.016)
+    brush.polygon(glass, GLASS, 0.016)
     middle = front(low) - 0.1
     shine = [(middle - 0.05, low), (middle - 0.005, low), (middle - 0.05, top)]
     right = min(front(top), middle - 0.05)
     if right - 0.045 > rear(top):
         shine[2:] = [(right, top), (right - 0.045, top)]
-        brush.polygon(shine, mix(_GLASS, (255, 255, 255), 0.38))
+        brush.polygon(shine, mix(GLASS, (255, 255, 255), 0.38))
     for u in p.pillars:
         pillar = [(u - 0.013, low - 0.01), (u - 0.009, p.roof - 0.01)]
         pillar += [(u + 0.013, p.roof - 0.01), (u + 0.013, low - 0.01)]
@@ -191,7 +191,7 @@ def _open_top(brush: _Brush, p: Profile) -> None:
     brush.box(0.2, p.belt - 0.03, 0.33, p.belt + 0.022, _TRIM, 0.02)
     screen = [(p.cowl - 0.085, p.belt - 0.01), (p.cowl - 0.1, p.roof - 0.02)]
     screen += [(p.roof_front, p.roof - 0.01), (p.cowl, p.belt - 0.01)]
-    brush.polygon(screen, mix(_GLASS, (255, 255, 255), 0.3))
+    brush.polygon(screen, mix(GLASS, (255, 255, 255), 0.3))
     brush.line([screen[2], screen[3]], _TRIM, 0.014)
 
 

@@ -1,4 +1,4 @@
-"""Reads the body type of toy cars from images by their outline, with nothing learned."""
+"""Reads the body type of toy cars from images by what shows where, with nothing learned."""
 
 import dataclasses
 import functools
@@ -8,52 +8,84 @@ import numpy as np
 from PIL import Image
 
 from ssagan_jax.data.images.resizing import get_load_size
+from ssagan_jax.data.toy_cars.backgrounds import BACKGROUNDS
 from ssagan_jax.data.toy_cars.builder import cars
 from ssagan_jax.data.toy_cars.car import BODIES, FACINGS
-from ssagan_jax.data.toy_cars.drawing import draw_car
-from ssagan_jax.data.toy_cars.read_color_and_facing import paint_similarity
+from ssagan_jax.data.toy_cars.drawing import GLASS, draw_car
+from ssagan_jax.data.toy_cars.read_color_and_facing import (
+    read_paint,
+    rgb_to_lab,
+    squared_distance,
+)
 
-# Too much around a car is white or black for the outline of such a car to be found.
+# White and black cars cannot be told well enough from their backgrounds and windows.
 READABLE_COLORS = ("red", "orange", "yellow", "green", "blue", "purple")
-SIZE = 64  # Smallest edge, in pixels, at which outlines differ enough.
+SIZE = 64  # Smallest edge, in pixels, at which bodies differ enough.
 _MARGIN = get_load_size(SIZE) - SIZE  # Pixels that a random crop removes.
 _ROWS = slice(4, 56)  # Where the car may be.
-_PAINT_WIDTH = 30.0  # Units of L*a*b*.
+_BORDER = 6  # Pixels at the left and right edge that are always background.
+_PAINT_WIDTH, _GLASS_WIDTH, _BACKGROUND_WIDTH = 35.0, 20.0, 10.0  # Units of L*a*b*.
+_COST_OF_OTHERS = 0.4  # Of a pixel that shows wheels, lamps or trim, where paint etc. have 0 to 1.
+_DIFFERENCE = 20.0  # Of 255, between what two drawings show where they are not the same.
 
 
-def _drawn(body: str, side: str, color: str) -> np.ndarray:
+def _drawn(body: str, side: str, color: str, background: str) -> np.ndarray:
     """A car of medium length in the middle, before the crop."""
-    shape = dict(body=body, facing=side, length=0.66, shift=(0, 0), wheel_scale=1)
-    car = dataclasses.replace(cars("validation")[0], color=color, **shape)
+    shape = dict(body=body, facing=side, length=0.66, shift=(0, 0), wheel_scale=1, light="day")
+    car = dataclasses.replace(cars("validation")[0], color=color, background=background, **shape)
     return np.asarray(draw_car(car, SIZE + _MARGIN), np.float32)
 
 
 @functools.cache
-def _outlines() -> tuple[np.ndarray, np.ndarray]:
-    """Paintwork of all body types, facings and offsets, f32[N, pixels], and its body types [N]."""
-    outlines, bodies = [], []
+def _templates() -> tuple[np.ndarray, np.ndarray]:
+    """Where all bodies, facings and offsets show what, f32[N, 3 * pixels], and the bodies [N].
+
+    The three parts are paint, glass and background; values are shares of a pixel in [0, 1].
+    """
+    templates, bodies = [], []
+    first, last = BACKGROUNDS[0], BACKGROUNDS[-1]
     for number, body in enumerate(BODIES):
         for side in FACINGS:
-            # Images of two cars that differ only in paint differ where the paint is.
-            red, blue = (_drawn(body, side, color) for color in ("red", "blue"))
+            red = _drawn(body, side, "red", first)
+            blue, elsewhere = _drawn(body, side, "blue", first), _drawn(body, side, "red", last)
+            # Drawings that differ in paint alone differ where the paint is.
             paint = np.abs(red - blue).max(-1)
+            paint /= paint.max()
+            background = np.abs(red - elsewhere).max(-1) / _DIFFERENCE
+            background = np.minimum(background, 1) * (1 - paint)
+            glass = 1 - np.abs(red - GLASS).max(-1) / (3 * _DIFFERENCE)
+            glass = np.maximum(glass, 0) * (1 - paint) * (1 - background)
+            parts = np.stack([paint, glass, background])
             for top, left in itertools.product(range(_MARGIN + 1), repeat=2):
-                outlines.append(paint[top : top + SIZE, left : left + SIZE][_ROWS].ravel())
+                crop = parts[:, top : top + SIZE, left : left + SIZE]
+                templates.append(crop[:, _ROWS].ravel())
                 bodies.append(number)
-    return _standardize(np.stack(outlines)), np.array(bodies)
+    return np.stack(templates), np.array(bodies)
 
 
-def _standardize(rows: np.ndarray) -> np.ndarray:
-    """Rows [N, D] minus their means, scaled to length 1."""
-    centred = rows - rows.mean(1, keepdims=True)
-    return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
+def _costs(images: np.ndarray) -> np.ndarray:
+    """How little each pixel looks like paint, glass and background: f32[B, 3 * pixels] in [0, 1].
+
+    Background is what the same row shows at its left or right edge.
+    """
+    lab = rgb_to_lab(images)
+
+    def cost(color: np.ndarray, width: float) -> np.ndarray:
+        return np.minimum(squared_distance(lab, color) / (2 * width**2), 1)
+
+    paint = cost(read_paint(images)[:, None, None], _PAINT_WIDTH)
+    glass = cost(rgb_to_lab(GLASS), _GLASS_WIDTH)
+    edges = np.median(lab[:, :, :_BORDER], 2), np.median(lab[:, :, -_BORDER:], 2)
+    background = [cost(edge[:, :, None], _BACKGROUND_WIDTH) for edge in edges]
+    parts = np.stack([paint, glass, np.minimum(*background)], 1)
+    return parts[:, :, _ROWS].reshape(len(lab), -1)
 
 
 def read_body(images: np.ndarray) -> list[str]:
     """Names the body type of each car, one of the eight of BODIES.
 
-    The outline of the paintwork is correlated with those of the eight types as they are drawn,
-    facing either side and slightly shifted; the highest correlation decides. White and black cars
+    Drawings of the eight types, facing either side and slightly shifted, say where paint, glass and
+    background should be; the one whose parts show the most of that decides. White and black cars
     are not read well: see READABLE_COLORS.
 
     Args:
@@ -64,9 +96,7 @@ def read_body(images: np.ndarray) -> list[str]:
     """
     if images.shape[1] < SIZE:
         raise ValueError(f"images are {images.shape[1]} pixels wide; must be at least {SIZE}")
-    similarity = paint_similarity(images, _PAINT_WIDTH)
-    sized = [Image.fromarray(p).resize((SIZE, SIZE), Image.Resampling.BOX) for p in similarity]
-    similarity = np.stack([np.asarray(image) for image in sized])
-    outlines, bodies = _outlines()
-    correlations = _standardize(similarity[:, _ROWS].reshape(len(similarity), -1)) @ outlines.T
-    return [BODIES[bodies[best]] for best in correlations.argmax(1)]
+    small = [Image.fromarray(p).resize((SIZE, SIZE), Image.Resampling.BOX) for p in images]
+    templates, bodies = _templates()
+    costs = (_costs(np.stack(small)) - _COST_OF_OTHERS) @ templates.T
+    return [BODIES[bodies[best]] for best in costs.argmin(1)]

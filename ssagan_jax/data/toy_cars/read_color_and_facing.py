@@ -57,9 +57,15 @@ def _crop(
     return images[:, top:bottom, left:right]
 
 
-def _squared_distances(lab: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """From L*a*b* [..., 3] to each of [K, 3], lightness counting less: [..., K]."""
-    return (((lab[..., None, :] - colors) * _LAB_WEIGHTS) ** 2).sum(-1)
+def squared_distance(lab: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Between colors in L*a*b* [..., 3], lightness counting less: [...]."""
+    return (((lab - other) * _LAB_WEIGHTS) ** 2).sum(-1)
+
+
+def _door_pixels(images: np.ndarray) -> np.ndarray:
+    """Colors around the doors in L*a*b*: [B, pixels, 3]."""
+    door = _crop(_checked(images), _DOOR_ROWS, _DOOR_COLUMNS)
+    return rgb_to_lab(door).reshape(len(door), -1, 3)
 
 
 def read_color(images: np.ndarray) -> list[str]:
@@ -74,23 +80,20 @@ def read_color(images: np.ndarray) -> list[str]:
     Raises:
         ValueError: the images have another type or shape.
     """
-    door = _crop(_checked(images), _DOOR_ROWS, _DOOR_COLUMNS)
     paints = rgb_to_lab(np.array(list(COLORS.values())))
-    apart = _squared_distances(rgb_to_lab(door).reshape(len(door), -1, 3), paints)
+    apart = squared_distance(_door_pixels(images)[..., None, :], paints)
     nearest = apart == apart.min(-1, keepdims=True)
     votes = (nearest * np.exp(-apart / (2 * _VOTE_WIDTH**2))).mean(1)
     votes *= [_NEUTRAL_VOTE.get(name, 1.0) for name in COLORS]
     return [list(COLORS)[i] for i in votes.argmax(1)]
 
 
-def paint_similarity(images: np.ndarray, width: float) -> np.ndarray:
-    """Similarity of each pixel to the paint that `read_color` names: f32[B, H, H] in (0, 1].
-
-    ``width`` is that of the Gaussian, in units of L*a*b*.
-    """
-    paints = np.array([COLORS[name] for name in read_color(images)])
-    apart = rgb_to_lab(images) - rgb_to_lab(paints)[:, None, None]
-    return np.exp(-((apart * _LAB_WEIGHTS) ** 2).sum(-1) / (2 * width**2))
+def read_paint(images: np.ndarray) -> np.ndarray:
+    """The shade in which the color that `read_color` names shows: L*a*b* f32[B, 3]."""
+    door = _door_pixels(images)
+    named = rgb_to_lab(np.array([COLORS[name] for name in read_color(images)]))
+    weights = np.exp(-squared_distance(door, named[:, None]) / (2 * _VOTE_WIDTH**2))[..., None]
+    return (door * weights).sum(1) / np.maximum(weights.sum(1), 1e-6)
 
 
 def read_facing(images: np.ndarray) -> list[str]:
@@ -105,7 +108,8 @@ def read_facing(images: np.ndarray) -> list[str]:
     score = np.zeros(len(images))
     for side, flipped in ((1, images), (-1, images[:, :, ::-1])):
         lab = rgb_to_lab(_crop(flipped, _LAMP_ROWS, _LAMP_COLUMNS))
-        similarity = np.exp(-_squared_distances(lab, rgb_to_lab(_LAMPS)) / (2 * _LAMP_WIDTH**2))
+        apart = squared_distance(lab[..., None, :], rgb_to_lab(_LAMPS))
+        similarity = np.exp(-apart / (2 * _LAMP_WIDTH**2))
         tail, head = (similarity.mean((1, 2)) * trusted).T
         score += side * (tail - head)
     return [FACINGS[int(value > 0)] for value in score]
