@@ -34,7 +34,7 @@ TINY = tiny.SIZES | {
     "log.sample_grid_rows": 4,
     "log.health_every": 8,
     "loss.mismatched": "nearest",
-    "loss.mismatched_queue": 20,
+    "loss.sentence_queue": 20,
     "eval.best": "encoder_frechet",
 }
 STEPS = 20

@@ -62,11 +62,11 @@ log.keep_checkpoints
 AT_LEAST_0 = """
 data.cache_mb data.cache_disk_mb text_encoder.vocab_size generator.ssacn_blocks damsm.epochs
 damsm.steps damsm.batch_size damsm.warmup_steps loss.damsm_decay_steps eval.every_epochs eval.num
-train.ema_half_life train.steps discriminator.projection_channels loss.mismatched_queue
+train.ema_half_life train.steps discriminator.projection_channels loss.sentence_queue
 """.split()
 ABOVE_0 = """
 text_encoder.layer_norm_eps discriminator.learning_rate loss.gamma1 loss.gamma2 loss.gamma3
-damsm.learning_rate damsm.clip_norm train.encoder_learning_rate
+loss.contrastive_gamma damsm.learning_rate damsm.clip_norm train.encoder_learning_rate
 """.split()
 SHARES = """
 text_encoder.dropout text_encoder.bert_dropout damsm.b1 damsm.b2 train.b1 train.b2
@@ -102,6 +102,8 @@ BAD = {
     "discriminator.updates": [0, 3],
     "loss.damsm_weight": [-0.1],
     "loss.damsm_weight_start": [-0.1],
+    "loss.discriminator_contrastive_weight": [-0.1],
+    "loss.generator_contrastive_weight": [-0.1],
     "loss.magp_weight": [-1.0],
     "loss.magp_power": [0.5],
     "loss.mismatched": ["random"],
@@ -218,6 +220,11 @@ def test_a_bad_value_is_refused_with_its_key_and_what_is_allowed(key, value):
         (
             dict(damsm__batch_size=24),
             "config.damsm.batch_size=24: must be 0 or a multiple of config.train.batch_size=16",
+        ),
+        (
+            dict(loss__generator_contrastive_weight=0.5),
+            "config.discriminator.projection_channels=0: must be 1 or more, such as 64, if "
+            "config.loss.generator_contrastive_weight=0.5",
         ),
         (
             dict(image_encoder__name="inception_v3"),

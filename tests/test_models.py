@@ -269,6 +269,13 @@ def test_projection_adds_an_inner_product_of_sentence_and_features():
     assert np.abs(product).min() > 0.01
     wanted = concatenated + product / np.sqrt(4 * 4 * 5)
     np.testing.assert_allclose(logits, wanted, rtol=1e-4, atol=1e-5)
+    others = normal(2, 7, SENTENCE)
+    own, found = net.apply(variables, features, sentence, others, method="cosines")
+    factors = np.concatenate([sentence, others]) @ variables["params"]["project_sentence"]["kernel"]
+    products = projected @ factors.T
+    lengths = np.linalg.norm(projected, axis=1)[:, None] * np.linalg.norm(factors, axis=1)
+    np.testing.assert_allclose(own, np.diagonal(products / lengths), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found, (products / lengths)[:, 3:], rtol=1e-4, atol=1e-5)
 
 
 def test_discriminator_widths():

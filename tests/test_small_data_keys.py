@@ -37,13 +37,19 @@ def adam_after(steps, params):
 
 
 class LinearDiscriminator:
-    """A logit that is linear in image and sentence; features are the image's part."""
+    """A logit that is linear in image and sentence; features are the image's part.
+
+    Its similarities are products of both parts.
+    """
 
     def features(self, params, images):
         return jnp.einsum("bhwc,hwc->b", images, params["image"])
 
-    def apply(self, variables, images, sentence, method=None):
+    def apply(self, variables, images, sentence, others=None, method=None):
         params = variables["params"]
+        if method == "cosines":
+            products = [rows @ params["sentence"] for rows in (sentence, others)]
+            return images * products[0], jnp.outer(images, products[1])
         features = images if method == "logits" else self.features(params, images)
         logits = features + sentence @ params["sentence"]
         return logits if method == "logits" else (logits, features)
@@ -85,7 +91,7 @@ def test_the_weight_of_damsm_follows_a_cosine(tiny_config, networks, params, upd
     text = losses.TextFeatures(normal(2, ROWS, 2, 3), normal(3, ROWS, 3))
     batch = {"mask": np.ones((ROWS, 2), bool), "class_id": np.arange(ROWS)}
     total, (_, metrics) = generator_update.generator_loss(
-        normal(4, ROWS, SIZE, SIZE, 3), context, current, {}, batch, text
+        normal(4, ROWS, SIZE, SIZE, 3), context, current, {}, batch, text, text.sentence
     )
     found = (total - metrics["generator/adversarial"]) / metrics["generator/damsm"]
     assert metrics["generator/damsm"] > 0.1
@@ -280,7 +286,7 @@ def test_both_networks_see_an_image_through_one_transform(
 def test_mismatched_captions_come_from_earlier_steps_too(linear_config, begun, devices):
     """The queue has room for one step and a half; newest come first."""
     plain = changed(linear_config, loss__mismatched="nearest", loss__num_mismatched=3)
-    config = changed(plain, loss__mismatched_queue=12)
+    config = changed(plain, loss__sentence_queue=12)
     sentences = images_of(begun)[2]
     current = begun.replace(sentence_queue=jnp.zeros((12, 3)))
     first, metrics = take(config, current, devices)
@@ -294,3 +300,58 @@ def test_mismatched_captions_come_from_earlier_steps_too(linear_config, begun, d
     wanted = np.concatenate([sentences, near.sentence_queue[:4]])
     np.testing.assert_allclose(second.sentence_queue, wanted, atol=1e-6)
     assert abs(metrics[name] - without[name]) > 1e-3
+
+
+@pytest.mark.parametrize(("devices", "microbatches"), [(1, 1), (2, 2)])
+def test_images_are_told_by_the_sentences_of_all_devices_and_of_the_queue(
+    linear_config, begun, devices, microbatches
+):
+    """Both networks' contrastive losses and their gradients, against those by hand."""
+    plain = changed(
+        linear_config, train__grad_accumulation_steps=microbatches, loss__magp_weight=0.0
+    )
+    config = changed(
+        plain,
+        loss__discriminator_contrastive_weight=0.5,
+        loss__generator_contrastive_weight=0.25,
+        loss__contrastive_gamma=2.0,
+        loss__damsm_weight=0.0,
+    )
+    real, generated, sentence = images_of(begun)
+    queue = normal(11, 5, 3)
+    queue[1] = 0  # no sentence yet
+    queue[3] = 2 * sentence[6]  # a copy
+    current = begun.replace(sentence_queue=jnp.asarray(queue))
+    after, metrics = take(config, current, devices)
+
+    def loss(images, params):
+        total = 0.0
+        for row, image in enumerate(images):
+            features = (image * params["image"]).sum()
+            others = [s for i, s in enumerate(sentence) if i != row]
+            others += [s for i, s in enumerate(queue) if i != 1 and (i, row) != (3, 6)]
+            logits = [2 * features * (s @ params["sentence"]) for s in (sentence[row], *others)]
+            total += jax.nn.logsumexp(jnp.stack(logits)) - logits[0]
+        return total / len(images)
+
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4)
+
+    close(metrics["discriminator/contrastive"], loss(real, begun.discriminator))
+    without, plain_metrics = take(plain, current, devices)
+    assert "discriminator/contrastive" not in plain_metrics
+    gradient = jax.grad(loss, 1)(real, begun.discriminator)
+    for name, part in gradient.items():
+        moved = after.discriminator[name] - without.discriminator[name]
+        close(moved, -RATE * 0.5 * part)
+    close(metrics["generator/contrastive"], loss(generated, after.discriminator))
+
+    def generator_loss(params):
+        noise = jax.random.normal(state.step_keys(begun)[1], (8, 8))
+        images = jnp.tanh(jnp.einsum("bn,nhwc->bhwc", noise, params))
+        logits = jnp.einsum("bhwc,hwc->b", images, after.discriminator["image"])
+        return 0.25 * loss(images, after.discriminator) - logits.mean()
+
+    # Adam's first update has the gradient's signs.
+    signs = np.round((begun.generator - after.generator) / 1e-3, 2)
+    close(signs, np.sign(jax.grad(generator_loss)(begun.generator)))
+    assert (signs * (begun.generator - without.generator) < 0).mean() > 0.1

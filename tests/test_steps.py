@@ -22,6 +22,7 @@ from ssagan_jax.steps import damsm_step, gan_step, losses, pmap, state
 from ssagan_jax.steps.discriminator_update import (
     add_mismatched,
     discriminator_loss,
+    known_sentences,
     update_discriminator,
 )
 from ssagan_jax.steps.networks import Networks, build_networks
@@ -604,7 +605,10 @@ def test_captions_of_the_discriminator(trained_config, gan_start, devices, misma
         )
         images = rows["number"].reshape(-1, 1, 1, 1) * jnp.full((1, 2, 2, 3), 0.01)
         sentence = jax.nn.one_hot(rows["number"], 8)
-        current, _ = update_discriminator(context, current, images, images + 0.08, sentence)
+        sentences = known_sentences(context, current, sentence)
+        current, _ = update_discriminator(
+            context, current, images, images + 0.08, sentence, sentences
+        )
         return -current.discriminator
 
     numbers = {"number": np.arange(8).reshape(devices, -1)}
@@ -620,7 +624,7 @@ def test_captions_of_the_discriminator(trained_config, gan_start, devices, misma
     np.testing.assert_allclose(found, np.stack([wanted] * devices), atol=1e-6)
 
 
-def test_nearest_captions_of_the_batch(trained_config):
+def test_nearest_captions_of_the_batch(trained_config, gan_start):
     config = copy.deepcopy(trained_config)
     config.loss.mismatched, config.loss.num_mismatched = "nearest", 2
     context = state.StepContext(config, Networks(None, None, None, None, "batch"), None)
@@ -628,18 +632,25 @@ def test_nearest_captions_of_the_batch(trained_config):
     lengths = np.arange(1, 9)
     sentence = (lengths * np.array([np.cos(angles), np.sin(angles)])).T
     images = np.zeros((8, 2, 2, 3))
+
+    def chosen(rows, queue=None):
+        def add(images, generated, sentence):
+            current = gan_start.replace(sentence_queue=queue)
+            sentences = known_sentences(context, current, sentence)
+            return add_mismatched(context, images, generated, sentence, sentences)
+
+        return jax.vmap(add, axis_name="batch")(*rows)
+
     for devices in (1, 4):
         rows = [x.reshape(devices, -1, *x.shape[1:]) for x in (images, images, sentence)]
-        found = jax.vmap(functools.partial(add_mismatched, context), axis_name="batch")(*rows)
+        found = chosen(rows)
         lengths_found = np.linalg.norm(found.mismatched.reshape(8, 2, 2), axis=-1).round()
         wanted = [{2, 3}, {1, 4}, {5, 6}, {2, 3}, {6, 7}, {5, 7}, {5, 6}, {6, 7}]
         assert [set(pair) for pair in lengths_found] == wanted
         # From a queue: one near to the first ones, and zeros, which stand for none.
         queue = np.zeros((3, 2))
         queue[1] = 9 * np.array([np.cos(-0.05), np.sin(-0.05)])
-        found = jax.vmap(
-            functools.partial(add_mismatched, context, queue=queue), axis_name="batch"
-        )(*rows)
+        found = chosen(rows, queue)
         lengths_found = np.linalg.norm(found.mismatched.reshape(8, 2, 2), axis=-1).round()
         wanted[0] = wanted[3] = {2, 9}
         assert [set(pair) for pair in lengths_found] == wanted
@@ -668,8 +679,8 @@ def test_penalty_of_a_linear_discriminator(trained_config, make_batch, norm, len
     rng = np.random.default_rng(0)
     images, fakes = rng.normal(size=(2, 8, 2, 2, 3)).astype(np.float32)
     sentence = rng.normal(size=(8, 2)).astype(np.float32)
-    inputs = add_mismatched(context, images, fakes, sentence)
-    adversarial, weighted, metrics = discriminator_loss((a, b), context, inputs)
+    inputs = add_mismatched(context, images, fakes, sentence, sentence)
+    adversarial, weighted, metrics = discriminator_loss((a, b), context, inputs, sentence)
     assert metrics["discriminator/magp"] == pytest.approx(length**3, rel=1e-5)
     assert weighted == pytest.approx(5 * length**3, rel=1e-5)
 

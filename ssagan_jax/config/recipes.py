@@ -48,8 +48,11 @@ def set_drawings_recipe(config: ConfigDict) -> ConfigDict:
     config.data.random_flip = False
     # The discriminator tells captions of similar images apart, not only of any two.
     config.loss.mismatched = "nearest"
-    config.loss.mismatched_queue = 64
     config.loss.num_mismatched = 6
+    config.loss.sentence_queue = 64
+    # ... and both networks learn from all captions which one an image shows.
+    config.loss.discriminator_contrastive_weight = 1.0
+    config.loss.generator_contrastive_weight = 0.2
     config.discriminator.projection_channels = 64
     config.generator.learning_rate = 1e-3
     config.discriminator.learning_rate = 1e-3

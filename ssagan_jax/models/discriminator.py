@@ -17,6 +17,11 @@ from ssagan_jax.models.mixed_precision import to_compute_dtype, to_float32
 from ssagan_jax.models.resampling import DownsampleConv, average_pool_2x2
 
 
+def _unit(rows: jax.Array) -> jax.Array:
+    """Rows scaled to length 1."""
+    return rows * jax.lax.rsqrt(jnp.sum(rows**2, -1, keepdims=True) + 1e-8)
+
+
 class DownBlock(nn.Module):
     """Halves height and width; at initialization the residual branch is scaled by `gain`."""
 
@@ -99,11 +104,28 @@ class Discriminator(nn.Module):
         hidden = layers.leaky_relu(self.joint(jnp.concatenate([features, tiled], -1)))
         logits = self.to_logit(to_float32(hidden))[:, 0, 0, 0]
         if self.projection_channels:
-            projected = to_float32(layers.leaky_relu(self.project_features(features)))
-            projected = projected.reshape(len(projected), -1)
+            projected = self._projected(features)
             product = jnp.sum(projected * self.project_sentence(to_float32(sentence)), -1)
             logits += product / projected.shape[-1] ** 0.5
         return logits
+
+    def cosines(
+        self, features: jax.Array, sentence: jax.Array, others: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Cosines of the inner product's factors, which need `projection_channels`.
+
+        Returns:
+          f32[B] of features f32[B, 4, 4, C] with their sentences f32[B, E], and f32[B, N] with
+          all others f32[N, E].
+        """
+        images = _unit(self._projected(features))
+        own, others = (_unit(self.project_sentence(to_float32(x))) for x in (sentence, others))
+        return jnp.sum(images * own, -1), images @ others.T
+
+    def _projected(self, features: jax.Array) -> jax.Array:
+        """The features' factor of the inner product: f32[B, P]."""
+        projected = to_float32(layers.leaky_relu(self.project_features(features)))
+        return projected.reshape(len(projected), -1)
 
     def __call__(self, images: jax.Array, sentence: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Images and sentences to (logits f32[B], features f32[B, 4, 4, C])."""

@@ -1,4 +1,4 @@
-"""The discriminator's update: hinge loss and MA-GP (eq. 6)."""
+"""The discriminator's update: hinge loss and MA-GP (eq. 6), and a contrastive loss."""
 
 from typing import Any, NamedTuple
 
@@ -45,7 +45,10 @@ class DiscriminatorInputs(NamedTuple):
 
 
 class DiscriminatorLosses(NamedTuple):
-    """The two terms of eq. 6, f32[], MA-GP times its weight; and metrics."""
+    """The two terms of eq. 6, f32[], MA-GP times its weight; and metrics.
+
+    The contrastive loss, if it has a weight, is part of the adversarial term.
+    """
 
     adversarial: jax.Array
     weighted_magp: jax.Array
@@ -60,37 +63,62 @@ def _interleave(parts: list[jax.Array]) -> jax.Array:
     return stacked.reshape(-1, *stacked.shape[2:])
 
 
+def known_sentences(context: StepContext, state: TrainState, sentence: jax.Array) -> jax.Array:
+    """Sentences f32[B + Q, E] of the global batch, of which a device has some, and of the queue."""
+    sentences = all_gather_rows(sentence, context.axis_name)
+    if state.sentence_queue is None:
+        return sentences
+    return jnp.concatenate([sentences, state.sentence_queue])
+
+
+def contrastive_loss(
+    context: StepContext,
+    params: PyTree,
+    features: jax.Array,
+    sentence: jax.Array,
+    sentences: jax.Array,
+) -> jax.Array:
+    """How badly the inner product tells images' own sentences from all others, f32[].
+
+    `features` are the discriminator's, of real or of generated images. See
+    `losses.image_to_sentence_loss`.
+    """
+    own, others = context.networks.discriminator.apply(
+        {"params": params}, features, sentence, sentences, method="cosines"
+    )
+    different = losses.different_sentences(sentence, sentences)
+    gamma = context.config.loss.contrastive_gamma
+    return losses.image_to_sentence_loss(own, others, different, gamma)
+
+
 def add_mismatched(
     context: StepContext,
     images: jax.Array,
     generated: jax.Array,
     sentence: jax.Array,
-    queue: jax.Array | None = None,
+    sentences: jax.Array,
 ) -> DiscriminatorInputs:
     """Pairs each real image also with the sentences of others in the global batch.
 
     There are `config.loss.num_mismatched` of them, or all if there are fewer: those of the next
     images. With `config.loss.mismatched` "roll" the last image is followed by the first one; with
     "shift", as in the reference, such pairs have weight 0. With "nearest" they are instead those of
-    the highest cosine similarity, in `queue` (`TrainState.sentence_queue`) too, which differ by
-    less than a color; copies of the image's own come last.
+    the highest cosine similarity among all `known_sentences`, which differ by less than a color;
+    copies of the image's own come last.
     """
     axis_name, config = context.axis_name, context.config.loss
     size = len(sentence) * axis_size(axis_name)
-    sentences = all_gather_rows(sentence, axis_name)
     number = min(config.num_mismatched, size - 1)
     if config.mismatched == "nearest":
-        if queue is not None:
-            sentences = jnp.concatenate([sentences, queue])
+        different = losses.different_sentences(sentence, sentences)
         similarity = losses.sentence_similarity(sentence, sentences)
-        copies, missing = similarity > 0.9999, ~sentences.any(-1)[None]
-        similarity = jnp.where(copies | missing, -2, similarity)
+        similarity = jnp.where(different, similarity, -2)
         nearest = jax.lax.top_k(similarity, number)[1].reshape(-1)
         ones = jnp.ones(len(nearest), sentence.dtype)
         return DiscriminatorInputs(images, generated, sentence, sentences[nearest], ones)
     shifted, weights = [], []
     for offset in range(1, number + 1):
-        shifted.append(jnp.roll(sentences, -offset, 0))
+        shifted.append(jnp.roll(sentences[:size], -offset, 0))
         weights.append(jnp.ones(size, sentence.dtype))
         if config.mismatched == "shift":
             weights[-1] = weights[-1].at[-offset:].set(0) * size / (size - offset)
@@ -99,11 +127,12 @@ def add_mismatched(
 
 
 def discriminator_loss(
-    params: PyTree, context: StepContext, inputs: DiscriminatorInputs
+    params: PyTree, context: StepContext, inputs: DiscriminatorInputs, sentences: jax.Array
 ) -> DiscriminatorLosses:
     """Eq. 6 from one pass over the real images, which serves all terms but the generated one's.
 
-    Of several mismatched sentences each image has the mean.
+    Of several mismatched sentences each image has the mean. The contrastive loss compares the real
+    images with the `known_sentences`.
     """
     discriminator, variables = context.networks.discriminator, {"params": params}
     config = context.config.loss
@@ -129,16 +158,24 @@ def discriminator_loss(
         "discriminator/mismatched": (inputs.weights * mismatched).mean(),
         "discriminator/generated": generated.mean(),
     }
+    if weight := config.discriminator_contrastive_weight:
+        contrastive = contrastive_loss(context, params, features, inputs.sentence, sentences)
+        adversarial += weight * contrastive
+        metrics["discriminator/contrastive"] = contrastive
     return DiscriminatorLosses(adversarial, config.magp_weight * magp, metrics)
 
 
 def _loss_and_gradient(
-    context: StepContext, params: PyTree, inputs: DiscriminatorInputs, terms: tuple[str, ...]
+    context: StepContext,
+    params: PyTree,
+    inputs: DiscriminatorInputs,
+    sentences: jax.Array,
+    terms: tuple[str, ...],
 ) -> LossAndGradient:
     """The sum of some terms of `DiscriminatorLosses`."""
 
     def loss(params: PyTree, inputs: DiscriminatorInputs) -> tuple[jax.Array, Metrics]:
-        found = discriminator_loss(params, context, inputs)
+        found = discriminator_loss(params, context, inputs, sentences)
         return sum(getattr(found, term) for term in terms), found.metrics
 
     def evaluate(_: None, inputs: DiscriminatorInputs, __: Any) -> MicrobatchOutputs:
@@ -155,18 +192,20 @@ def update_discriminator(
     images: jax.Array,
     generated: jax.Array,
     sentence: jax.Array,
+    sentences: jax.Array,
 ) -> tuple[TrainState, Metrics]:
     """One update with the whole of eq. 6, or, as in the reference, one for each of its two terms.
 
-    If either update is not finite, both are skipped.
+    `sentences` are the `known_sentences`, the first of which are queued. If either update is not
+    finite, both are skipped.
     """
     queue = state.sentence_queue
-    inputs = add_mismatched(context, images, generated, sentence, queue)
+    inputs = add_mismatched(context, images, generated, sentence, sentences)
     optimizer = context.optimizers.discriminator
     params, opt_state = state.discriminator, state.discriminator_opt
     losses_and_gradients, metrics = [], {}
     for terms in _TERMS[context.config.discriminator.updates]:
-        found = _loss_and_gradient(context, params, inputs, terms)
+        found = _loss_and_gradient(context, params, inputs, sentences, terms)
         loss, gradient = mean_across_devices((found.loss, found.gradient), context.axis_name)
         params, opt_state = apply_optimizer(optimizer, gradient, opt_state, params)
         losses_and_gradients.append((loss, gradient))
@@ -174,13 +213,10 @@ def update_discriminator(
         magp = found.metrics["discriminator/magp"]
         norm = {"gradient_norm/discriminator": global_norm(gradient)}
         metrics = found.metrics | norm | metrics | {"discriminator/magp": magp}
-    if queue is not None:
-        newest = all_gather_rows(sentence, context.axis_name)
-        queue = jnp.concatenate([newest, queue])[: len(queue)]
     updated = {
         "discriminator": params,
         "discriminator_opt": opt_state,
-        "sentence_queue": queue,
+        "sentence_queue": None if queue is None else sentences[: len(queue)],
     }
     state, nonfinite = replace_if_finite(state, updated, losses_and_gradients)
     return state, metrics | {"nonfinite/discriminator": nonfinite}

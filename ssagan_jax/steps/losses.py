@@ -90,6 +90,27 @@ def contrastive_loss(similarity: jax.Array, class_ids: jax.Array, gamma3: float)
     return to_captions.mean() + to_images.mean()
 
 
+def different_sentences(sentence: jax.Array, others: jax.Array) -> jax.Array:
+    """Which of the sentences f32[N, E] are neither copies of f32[B, E] nor zeros: bool[B, N]."""
+    return (sentence_similarity(sentence, others) <= 0.9999) & others.any(-1)[None]
+
+
+def image_to_sentence_loss(
+    own: jax.Array, others: jax.Array, different: jax.Array, gamma: float
+) -> jax.Array:
+    """Mean of -log P(own sentence | image), f32[] (XMC-GAN, Zhang et al. 2021, arXiv:2101.04702).
+
+    Args:
+      own: f32[B], similarities of images with their own sentences.
+      others: f32[B, N], with others.
+      different: bool[B, N], which of the others count.
+      gamma: inverse temperature of the softmax.
+    """
+    logits = jnp.where(different, gamma * others, -jnp.inf)
+    logits = jnp.concatenate([gamma * own[:, None], logits], 1)
+    return (jax.nn.logsumexp(logits, 1) - logits[:, 0]).mean()
+
+
 def damsm_losses(
     image_features: ImageFeatures,
     text_features: TextFeatures,

@@ -50,8 +50,8 @@ class TrainState:
       ema: moving averages {"params", "batch_stats"} of the generator, None if the run has none.
       discriminator: the discriminator's parameters.
       discriminator_opt: optimizer state of `discriminator`.
-      sentence_queue: f32[Q, E], sentences of the last steps of stage 2, newest first, among which
-        "nearest" ones are searched; zeros where there were none yet. None if Q is 0.
+      sentence_queue: f32[Q, E], sentences of the last steps of stage 2, newest first, for
+        "nearest" and the contrastive losses; zeros where there were none yet. None if Q is 0.
     """
 
     step: jax.Array
@@ -91,7 +91,7 @@ def state_from_variables(
     generator, discriminator = variables["generator"], variables["discriminator"]
     encoders = {"text": text_encoder["params"], "image": image_encoder["params"]}
     ema = {"params": generator["params"], "batch_stats": generator["batch_stats"]}
-    queued = config.loss.mismatched_queue * (config.loss.mismatched == "nearest")
+    queued = config.loss.sentence_queue
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         key=jax.random.key_data(jax.random.split(jax.random.key(config.seed), 5)[4]),

@@ -191,8 +191,8 @@ def test_matching_aware_penalty(config, networks, variables, given, goldens, mea
     context = StepContext(config, networks, optimizers=None)
 
     def penalty(params):
-        inputs = add_mismatched(context, pixels, pixels, sentence)
-        return discriminator_loss(params, context, inputs).weighted_magp
+        inputs = add_mismatched(context, pixels, pixels, sentence, sentence)
+        return discriminator_loss(params, context, inputs, sentence).weighted_magp
 
     value, gradient = jax.jit(jax.value_and_grad(penalty))(variables["netD"]["params"])
     measured("MA-GP, value", AGAINST, distance(value, goldens["magp/weighted"]), 1e-3)
