@@ -40,11 +40,7 @@ PARTS = {
     "mismatched": ("loss.mismatched", "loss.num_mismatched", "loss.sentence_queue"),
     "gains": ("generator.residual_gain", "discriminator.residual_gain"),
     "no mirroring": ("data.random_flip",),
-    "projection": (  # and what needs it
-        "discriminator.projection_channels",
-        "loss.discriminator_contrastive_weight",
-        "loss.generator_contrastive_weight",
-    ),
+    "projection": ("discriminator.projection_channels", "loss.contrastive_weight"),
     "bilinear": ("generator.upsampling",),
     "rates": ("generator.learning_rate", "discriminator.learning_rate"),
     "average": ("train.ema_half_life",),

@@ -102,8 +102,7 @@ BAD = {
     "discriminator.updates": [0, 3],
     "loss.damsm_weight": [-0.1],
     "loss.damsm_weight_start": [-0.1],
-    "loss.discriminator_contrastive_weight": [-0.1],
-    "loss.generator_contrastive_weight": [-0.1],
+    "loss.contrastive_weight": [-0.1],
     "loss.magp_weight": [-1.0],
     "loss.magp_power": [0.5],
     "loss.mismatched": ["random"],
@@ -222,9 +221,9 @@ def test_a_bad_value_is_refused_with_its_key_and_what_is_allowed(key, value):
             "config.damsm.batch_size=24: must be 0 or a multiple of config.train.batch_size=16",
         ),
         (
-            dict(loss__generator_contrastive_weight=0.5),
+            dict(loss__contrastive_weight=0.5),
             "config.discriminator.projection_channels=0: must be 1 or more, such as 64, if "
-            "config.loss.generator_contrastive_weight=0.5",
+            "config.loss.contrastive_weight=0.5",
         ),
         (
             dict(image_encoder__name="inception_v3"),

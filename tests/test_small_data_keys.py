@@ -91,7 +91,7 @@ def test_the_weight_of_damsm_follows_a_cosine(tiny_config, networks, params, upd
     text = losses.TextFeatures(normal(2, ROWS, 2, 3), normal(3, ROWS, 3))
     batch = {"mask": np.ones((ROWS, 2), bool), "class_id": np.arange(ROWS)}
     total, (_, metrics) = generator_update.generator_loss(
-        normal(4, ROWS, SIZE, SIZE, 3), context, current, {}, batch, text, text.sentence
+        normal(4, ROWS, SIZE, SIZE, 3), context, current, {}, batch, text
     )
     found = (total - metrics["generator/adversarial"]) / metrics["generator/damsm"]
     assert metrics["generator/damsm"] > 0.1
@@ -306,25 +306,18 @@ def test_mismatched_captions_come_from_earlier_steps_too(linear_config, begun, d
 def test_images_are_told_by_the_sentences_of_all_devices_and_of_the_queue(
     linear_config, begun, devices, microbatches
 ):
-    """Both networks' contrastive losses and their gradients, against those by hand."""
+    """The contrastive loss and its gradient, against those by hand."""
     plain = changed(
         linear_config, train__grad_accumulation_steps=microbatches, loss__magp_weight=0.0
     )
-    config = changed(
-        plain,
-        loss__discriminator_contrastive_weight=0.5,
-        loss__generator_contrastive_weight=0.25,
-        loss__contrastive_gamma=2.0,
-        loss__damsm_weight=0.0,
-    )
-    real, generated, sentence = images_of(begun)
+    config = changed(plain, loss__contrastive_weight=0.5, loss__contrastive_gamma=2.0)
+    images, _, sentence = images_of(begun)
     queue = normal(11, 5, 3)
     queue[1] = 0  # no sentence yet
     queue[3] = 2 * sentence[6]  # a copy
     current = begun.replace(sentence_queue=jnp.asarray(queue))
-    after, metrics = take(config, current, devices)
 
-    def loss(images, params):
+    def loss(params):
         total = 0.0
         for row, image in enumerate(images):
             features = (image * params["image"]).sum()
@@ -334,24 +327,11 @@ def test_images_are_told_by_the_sentences_of_all_devices_and_of_the_queue(
             total += jax.nn.logsumexp(jnp.stack(logits)) - logits[0]
         return total / len(images)
 
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4)
-
-    close(metrics["discriminator/contrastive"], loss(real, begun.discriminator))
+    wanted, gradient = jax.value_and_grad(loss)(begun.discriminator)
+    after, metrics = take(config, current, devices)
     without, plain_metrics = take(plain, current, devices)
+    assert metrics["discriminator/contrastive"] == pytest.approx(float(wanted), rel=1e-4)
     assert "discriminator/contrastive" not in plain_metrics
-    gradient = jax.grad(loss, 1)(real, begun.discriminator)
     for name, part in gradient.items():
         moved = after.discriminator[name] - without.discriminator[name]
-        close(moved, -RATE * 0.5 * part)
-    close(metrics["generator/contrastive"], loss(generated, after.discriminator))
-
-    def generator_loss(params):
-        noise = jax.random.normal(state.step_keys(begun)[1], (8, 8))
-        images = jnp.tanh(jnp.einsum("bn,nhwc->bhwc", noise, params))
-        logits = jnp.einsum("bhwc,hwc->b", images, after.discriminator["image"])
-        return 0.25 * loss(images, after.discriminator) - logits.mean()
-
-    # Adam's first update has the gradient's signs.
-    signs = np.round((begun.generator - after.generator) / 1e-3, 2)
-    close(signs, np.sign(jax.grad(generator_loss)(begun.generator)))
-    assert (signs * (begun.generator - without.generator) < 0).mean() > 0.1
+        np.testing.assert_allclose(moved, -RATE * 0.5 * part, rtol=1e-3, atol=1e-4)

@@ -605,10 +605,7 @@ def test_captions_of_the_discriminator(trained_config, gan_start, devices, misma
         )
         images = rows["number"].reshape(-1, 1, 1, 1) * jnp.full((1, 2, 2, 3), 0.01)
         sentence = jax.nn.one_hot(rows["number"], 8)
-        sentences = known_sentences(context, current, sentence)
-        current, _ = update_discriminator(
-            context, current, images, images + 0.08, sentence, sentences
-        )
+        current, _ = update_discriminator(context, current, images, images + 0.08, sentence)
         return -current.discriminator
 
     numbers = {"number": np.arange(8).reshape(devices, -1)}

@@ -91,11 +91,10 @@ _DEFAULTS = {
         "mismatched": "roll",  # the next caption, and the first one for the last image; "shift":
         # no caption for the last image (reference); "nearest": the most similar one of the batch
         "num_mismatched": 1,  # mismatched captions of each image, at most all others of the batch
-        "sentence_queue": 0,  # captions of earlier steps for nearest and contrastive losses, too
-        "discriminator_contrastive_weight": 0.0,  # of telling a real image's sentence from others,
-        # by the inner product of discriminator.projection_channels
-        "generator_contrastive_weight": 0.0,  # the same of generated images, for the generator
-        "contrastive_gamma": 10.0,  # sharpness of these contrasts
+        "sentence_queue": 0,  # captions of earlier steps for nearest and the contrastive loss, too
+        "contrastive_weight": 0.0,  # of telling a real image's sentence from others by the inner
+        # product of discriminator.projection_channels, in the discriminator's loss
+        "contrastive_gamma": 10.0,  # sharpness of this contrast
         "gamma1": 5.0,  # sharpness of the attention over regions
         "gamma2": 5.0,  # sharpness over words
         "gamma3": 10.0,  # sharpness of the contrast between captions (eq. 1)

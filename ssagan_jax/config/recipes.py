@@ -50,9 +50,7 @@ def set_drawings_recipe(config: ConfigDict) -> ConfigDict:
     config.loss.mismatched = "nearest"
     config.loss.num_mismatched = 6
     config.loss.sentence_queue = 64
-    # ... and both networks learn from all captions which one an image shows.
-    config.loss.discriminator_contrastive_weight = 1.0
-    config.loss.generator_contrastive_weight = 0.2
+    config.loss.contrastive_weight = 1.0
     config.discriminator.projection_channels = 64
     config.generator.learning_rate = 1e-3
     config.discriminator.learning_rate = 1e-3

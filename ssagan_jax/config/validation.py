@@ -102,8 +102,7 @@ CONSTRAINTS: dict[str, Constraint] = {
     "loss.mismatched": _one_of("roll", "shift", "nearest"),
     "loss.num_mismatched": _AT_LEAST_1,
     "loss.sentence_queue": _AT_LEAST_0,
-    "loss.discriminator_contrastive_weight": _AT_LEAST_0,
-    "loss.generator_contrastive_weight": _AT_LEAST_0,
+    "loss.contrastive_weight": _AT_LEAST_0,
     "loss.contrastive_gamma": _ABOVE_0,
     "loss.gamma1": _ABOVE_0,
     "loss.gamma2": _ABOVE_0,
@@ -211,13 +210,11 @@ def validate(config: ConfigDict) -> None:
             f"config.data.max_words={words}: must be at most {most_words}, since [CLS] and [SEP] "
             f"count towards config.text_encoder.max_positions={text.max_positions}"
         )
-    for network in ("discriminator", "generator"):
-        weight = config.loss[f"{network}_contrastive_weight"]
-        if weight and not config.discriminator.projection_channels:
-            raise ConfigError(
-                f"config.discriminator.projection_channels=0: must be 1 or more, such as 64, if "
-                f"config.loss.{network}_contrastive_weight={weight} is above 0"
-            )
+    if config.loss.contrastive_weight and not config.discriminator.projection_channels:
+        raise ConfigError(
+            f"config.discriminator.projection_channels=0: must be 1 or more, such as 64, if "
+            f"config.loss.contrastive_weight={config.loss.contrastive_weight} is above 0"
+        )
     if text.name == "bert" and config.tokenizer.kind != "wordpiece":
         raise ConfigError(
             f"config.tokenizer.kind={config.tokenizer.kind!r}: must be 'wordpiece' if "

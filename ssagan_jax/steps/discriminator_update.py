@@ -71,26 +71,6 @@ def known_sentences(context: StepContext, state: TrainState, sentence: jax.Array
     return jnp.concatenate([sentences, state.sentence_queue])
 
 
-def contrastive_loss(
-    context: StepContext,
-    params: PyTree,
-    features: jax.Array,
-    sentence: jax.Array,
-    sentences: jax.Array,
-) -> jax.Array:
-    """How badly the inner product tells images' own sentences from all others, f32[].
-
-    `features` are the discriminator's, of real or of generated images. See
-    `losses.image_to_sentence_loss`.
-    """
-    own, others = context.networks.discriminator.apply(
-        {"params": params}, features, sentence, sentences, method="cosines"
-    )
-    different = losses.different_sentences(sentence, sentences)
-    gamma = context.config.loss.contrastive_gamma
-    return losses.image_to_sentence_loss(own, others, different, gamma)
-
-
 def add_mismatched(
     context: StepContext,
     images: jax.Array,
@@ -158,9 +138,15 @@ def discriminator_loss(
         "discriminator/mismatched": (inputs.weights * mismatched).mean(),
         "discriminator/generated": generated.mean(),
     }
-    if weight := config.discriminator_contrastive_weight:
-        contrastive = contrastive_loss(context, params, features, inputs.sentence, sentences)
-        adversarial += weight * contrastive
+    if config.contrastive_weight:
+        own, others = discriminator.apply(
+            variables, features, inputs.sentence, sentences, method="cosines"
+        )
+        different = losses.different_sentences(inputs.sentence, sentences)
+        contrastive = losses.image_to_sentence_loss(
+            own, others, different, config.contrastive_gamma
+        )
+        adversarial += config.contrastive_weight * contrastive
         metrics["discriminator/contrastive"] = contrastive
     return DiscriminatorLosses(adversarial, config.magp_weight * magp, metrics)
 
@@ -192,14 +178,12 @@ def update_discriminator(
     images: jax.Array,
     generated: jax.Array,
     sentence: jax.Array,
-    sentences: jax.Array,
 ) -> tuple[TrainState, Metrics]:
     """One update with the whole of eq. 6, or, as in the reference, one for each of its two terms.
 
-    `sentences` are the `known_sentences`, the first of which are queued. If either update is not
-    finite, both are skipped.
+    If either update is not finite, both are skipped.
     """
-    queue = state.sentence_queue
+    queue, sentences = state.sentence_queue, known_sentences(context, state, sentence)
     inputs = add_mismatched(context, images, generated, sentence, sentences)
     optimizer = context.optimizers.discriminator
     params, opt_state = state.discriminator, state.discriminator_opt

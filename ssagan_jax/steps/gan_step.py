@@ -18,7 +18,7 @@ from jax import lax
 
 from ssagan_jax.models.collectives import mean_across_devices
 from ssagan_jax.models.diff_augment import Transforms, apply_transforms, draw_transforms
-from ssagan_jax.steps.discriminator_update import known_sentences, update_discriminator
+from ssagan_jax.steps.discriminator_update import update_discriminator
 from ssagan_jax.steps.encoder_update import encode_batch, update_encoders
 from ssagan_jax.steps.generator_update import generate_batch, sample_noise, update_generator
 from ssagan_jax.steps.networks import normalize_images
@@ -52,17 +52,15 @@ def gan_step(context: StepContext, state: TrainState, batch: Batch) -> tuple[Tra
     noise = sample_noise(context, noise_key, len(batch["image"]))
     generated = generate_batch(context, state, noise, text.sentence)
     real_transforms, transforms = _draw_transforms(context, state, len(batch["image"]))
-    sentences = known_sentences(context, state, text.sentence)
     state, discriminator_metrics = update_discriminator(
         context,
         state,
         apply_transforms(batch["image"], real_transforms),
         apply_transforms(generated.images, transforms),
         text.sentence,
-        sentences,
     )
     state, generator_metrics = update_generator(
-        context, state, batch, text, sentences, noise, generated, transforms
+        context, state, batch, text, noise, generated, transforms
     )
     metrics = encoder_metrics | discriminator_metrics | generator_metrics
     return state.replace(step=state.step + 1), mean_across_devices(metrics, context.axis_name)

@@ -7,7 +7,6 @@ import jax
 
 from ssagan_jax.models.collectives import axis_size, local_shard, mean_across_devices
 from ssagan_jax.models.diff_augment import Transforms, apply_transforms
-from ssagan_jax.steps.discriminator_update import contrastive_loss
 from ssagan_jax.steps.ema import ema_decay, update_ema
 from ssagan_jax.steps.encoder_update import damsm_loss, encode_images
 from ssagan_jax.steps.gradient_accumulation import (
@@ -85,19 +84,16 @@ def generator_loss(
     trunk: PyTree,
     batch: Batch,
     text: TextFeatures,
-    sentences: jax.Array,
     transforms: Transforms | None = None,
 ) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
     """Eq. 4 and 5 as a function of the generated images f32[b, S, S, 3]; trunk and metrics.
-
-    And the contrastive loss of the images with the `known_sentences`, if it has a weight.
 
     The weight of DAMSM follows `config.loss.damsm_decay_steps`, counted in updates of the
     generator; skipped ones do not count. The discriminator sees the images through `transforms`.
     """
     config, variables = context.config, {"params": state.discriminator}
     seen = apply_transforms(generated, transforms)
-    logits, seen_features = context.networks.discriminator.apply(variables, seen, text.sentence)
+    logits, _ = context.networks.discriminator.apply(variables, seen, text.sentence)
     adversarial = -logits.mean()
     train = config.train.encoders == "trained"
     features, trunk = encode_images(context, state.encoders["image"], trunk, generated, train)
@@ -107,14 +103,7 @@ def generator_loss(
     weight = damsm_weight(
         loss.damsm_weight_start, loss.damsm_weight, loss.damsm_decay_steps, updates
     )
-    total = adversarial + weight * damsm
-    if weight := loss.generator_contrastive_weight:
-        contrastive = contrastive_loss(
-            context, state.discriminator, seen_features, text.sentence, sentences
-        )
-        total += weight * contrastive
-        metrics["generator/contrastive"] = contrastive
-    return total, (trunk, metrics)
+    return adversarial + weight * damsm, (trunk, metrics)
 
 
 def update_generator(
@@ -122,7 +111,6 @@ def update_generator(
     state: TrainState,
     batch: Batch,
     text: TextFeatures,
-    sentences: jax.Array,
     noise: jax.Array,
     generated: GeneratedBatch,
     transforms: Transforms | None = None,
@@ -130,13 +118,13 @@ def update_generator(
     """One update of the generator and of its EMA, skipped if it is not finite.
 
     `generated` was generated from `text` and `noise`, and the discriminator has seen its images
-    through `transforms`. `sentences` are the `known_sentences`.
+    through `transforms`.
     """
 
     def evaluate(trunk: PyTree, inputs: PyTree, _: Any) -> MicrobatchOutputs:
         images, batch, text, noise, transforms = inputs
         (loss, (trunk, metrics)), image_gradient = jax.value_and_grad(generator_loss, has_aux=True)(
-            images, context, state, trunk, batch, text, sentences, transforms
+            images, context, state, trunk, batch, text, transforms
         )
         pullback = generated.pullback
         if pullback is None:

@@ -51,7 +51,7 @@ class TrainState:
       discriminator: the discriminator's parameters.
       discriminator_opt: optimizer state of `discriminator`.
       sentence_queue: f32[Q, E], sentences of the last steps of stage 2, newest first, for
-        "nearest" and the contrastive losses; zeros where there were none yet. None if Q is 0.
+        "nearest" and the contrastive loss; zeros where there were none yet. None if Q is 0.
     """
 
     step: jax.Array
