@@ -334,9 +334,10 @@ def download(page):
 def test_a_new_seed_paints_other_images_and_its_number_paints_them_again(page, served):
     paint(page, "4 pictures")
     seed = page.get_by_label("Seed").first
-    before = page.locator(".pictures img").first.get_attribute("src")
+    first = page.locator(".pictures img").first
+    before = first.get_attribute("src")
     page.get_by_role("button", name="New seed").first.click()
-    page.locator(f'.pictures img:not([src="{before}"])').first.wait_for()
+    first.and_(page.locator(f':not([src="{before}"])')).wait_for()
     wanted = served.model().paint(RED, 4, int(seed.input_value()))
     assert seed.input_value() != "0"
     np.testing.assert_array_equal(shown_images(page), pixels(wanted))
