@@ -109,7 +109,8 @@ def test_colors_facings_and_bodies_are_read_under_crops(validation, load_size, d
     # The answers depend on the car: those of other cars are mostly wrong.
     assert share_right(found, bodies[3:] + bodies[:3]) < 0.3
     # Generated images are blurred and miss the shade.
-    blurred = [Image.fromarray(i).filter(ImageFilter.GaussianBlur(i.shape[0] / 80)) for i in images]
+    blur = ImageFilter.GaussianBlur(size / 80)
+    blurred = [Image.fromarray(image).filter(blur) for image in shifted]
     shaded = (np.stack(blurred)[readable] * np.array([0.8, 0.85, 0.9])).astype(np.uint8)
     assert share_right(read_body(shaded), bodies) >= 0.96
 

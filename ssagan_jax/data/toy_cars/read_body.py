@@ -37,30 +37,25 @@ def _drawn(body: str, side: str, color: str, background: str) -> np.ndarray:
 
 
 @functools.cache
-def _templates() -> tuple[np.ndarray, np.ndarray]:
-    """Where all bodies, facings and offsets show what, f32[N, 3 * pixels], and the bodies [N].
+def _templates() -> np.ndarray:
+    """Where each body, facing either side, shows what: f32[bodies * sides, 3, H, H], uncropped.
 
     The three parts are paint, glass and background; values are shares of a pixel in [0, 1].
     """
-    templates, bodies = [], []
+    templates = []
     first, last = BACKGROUNDS[0], BACKGROUNDS[-1]
-    for number, body in enumerate(BODIES):
-        for side in FACINGS:
-            red = _drawn(body, side, "red", first)
-            blue, elsewhere = _drawn(body, side, "blue", first), _drawn(body, side, "red", last)
-            # Drawings that differ in paint alone differ where the paint is.
-            paint = np.abs(red - blue).max(-1)
-            paint /= paint.max()
-            background = np.abs(red - elsewhere).max(-1) / _DIFFERENCE
-            background = np.minimum(background, 1) * (1 - paint)
-            glass = 1 - np.abs(red - GLASS).max(-1) / (3 * _DIFFERENCE)
-            glass = np.maximum(glass, 0) * (1 - paint) * (1 - background)
-            parts = np.stack([paint, glass, background])
-            for top, left in itertools.product(range(_MARGIN + 1), repeat=2):
-                crop = parts[:, top : top + SIZE, left : left + SIZE]
-                templates.append(crop[:, _ROWS].ravel())
-                bodies.append(number)
-    return np.stack(templates), np.array(bodies)
+    for body, side in itertools.product(BODIES, FACINGS):
+        red = _drawn(body, side, "red", first)
+        blue, elsewhere = _drawn(body, side, "blue", first), _drawn(body, side, "red", last)
+        # Drawings that differ in paint alone differ where the paint is.
+        paint = np.abs(red - blue).max(-1)
+        paint /= paint.max()
+        background = np.abs(red - elsewhere).max(-1) / _DIFFERENCE
+        background = np.minimum(background, 1) * (1 - paint)
+        glass = 1 - np.abs(red - GLASS).max(-1) / (3 * _DIFFERENCE)
+        glass = np.maximum(glass, 0) * (1 - paint) * (1 - background)
+        templates.append(np.stack([paint, glass, background]))
+    return np.stack(templates).astype(np.float32)
 
 
 def _costs(images: np.ndarray) -> np.ndarray:
@@ -97,6 +92,9 @@ def read_body(images: np.ndarray) -> list[str]:
     if images.shape[1] < SIZE:
         raise ValueError(f"images are {images.shape[1]} pixels wide; must be at least {SIZE}")
     small = [Image.fromarray(p).resize((SIZE, SIZE), Image.Resampling.BOX) for p in images]
-    templates, bodies = _templates()
-    costs = (_costs(np.stack(small)) - _COST_OF_OTHERS) @ templates.T
-    return [BODIES[bodies[best]] for best in costs.argmin(1)]
+    costs, templates = _costs(np.stack(small)) - _COST_OF_OTHERS, _templates()
+    lowest = np.full((len(images), len(templates)), np.inf)
+    for top, left in itertools.product(range(_MARGIN + 1), repeat=2):
+        crops = templates[:, :, top : top + SIZE, left : left + SIZE][:, :, _ROWS]
+        np.minimum(lowest, costs @ crops.reshape(len(templates), -1).T, out=lowest)
+    return [BODIES[best // len(FACINGS)] for best in lowest.argmin(1)]
