@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from ssagan_jax.models.layers import Dropout, scale_sentences
+from ssagan_jax.models.layers import Dropout, unit_mean_square
 from ssagan_jax.models.mixed_precision import to_float32
 
 _ACTIVATIONS = {
@@ -201,7 +201,7 @@ class BertTextEncoder(nn.Module):
             words = nn.Dense(self.embedding_dim, name="word_projection")(words)
             sentence = nn.Dense(self.embedding_dim, name="sentence_projection")(sentence)
         if self.normalize:
-            sentence = scale_sentences(sentence)
+            sentence = unit_mean_square(sentence)
         return jnp.where(mask[..., None], words, 0.0), sentence
 
     def _with_specials(self, tokens: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -17,11 +17,6 @@ from ssagan_jax.models.mixed_precision import to_compute_dtype, to_float32
 from ssagan_jax.models.resampling import DownsampleConv, average_pool_2x2
 
 
-def _unit(rows: jax.Array) -> jax.Array:
-    """Rows scaled to length 1."""
-    return rows * jax.lax.rsqrt(jnp.sum(rows**2, -1, keepdims=True) + 1e-8)
-
-
 class DownBlock(nn.Module):
     """Halves height and width; at initialization the residual branch is scaled by `gain`."""
 
@@ -118,9 +113,12 @@ class Discriminator(nn.Module):
           f32[B] of features f32[B, 4, 4, C] with their sentences f32[B, E], and f32[B, N] with
           all others f32[N, E].
         """
-        images = _unit(self._projected(features))
-        own, others = (_unit(self.project_sentence(to_float32(x))) for x in (sentence, others))
-        return jnp.sum(images * own, -1), images @ others.T
+        images = layers.unit_mean_square(self._projected(features))
+        own, others = (
+            layers.unit_mean_square(self.project_sentence(to_float32(rows)))
+            for rows in (sentence, others)
+        )
+        return jnp.mean(images * own, -1), images @ others.T / images.shape[-1]
 
     def _projected(self, features: jax.Array) -> jax.Array:
         """The features' factor of the inner product: f32[B, P]."""

@@ -163,9 +163,9 @@ def _normalize_by_batch_bwd(
 normalize_by_batch.defvjp(_normalize_by_batch_fwd, _normalize_by_batch_bwd)
 
 
-def scale_sentences(sentences: jax.Array) -> jax.Array:
-    """Sentence embeddings f32[B, E] scaled to length sqrt(E), a mean square of 1."""
-    return sentences * lax.rsqrt((sentences**2).mean(-1, keepdims=True) + 1e-8)
+def unit_mean_square(rows: jax.Array) -> jax.Array:
+    """Embeddings f32[B, E] scaled to length sqrt(E), a mean square of 1."""
+    return rows * lax.rsqrt((rows**2).mean(-1, keepdims=True) + 1e-8)
 
 
 def leaky_relu(inputs: jax.Array) -> jax.Array:

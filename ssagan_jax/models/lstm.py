@@ -62,7 +62,7 @@ class LstmTextEncoder(nn.Module):
         backward = jnp.take_along_axis(backward, reverse[..., None], 1)
         words = jnp.where(mask[..., None], jnp.concatenate([forward, backward], -1), 0)
         sentence = jnp.concatenate([forward_last, backward_last], -1)
-        return words, layers.scale_sentences(sentence) if self.normalize else sentence
+        return words, layers.unit_mean_square(sentence) if self.normalize else sentence
 
     def _direction(
         self, name: str, vectors: jax.Array, mask: jax.Array
