@@ -44,7 +44,7 @@ def set_drawings_recipe(config: ConfigDict) -> ConfigDict:
     """
     config.loss.damsm_weight_start = 0.5
     config.loss.damsm_decay_steps = 1000
-    # Mirrored images are more to learn: few steps show bodies better without.
+    # Mirrored images are more to learn in few steps.
     config.data.random_flip = False
     # The discriminator tells captions of similar images apart, not only of any two.
     config.loss.mismatched = "nearest"
