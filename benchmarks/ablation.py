@@ -41,6 +41,7 @@ PARTS = {
     "gains": ("generator.residual_gain", "discriminator.residual_gain"),
     "no mirroring": ("data.random_flip",),
     "projection": ("discriminator.projection_channels", "loss.contrastive_weight"),
+    "variety": ("discriminator.minibatch_stddev", "loss.diversity_weight"),
     "bilinear": ("generator.upsampling",),
     "rates": ("generator.learning_rate", "discriminator.learning_rate"),
     "average": ("train.ema_half_life",),

@@ -133,6 +133,8 @@ def _unsupported_networks(
         reasons["generator"] = f"it has plain blocks (ssacn_blocks={generator.ssacn_blocks})"
     if channels := config.discriminator.projection_channels:
         reasons["discriminator"] = f"config.discriminator.projection_channels={channels}, not 0"
+    elif config.discriminator.minibatch_stddev:
+        reasons["discriminator"] = "config.discriminator.minibatch_stddev=True, not False"
     if config.text_encoder.name != "lstm" or tokenizer.kind == "wordpiece":
         reasons["text_encoder"] = "not a bi-LSTM over words"
     elif config.text_encoder.normalize:

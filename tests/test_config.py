@@ -103,6 +103,7 @@ BAD = {
     "loss.damsm_weight": [-0.1],
     "loss.damsm_weight_start": [-0.1],
     "loss.contrastive_weight": [-0.1],
+    "loss.diversity_weight": [-0.1],
     "loss.magp_weight": [-1.0],
     "loss.magp_power": [0.5],
     "loss.mismatched": ["random"],
@@ -120,7 +121,12 @@ BAD = {
 UNRULED = {
     *("data.dir", "data.prepared_dir", "data.random_flip", "tokenizer.pretrained"),
     *("text_encoder.pretrained", "image_encoder.weights", "damsm.checkpoint", "log.profile"),
-    *("text_encoder.normalize", "loss.damsm_words", "train.compilation_cache"),
+    *(
+        "text_encoder.normalize",
+        "loss.damsm_words",
+        "discriminator.minibatch_stddev",
+        "train.compilation_cache",
+    ),
     *("train.checkpoint", "train.remat", "eval.inception_weights", "eval.nearest"),
 }
 

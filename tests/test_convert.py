@@ -545,6 +545,10 @@ def test_networks_that_pytorch_cannot_load_are_skipped_and_named(trained, tmp_pa
     assert os.listdir(tmp_path / "out") == ["netD_1234.pth"]
     config.generator.update(upsampling="nearest", ssacn_blocks=3)
     config.text_encoder.update(name="lstm", normalize=True)
+    config.discriminator.minibatch_stddev = True
+    workdir.write_config(config)
+    with pytest.raises(InputError, match="discriminator: config.discriminator.minibatch_stddev=Tr"):
+        convert.convert_to_pytorch(*trained, str(tmp_path / "other"), raw=False)
     config.discriminator.projection_channels = 32
     workdir.write_config(config)
     with pytest.raises(InputError, match="can load none of its networks: ") as error:

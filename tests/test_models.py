@@ -240,19 +240,52 @@ def test_dropout_is_drawn_for_the_global_batch():
 # Discriminator
 
 
-@pytest.mark.parametrize("projection_channels", [0, 3])
-def test_features_and_logits_compose_to_the_discriminator(projection_channels):
-    net = Discriminator(16, channels=4, projection_channels=projection_channels)
+@pytest.mark.parametrize(("projection_channels", "stddev"), [(0, False), (3, True)])
+def test_features_and_logits_compose_to_the_discriminator(projection_channels, stddev):
+    net = Discriminator(
+        16, channels=4, projection_channels=projection_channels, minibatch_stddev=stddev
+    )
     images, sentence = normal(0, 3, 16, 16, 3), normal(1, 3, SENTENCE)
     variables = randomize_zeros(initial(net, images, sentence), 0)
     logits, features = jax.jit(net.apply)(variables, images, sentence)
-    assert logits.shape == (3,) and features.shape == (3, 4, 4, 16)
+    assert logits.shape == (3,) and features.shape == (3, 4, 4, 17 if stddev else 16)
     alone = net.apply(variables, images, method="features")
     np.testing.assert_allclose(alone, features, rtol=1e-4, atol=1e-5)
     again = net.apply(variables, features, sentence, method="logits")
     np.testing.assert_allclose(again, logits, rtol=1e-4, atol=1e-5)
     other = net.apply(variables, features, sentence[::-1], method="logits")
     assert np.abs(other - logits)[[0, 2]].min() > 1e-3
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_the_minibatch_standard_deviation_is_a_channel_of_the_features(devices):
+    """Values and gradients in the images, which go through all images of all devices."""
+    images, weights = normal(0, 6, 16, 16, 3), normal(1, 6, 4, 4, 1)
+    plain = Discriminator(16, channels=4)
+    variables = randomize_zeros(initial(plain, images, normal(2, 6, SENTENCE)), 0)
+
+    def by_hand(images):
+        features = plain.apply(variables, images, method="features")
+        mean = features.mean(0, keepdims=True)
+        deviation = jnp.sqrt(((features - mean) ** 2).mean(0) + 1e-8).mean(-1)
+        return features, jnp.stack([deviation] * 6)[..., None]
+
+    net = Discriminator(16, channels=4, minibatch_stddev=True, axis_name="batch")
+
+    def weighted(images, weights):
+        features = net.apply(variables, images, method="features")
+        return (features[..., -1:] * weights).sum(), features
+
+    found = jax.pmap(
+        jax.value_and_grad(weighted, has_aux=True), "batch", devices=jax.devices()[:devices]
+    )
+    rows = [x.reshape(devices, -1, *x.shape[1:]) for x in (images, weights)]
+    (_, features), gradient = found(*rows)
+    wanted = np.concatenate(by_hand(images), -1)
+    np.testing.assert_allclose(features.reshape(wanted.shape), wanted, rtol=1e-4, atol=1e-5)
+    wanted = jax.grad(lambda images: (by_hand(images)[1] * weights).sum())(images)
+    assert np.abs(wanted).max() > 0.01
+    np.testing.assert_allclose(gradient.reshape(wanted.shape), wanted, rtol=1e-3, atol=1e-6)
 
 
 def test_projection_adds_an_inner_product_of_sentence_and_features():

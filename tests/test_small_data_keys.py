@@ -12,6 +12,7 @@ import pytest
 from ssagan_jax.models.diff_augment import apply_transforms, draw_transforms
 from ssagan_jax.steps import generator_update, losses, state
 from ssagan_jax.steps.ema import ema_decay, has_ema
+from ssagan_jax.steps.encoder_update import EncodedPairs
 from ssagan_jax.steps.gan_step import gan_step
 from ssagan_jax.steps.networks import Networks
 from ssagan_jax.steps.optimizers import Optimizers
@@ -89,9 +90,10 @@ def test_the_weight_of_damsm_follows_a_cosine(tiny_config, networks, params, upd
         discriminator=params, encoders={"image": {}}, generator_opt=adam_after(updates, params)
     )
     text = losses.TextFeatures(normal(2, ROWS, 2, 3), normal(3, ROWS, 3))
+    encoded = EncodedPairs(text, np.ones(ROWS))
     batch = {"mask": np.ones((ROWS, 2), bool), "class_id": np.arange(ROWS)}
     total, (_, metrics) = generator_update.generator_loss(
-        normal(4, ROWS, SIZE, SIZE, 3), context, current, {}, batch, text
+        normal(4, ROWS, SIZE, SIZE, 3), context, current, {}, batch, encoded
     )
     found = (total - metrics["generator/adversarial"]) / metrics["generator/damsm"]
     assert metrics["generator/damsm"] > 0.1
@@ -335,3 +337,61 @@ def test_images_are_told_by_the_sentences_of_all_devices_and_of_the_queue(
     for name, part in gradient.items():
         moved = after.discriminator[name] - without.discriminator[name]
         np.testing.assert_allclose(moved, -RATE * 0.5 * part, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("devices", "microbatches"), [(1, 1), (2, 2)])
+def test_two_images_of_a_caption_are_to_differ_where_it_is_silent(
+    linear_config, begun, devices, microbatches
+):
+    """What both networks see, the loss and its gradient, against those by hand."""
+    plain = changed(
+        linear_config,
+        train__grad_accumulation_steps=microbatches,
+        loss__magp_weight=0.0,
+        loss__damsm_weight=0.0,
+    )
+    config = changed(plain, loss__diversity_weight=300.0)
+    images, _, sentence = images_of(begun)
+    noise = jax.random.normal(state.step_keys(begun)[1], (8, 8))
+
+    def paint(generator):
+        return jnp.tanh(jnp.einsum("bn,nhwc->bhwc", noise, generator))
+
+    def code(image):
+        code = image.reshape(-1, 3)[: SIZE * SIZE // 2].mean(0)
+        return code / jnp.linalg.norm(code)
+
+    bounds = [
+        2 * (1 - code(images[row]) @ sentence[row] / np.linalg.norm(sentence[row]))
+        for row in range(0, 8, 2)
+    ]
+
+    def diversity(generator):
+        codes = [code(image) for image in paint(generator)]
+        distances = [1 - codes[row] @ codes[row + 1] for row in range(0, 8, 2)]
+        return sum(map(jnp.minimum, distances, bounds)) / 4, distances
+
+    wanted, distances = diversity(begun.generator)
+    # The bound holds for some pairs, not for all.
+    assert 0 < sum(map(float.__gt__, map(float, distances), map(float, bounds))) < 4
+    after, metrics = take(config, begun, devices)
+    assert metrics["generator/diversity"] == pytest.approx(float(wanted), rel=1e-4)
+    repeated = np.repeat(sentence[::2], 2, 0)
+
+    def logits(generated, params):
+        return jnp.einsum("bhwc,hwc->b", generated, params["image"]) + repeated @ params["sentence"]
+
+    judged = logits(paint(begun.generator), begun.discriminator).mean()
+    assert metrics["discriminator/generated"] == pytest.approx(float(judged), abs=1e-5)
+
+    def loss(generator):
+        adversarial = -logits(paint(generator), after.discriminator).mean()
+        return adversarial - 300 * diversity(generator)[0]
+
+    norm = jnp.linalg.norm(jax.grad(loss)(begun.generator))
+    assert metrics["gradient_norm/generator"] == pytest.approx(float(norm), rel=1e-4)
+    _, others = take(plain, begun, devices)
+    assert "generator/diversity" not in others
+    assert abs(others["gradient_norm/generator"] - norm) > 0.01 * norm
+    # Real images keep their own captions.
+    assert metrics["discriminator/real"] == others["discriminator/real"]

@@ -20,7 +20,8 @@ from trees import randomize_zeros, to_float64
 from ssagan_jax.models import layers
 from ssagan_jax.steps import damsm_step, gan_step, losses, pmap, state
 from ssagan_jax.steps.discriminator_update import (
-    add_mismatched,
+    DiscriminatorInputs,
+    choose_mismatched,
     discriminator_loss,
     known_sentences,
     update_discriminator,
@@ -485,20 +486,29 @@ def test_devices_change_nothing(after_training, measured, devices, double, bound
             assert_all_close(moments(found, name), moments(wanted, name), 1e-9)
 
 
-def test_devices_and_microbatches_must_divide_the_batch():
-    pmap.check_batch_size(8)
-    with pytest.raises(
-        pmap.DeviceError, match="batch_size=6: .* 4 devices of this run; use 4 or 8"
-    ):
-        pmap.check_batch_size(6)
-    with pytest.raises(pmap.DeviceError, match="batch_size=2: .* 4 devices .*; use 4"):
-        pmap.check_batch_size(2)
-    pmap.check_batch_size(16, grad_accumulation_steps=2)
-    with pytest.raises(
-        pmap.DeviceError,
-        match=r"batch_size=12: .* 4 devices .* times config.train.grad_acc.*=2; use 8 or 16",
-    ):
-        pmap.check_batch_size(12, grad_accumulation_steps=2)
+@pytest.mark.parametrize(
+    ("size", "microbatches", "weight", "problem"),
+    [
+        (8, 1, 0.0, None),
+        (6, 1, 0.0, "batch_size=6: .* 4 devices of this run; use 4 or 8"),
+        (2, 1, 0.0, "batch_size=2: .* 4 devices .*; use 4$"),
+        (16, 2, 0.0, None),
+        (12, 2, 0.0, "batch_size=12: .* times config.train.grad_acc.*=2; use 8 or 16"),
+        (16, 2, 0.5, None),
+        (12, 1, 0.5, "batch_size=12: .* run times 2, since config.loss.div.*=0.5; use 8 or 16"),
+    ],
+)
+def test_devices_and_microbatches_must_divide_the_batch(
+    tiny_config, size, microbatches, weight, problem
+):
+    config = copy.deepcopy(tiny_config)
+    config.train.batch_size, config.train.grad_accumulation_steps = size, microbatches
+    config.loss.diversity_weight = weight
+    if problem is None:
+        pmap.check_batch_size(config)
+    else:
+        with pytest.raises(pmap.DeviceError, match=problem):
+            pmap.check_batch_size(config)
 
 
 # Seeds
@@ -605,7 +615,9 @@ def test_captions_of_the_discriminator(trained_config, gan_start, devices, misma
         )
         images = rows["number"].reshape(-1, 1, 1, 1) * jnp.full((1, 2, 2, 3), 0.01)
         sentence = jax.nn.one_hot(rows["number"], 8)
-        current, _ = update_discriminator(context, current, images, images + 0.08, sentence)
+        current, _ = update_discriminator(
+            context, current, images, images + 0.08, sentence, sentence
+        )
         return -current.discriminator
 
     numbers = {"number": np.arange(8).reshape(devices, -1)}
@@ -628,30 +640,28 @@ def test_nearest_captions_of_the_batch(trained_config, gan_start):
     angles = np.array([0.0, 0.1, 1.2, 0.0, 2.0, 2.1, 2.3, 3.3])  # 0 and 3: the same caption twice
     lengths = np.arange(1, 9)
     sentence = (lengths * np.array([np.cos(angles), np.sin(angles)])).T
-    images = np.zeros((8, 2, 2, 3))
 
     def chosen(rows, queue=None):
-        def add(images, generated, sentence):
+        def choose(sentence):
             current = gan_start.replace(sentence_queue=queue)
-            sentences = known_sentences(context, current, sentence)
-            return add_mismatched(context, images, generated, sentence, sentences)
+            return choose_mismatched(context, sentence, known_sentences(context, current, sentence))
 
-        return jax.vmap(add, axis_name="batch")(*rows)
+        return jax.vmap(choose, axis_name="batch")(rows)
 
     for devices in (1, 4):
-        rows = [x.reshape(devices, -1, *x.shape[1:]) for x in (images, images, sentence)]
-        found = chosen(rows)
-        lengths_found = np.linalg.norm(found.mismatched.reshape(8, 2, 2), axis=-1).round()
+        rows = sentence.reshape(devices, -1, 2)
+        found, _ = chosen(rows)
+        lengths_found = np.linalg.norm(found.reshape(8, 2, 2), axis=-1).round()
         wanted = [{2, 3}, {1, 4}, {5, 6}, {2, 3}, {6, 7}, {5, 7}, {5, 6}, {6, 7}]
         assert [set(pair) for pair in lengths_found] == wanted
         # From a queue: one near to the first ones, and zeros, which stand for none.
         queue = np.zeros((3, 2))
         queue[1] = 9 * np.array([np.cos(-0.05), np.sin(-0.05)])
-        found = chosen(rows, queue)
-        lengths_found = np.linalg.norm(found.mismatched.reshape(8, 2, 2), axis=-1).round()
+        found, weights = chosen(rows, queue)
+        lengths_found = np.linalg.norm(found.reshape(8, 2, 2), axis=-1).round()
         wanted[0] = wanted[3] = {2, 9}
         assert [set(pair) for pair in lengths_found] == wanted
-        assert (found.weights == 1).all() and found.weights.size == 16
+        assert (weights == 1).all() and weights.size == 16
 
 
 class LinearDiscriminator:
@@ -676,7 +686,8 @@ def test_penalty_of_a_linear_discriminator(trained_config, make_batch, norm, len
     rng = np.random.default_rng(0)
     images, fakes = rng.normal(size=(2, 8, 2, 2, 3)).astype(np.float32)
     sentence = rng.normal(size=(8, 2)).astype(np.float32)
-    inputs = add_mismatched(context, images, fakes, sentence, sentence)
+    mismatched = choose_mismatched(context, sentence, sentence)
+    inputs = DiscriminatorInputs(images, fakes, sentence, sentence, *mismatched)
     adversarial, weighted, metrics = discriminator_loss((a, b), context, inputs, sentence)
     assert metrics["discriminator/magp"] == pytest.approx(length**3, rel=1e-5)
     assert weighted == pytest.approx(5 * length**3, rel=1e-5)

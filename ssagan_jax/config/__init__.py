@@ -76,6 +76,7 @@ _DEFAULTS = {
         "residual_gain": 0.0,  # as the generator's; with 0 it first sees images of 4 x 4 pixels
         "projection_channels": 0,  # of the features that are also multiplied with the sentence; 0:
         # none, the logit comes from both concatenated (the paper)
+        "minibatch_stddev": False,  # it sees how much the images of a batch differ
         "learning_rate": 4e-4,
         "updates": 1,  # 1: all terms of eq. 6 at once; 2: hinge, then MA-GP (reference)
     },
@@ -95,6 +96,8 @@ _DEFAULTS = {
         "contrastive_weight": 0.0,  # of telling a real image's sentence from others by the inner
         # product of discriminator.projection_channels, in the discriminator's loss
         "contrastive_gamma": 10.0,  # sharpness of this contrast
+        "diversity_weight": 0.0,  # of the distance between two images of one caption, as far as it
+        # is silent, in the generator's loss
         "gamma1": 5.0,  # sharpness of the attention over regions
         "gamma2": 5.0,  # sharpness over words
         "gamma3": 10.0,  # sharpness of the contrast between captions (eq. 1)

@@ -52,6 +52,9 @@ def set_drawings_recipe(config: ConfigDict) -> ConfigDict:
     config.loss.sentence_queue = 64
     config.loss.contrastive_weight = 1.0
     config.discriminator.projection_channels = 64
+    # The noise changes what a caption leaves open.
+    config.discriminator.minibatch_stddev = True
+    config.loss.diversity_weight = 0.3
     config.generator.learning_rate = 1e-3
     config.discriminator.learning_rate = 1e-3
     return config

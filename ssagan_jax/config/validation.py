@@ -104,6 +104,7 @@ CONSTRAINTS: dict[str, Constraint] = {
     "loss.sentence_queue": _AT_LEAST_0,
     "loss.contrastive_weight": _AT_LEAST_0,
     "loss.contrastive_gamma": _ABOVE_0,
+    "loss.diversity_weight": _AT_LEAST_0,
     "loss.gamma1": _ABOVE_0,
     "loss.gamma2": _ABOVE_0,
     "loss.gamma3": _ABOVE_0,

@@ -9,7 +9,7 @@ from ssagan_jax.data.pipeline import Batch, evaluation_batches
 from ssagan_jax.evaluation.eval_context import EvalContext
 from ssagan_jax.metrics.training_health import overfitting_signs, relative_variety, thumbnails
 from ssagan_jax.steps.networks import Networks, normalize_images
-from ssagan_jax.steps.pmap import BatchFn, pmap_batched, replicate
+from ssagan_jax.steps.pmap import BATCH_AXIS, BatchFn, pmap_batched, replicate
 from ssagan_jax.steps.state import TrainState
 
 PREFIX = "health/"  # of the names of the measured values
@@ -25,10 +25,12 @@ def build_logit_fn(networks: Networks, batch_size: int) -> BatchFn:
     """
 
     def judge(params: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        text, discriminator = ({"params": params[name]} for name in ("text", "discriminator"))
+        text, variables = ({"params": params[name]} for name in ("text", "discriminator"))
         _, sentence = networks.text_encoder.apply(text, rows["tokens"], rows["mask"], False)
         images = normalize_images(rows["image"])
-        return {"logit": networks.discriminator.apply(discriminator, images, sentence)[0]}
+        # The minibatch standard deviation is that of all devices, as in training.
+        discriminator = networks.discriminator.clone(axis_name=BATCH_AXIS)
+        return {"logit": discriminator.apply(variables, images, sentence)[0]}
 
     return pmap_batched(judge, batch_size)
 
@@ -53,19 +55,19 @@ class HealthProbe:
         state, training = replicate(state), self._real["train"]
         pairs = len(training["image"])
         captions = min(_CAPTIONS, pairs)
-        # Spread over the pairs, which are in the order of their names.
-        rows = np.repeat(np.arange(captions) * pairs // captions, _NOISES)
+        # Spread over the pairs, which are in the order of their names; in a batch they differ.
+        rows = np.tile(np.arange(captions) * pairs // captions, _NOISES)
         rows = {name: values[rows] for name, values in training.items()}
-        rows["number"] = np.tile(np.arange(_NOISES, dtype=np.int32), captions)
+        rows["number"] = np.repeat(np.arange(_NOISES, dtype=np.int32), captions)
         functions = self._context.functions(state, self._context.config.seed)
         generated = rows | functions.generate(rows)
-        judged = [*self._real.values(), generated]
-        batch = {name: np.concatenate([part[name] for part in judged]) for name in training}
         params = {"text": state.encoders["text"], "discriminator": state.discriminator}
-        logits = self._logits(params, batch)["logit"]
-        ends = np.cumsum([len(part["image"]) for part in judged])
-        images = thumbnails(generated["image"]).reshape(captions, _NOISES, -1)
-        found = overfitting_signs(*np.split(logits, ends[:-1]))
+        logits = [
+            self._logits(params, {name: part[name] for name in training})["logit"]
+            for part in (*self._real.values(), generated)
+        ]
+        images = thumbnails(generated["image"]).reshape(_NOISES, captions, -1).swapaxes(0, 1)
+        found = overfitting_signs(*logits)
         found |= relative_variety(images, thumbnails(training["image"]))
         return {f"{PREFIX}{name}": value for name, value in found.items()}
 

@@ -1,7 +1,8 @@
 """The one-way discriminator (paper, section III-E; DF-GAN): image and sentence to one logit.
 
 Optionally with the inner product of a projection discriminator (Miyato and Koyama, 2018,
-arXiv:1802.05637).
+arXiv:1802.05637) and the minibatch standard deviation of Progressive GANs (Karras et al., 2018,
+arXiv:1710.10196, section 3).
 """
 
 import functools
@@ -51,6 +52,9 @@ class Discriminator(nn.Module):
       projection_channels: channels to which the features are reduced for an inner product with the
         sentence that is added to the logit; 0 (reference): none. Where both are only concatenated,
         the logit of an image depends on its sentence through the kinks of one leaky ReLU.
+      minibatch_stddev: whether the features get one more channel, in all images the same: how much
+        the images of the global batch differ at each of the 4 x 4 positions.
+      axis_name: mapped axis of the global batch, or None.
       remat: whether activations of blocks are recomputed in the backward pass (`jax.checkpoint`).
       residual_gain: initial scale of the residual branches. With 0 (reference) a new discriminator
         sees images averaged to 4 x 4 pixels.
@@ -61,6 +65,8 @@ class Discriminator(nn.Module):
     channels: int = 64
     residual_gain: float = 0.0
     projection_channels: int = 0
+    minibatch_stddev: bool = False
+    axis_name: str | None = None
     remat: bool = False
     dtype: DTypeLike | None = None
 
@@ -88,6 +94,11 @@ class Discriminator(nn.Module):
         hidden = self.from_rgb(images)
         for block in self.blocks:
             hidden = block(hidden)
+        if self.minibatch_stddev:
+            axis_name = None if self.is_initializing() else self.axis_name
+            deviation = layers.minibatch_stddev(hidden, axis_name)
+            repeated = jnp.broadcast_to(deviation[None], (*hidden.shape[:-1], 1))
+            hidden = jnp.concatenate([hidden, to_compute_dtype(repeated, self.dtype)], -1)
         return hidden
 
     def logits(self, features: jax.Array, sentence: jax.Array) -> jax.Array:

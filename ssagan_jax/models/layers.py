@@ -114,6 +114,17 @@ class BatchNorm(nn.Module):
         return normalized.astype(inputs.dtype)
 
 
+def minibatch_stddev(inputs: jax.Array, axis_name: str | None) -> jax.Array:
+    """Standard deviation of [B, H, W, C] over the global batch, averaged over channels: [H, W, 1].
+
+    In float32 at least, as Progressive GANs' minibatch standard deviation, but for each position.
+    """
+    values = to_float32(inputs)
+    mean = mean_across_devices(values.mean(0, keepdims=True), axis_name)
+    variance = mean_across_devices(((values - mean) ** 2).mean(0), axis_name)
+    return jnp.sqrt(variance + 1e-8).mean(-1, keepdims=True)
+
+
 def normalize(inputs: jax.Array, mean: jax.Array, var: jax.Array, epsilon: float) -> jax.Array:
     """Normalizes [B, H, W, C] by means [C] and variances [C], in float32 at least."""
     return (to_float32(inputs) - mean[None, None, None]) * lax.rsqrt(var + epsilon)[

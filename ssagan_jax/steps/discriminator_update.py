@@ -30,8 +30,9 @@ class DiscriminatorInputs(NamedTuple):
 
     Attributes:
       images: real, f32[b, S, S, 3] in [-1, 1].
-      generated: f32[b, S, S, 3] in (-1, 1), from the same sentences.
-      sentence: f32[b, E], matching both.
+      generated: f32[b, S, S, 3] in (-1, 1).
+      sentence: f32[b, E], of the real images.
+      generated_from: f32[b, E], sentences of the generated images.
       mismatched: f32[b * k, E], the sentences of k other images for each real one, those of the
         first image first.
       weights: f32[b * k], of the mismatched pairs.
@@ -40,6 +41,7 @@ class DiscriminatorInputs(NamedTuple):
     images: jax.Array
     generated: jax.Array
     sentence: jax.Array
+    generated_from: jax.Array
     mismatched: jax.Array
     weights: jax.Array
 
@@ -71,14 +73,10 @@ def known_sentences(context: StepContext, state: TrainState, sentence: jax.Array
     return jnp.concatenate([sentences, state.sentence_queue])
 
 
-def add_mismatched(
-    context: StepContext,
-    images: jax.Array,
-    generated: jax.Array,
-    sentence: jax.Array,
-    sentences: jax.Array,
-) -> DiscriminatorInputs:
-    """Pairs each real image also with the sentences of others in the global batch.
+def choose_mismatched(
+    context: StepContext, sentence: jax.Array, sentences: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Sentences of others in the global batch for each real image; `mismatched` and `weights`.
 
     There are `config.loss.num_mismatched` of them, or all if there are fewer: those of the next
     images. With `config.loss.mismatched` "roll" the last image is followed by the first one; with
@@ -95,15 +93,14 @@ def add_mismatched(
         similarity = jnp.where(different, similarity, -2)
         nearest = jax.lax.top_k(similarity, number)[1].reshape(-1)
         ones = jnp.ones(len(nearest), sentence.dtype)
-        return DiscriminatorInputs(images, generated, sentence, sentences[nearest], ones)
+        return sentences[nearest], ones
     shifted, weights = [], []
     for offset in range(1, number + 1):
         shifted.append(jnp.roll(sentences[:size], -offset, 0))
         weights.append(jnp.ones(size, sentence.dtype))
         if config.mismatched == "shift":
             weights[-1] = weights[-1].at[-offset:].set(0) * size / (size - offset)
-    mismatched = (local_shard(_interleave(rows), axis_name) for rows in (shifted, weights))
-    return DiscriminatorInputs(images, generated, sentence, *mismatched)
+    return tuple(local_shard(_interleave(rows), axis_name) for rows in (shifted, weights))
 
 
 def discriminator_loss(
@@ -126,7 +123,7 @@ def discriminator_loss(
     )
     repeated = _interleave([features] * (len(inputs.mismatched) // len(features)))
     mismatched = discriminator.apply(variables, repeated, inputs.mismatched, method="logits")
-    generated, _ = discriminator.apply(variables, inputs.generated, inputs.sentence)
+    generated, _ = discriminator.apply(variables, inputs.generated, inputs.generated_from)
     real, fake = losses.hinge_real(matched), losses.hinge_fake(generated)
     wrong = losses.hinge_fake(mismatched, inputs.weights)
     magp = losses.matching_aware_penalty(*gradients, config.magp_power, config.magp_norm)
@@ -178,13 +175,15 @@ def update_discriminator(
     images: jax.Array,
     generated: jax.Array,
     sentence: jax.Array,
+    generated_from: jax.Array,
 ) -> tuple[TrainState, Metrics]:
     """One update with the whole of eq. 6, or, as in the reference, one for each of its two terms.
 
     If either update is not finite, both are skipped.
     """
     queue, sentences = state.sentence_queue, known_sentences(context, state, sentence)
-    inputs = add_mismatched(context, images, generated, sentence, sentences)
+    mismatched = choose_mismatched(context, sentence, sentences)
+    inputs = DiscriminatorInputs(images, generated, sentence, generated_from, *mismatched)
     optimizer = context.optimizers.discriminator
     params, opt_state = state.discriminator, state.discriminator_opt
     losses_and_gradients, metrics = [], {}

@@ -1,6 +1,6 @@
 """The encoders' update: DAMSM on real images and their captions (eq. 2)."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -11,10 +11,22 @@ from ssagan_jax.steps.gradient_accumulation import (
     MicrobatchOutputs,
     accumulate_microbatches,
 )
-from ssagan_jax.steps.losses import ImageFeatures, TextFeatures, damsm_losses
+from ssagan_jax.steps.losses import ImageFeatures, TextFeatures, cosine, damsm_losses
 from ssagan_jax.steps.optimizers import apply_optimizer
 from ssagan_jax.steps.skip_nonfinite import replace_if_finite
 from ssagan_jax.steps.state import Batch, Metrics, PyTree, StepContext, TrainState
+
+
+class EncodedPairs(NamedTuple):
+    """What the encoders say of images and their captions.
+
+    Attributes:
+      text: of the captions.
+      matches: f32[b], cosine similarities of the images' codes with their sentences.
+    """
+
+    text: TextFeatures
+    matches: jax.Array
 
 
 def encode_images(
@@ -50,8 +62,8 @@ def _encoder_loss(
     batch: Batch,
     dropout_key: jax.Array,
     train: bool,
-) -> tuple[jax.Array, tuple[TextFeatures, PyTree, Metrics]]:
-    """DAMSM as a function of both encoders' parameters; text features, trunk and metrics."""
+) -> tuple[jax.Array, tuple[EncodedPairs, PyTree, Metrics]]:
+    """DAMSM as a function of both encoders' parameters; outputs, trunk and metrics."""
     variables, rngs = {"params": encoders["text"]}, {"dropout": dropout_key}
     tokens, mask = batch["tokens"], batch["mask"]
     text = TextFeatures(
@@ -59,7 +71,8 @@ def _encoder_loss(
     )
     images, trunk = encode_images(context, encoders["image"], trunk, batch["image"], train)
     loss, terms = damsm_loss(context, images, text, batch)
-    return loss, (text, trunk, {f"damsm/{name}": term for name, term in terms.items()})
+    encoded = EncodedPairs(text, cosine(images.codes, text.sentence))
+    return loss, (encoded, trunk, {f"damsm/{name}": term for name, term in terms.items()})
 
 
 def encode_batch(
@@ -69,7 +82,7 @@ def encode_batch(
 
     Returns:
       The trunk as `carry`; `LossAndGradient` as `averaged`, without a gradient unless `train`; and
-      `TextFeatures` as `concatenated`.
+      `EncodedPairs` as `concatenated`.
     """
     microbatches = context.config.train.grad_accumulation_steps
 
@@ -81,8 +94,8 @@ def encode_batch(
             (loss, aux), gradient = jax.value_and_grad(_encoder_loss, has_aux=True)(*arguments)
         else:
             loss, aux = _encoder_loss(*arguments)
-        text, trunk, metrics = aux
-        return MicrobatchOutputs(trunk, LossAndGradient(loss, gradient, metrics), text)
+        encoded, trunk, metrics = aux
+        return MicrobatchOutputs(trunk, LossAndGradient(loss, gradient, metrics), encoded)
 
     return accumulate_microbatches(encode, microbatches, batch, state.trunk)
 
@@ -93,14 +106,14 @@ def update_encoders(
     state: TrainState,
     batch: Batch,
     dropout_key: jax.Array,
-) -> tuple[TrainState, TextFeatures, Metrics]:
+) -> tuple[TrainState, EncodedPairs, Metrics]:
     """One update of both encoders with their optimizer of a stage, skipped if it is not finite.
 
-    Returns the state after it, the captions' embeddings before it, and metrics.
+    Returns the state after it, the encoders' outputs before it, and metrics.
     """
-    trunk, found, text = encode_batch(context, state, batch, dropout_key, train=True)
+    trunk, found, encoded = encode_batch(context, state, batch, dropout_key, train=True)
     loss, gradient = mean_across_devices((found.loss, found.gradient), context.axis_name)
     params, opt_state = apply_optimizer(optimizer, gradient, state.encoders_opt, state.encoders)
     updated = {"encoders": params, "encoders_opt": opt_state, "trunk": trunk}
     state, nonfinite = replace_if_finite(state, updated, (loss, gradient))
-    return state, text, found.metrics | {"nonfinite/encoders": nonfinite}
+    return state, encoded, found.metrics | {"nonfinite/encoders": nonfinite}

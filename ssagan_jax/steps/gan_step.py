@@ -6,14 +6,17 @@ and nonfinite/generator are 1 in such a step, else 0.
 
 With `config.train.grad_accumulation_steps` above 1 each device processes its rows as microbatches,
 and each network is updated once by the mean of their gradients. Noise and mismatched captions are
-drawn for the global batch either way. Dropout masks, DAMSM's negatives and batch norm are per
-microbatch (over all devices); running statistics are updated once per microbatch, as in PyTorch.
+drawn for the global batch either way. Dropout masks, DAMSM's negatives, batch norm and the
+minibatch standard deviation are per microbatch (over all devices); running statistics are updated
+once per microbatch, as in PyTorch.
 
 With `config.augment.policy` the discriminator sees every image, real or generated, through one
 random transform, the same in all terms of its own loss and in the generator's. MA-GP's gradient is
 that in the transformed image. DAMSM sees images as they are.
 """
 
+import jax
+import jax.numpy as jnp
 from jax import lax
 
 from ssagan_jax.models.collectives import mean_across_devices
@@ -41,26 +44,31 @@ def gan_step(context: StepContext, state: TrainState, batch: Batch) -> tuple[Tra
     batch = batch | {"image": normalize_images(batch["image"])}
     dropout_key, noise_key = step_keys(state)
     if context.config.train.encoders == "trained":
-        state, text, encoder_metrics = update_encoders(
+        state, encoded, encoder_metrics = update_encoders(
             context, context.optimizers.encoders, state, batch, dropout_key
         )
     else:
         # Without dropout, as in evaluation.
         outputs = encode_batch(context, state, batch, dropout_key, train=False)
-        text, encoder_metrics = outputs.concatenated, outputs.averaged.metrics
-    text = lax.stop_gradient(text)
-    noise = sample_noise(context, noise_key, len(batch["image"]))
-    generated = generate_batch(context, state, noise, text.sentence)
-    real_transforms, transforms = _draw_transforms(context, state, len(batch["image"]))
+        encoded, encoder_metrics = outputs.concatenated, outputs.averaged.metrics
+    encoded = lax.stop_gradient(encoded)
+    images, sentence = batch["image"], encoded.text.sentence
+    if context.config.loss.diversity_weight:
+        # Two images are generated from every second caption.
+        batch, encoded = jax.tree.map(lambda rows: jnp.repeat(rows[::2], 2, 0), (batch, encoded))
+    noise = sample_noise(context, noise_key, len(images))
+    generated = generate_batch(context, state, noise, encoded.text.sentence)
+    real_transforms, transforms = _draw_transforms(context, state, len(images))
     state, discriminator_metrics = update_discriminator(
         context,
         state,
-        apply_transforms(batch["image"], real_transforms),
+        apply_transforms(images, real_transforms),
         apply_transforms(generated.images, transforms),
-        text.sentence,
+        sentence,
+        encoded.text.sentence,
     )
     state, generator_metrics = update_generator(
-        context, state, batch, text, noise, generated, transforms
+        context, state, batch, encoded, noise, generated, transforms
     )
     metrics = encoder_metrics | discriminator_metrics | generator_metrics
     return state.replace(step=state.step + 1), mean_across_devices(metrics, context.axis_name)

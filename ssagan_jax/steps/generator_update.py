@@ -8,13 +8,13 @@ import jax
 from ssagan_jax.models.collectives import axis_size, local_shard, mean_across_devices
 from ssagan_jax.models.diff_augment import Transforms, apply_transforms
 from ssagan_jax.steps.ema import ema_decay, update_ema
-from ssagan_jax.steps.encoder_update import damsm_loss, encode_images
+from ssagan_jax.steps.encoder_update import EncodedPairs, damsm_loss, encode_images
 from ssagan_jax.steps.gradient_accumulation import (
     LossAndGradient,
     MicrobatchOutputs,
     accumulate_microbatches,
 )
-from ssagan_jax.steps.losses import TextFeatures, damsm_weight
+from ssagan_jax.steps.losses import damsm_weight, pair_diversity
 from ssagan_jax.steps.optimizers import apply_optimizer, global_norm
 from ssagan_jax.steps.skip_nonfinite import replace_if_finite
 from ssagan_jax.steps.state import Batch, Metrics, PyTree, StepContext, TrainState
@@ -83,57 +83,63 @@ def generator_loss(
     state: TrainState,
     trunk: PyTree,
     batch: Batch,
-    text: TextFeatures,
+    encoded: EncodedPairs,
     transforms: Transforms | None = None,
 ) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
     """Eq. 4 and 5 as a function of the generated images f32[b, S, S, 3]; trunk and metrics.
 
-    The weight of DAMSM follows `config.loss.damsm_decay_steps`, counted in updates of the
-    generator; skipped ones do not count. The discriminator sees the images through `transforms`.
+    `losses.pair_diversity` times `config.loss.diversity_weight` is subtracted. The weight of DAMSM
+    follows `config.loss.damsm_decay_steps`, counted in updates of the generator; skipped ones do
+    not count. The discriminator sees the images through `transforms`.
     """
     config, variables = context.config, {"params": state.discriminator}
     seen = apply_transforms(generated, transforms)
-    logits, _ = context.networks.discriminator.apply(variables, seen, text.sentence)
+    logits, _ = context.networks.discriminator.apply(variables, seen, encoded.text.sentence)
     adversarial = -logits.mean()
     train = config.train.encoders == "trained"
     features, trunk = encode_images(context, state.encoders["image"], trunk, generated, train)
-    damsm, _ = damsm_loss(context, features, text, batch)
+    damsm, _ = damsm_loss(context, features, encoded.text, batch)
     metrics = {"generator/adversarial": adversarial, "generator/damsm": damsm}
     loss, updates = config.loss, state.generator_opt[0].count
     weight = damsm_weight(
         loss.damsm_weight_start, loss.damsm_weight, loss.damsm_decay_steps, updates
     )
-    return adversarial + weight * damsm, (trunk, metrics)
+    total = adversarial + weight * damsm
+    if loss.diversity_weight:
+        metrics["generator/diversity"] = pair_diversity(features.codes, encoded.matches)
+        total -= loss.diversity_weight * metrics["generator/diversity"]
+    return total, (trunk, metrics)
 
 
 def update_generator(
     context: StepContext,
     state: TrainState,
     batch: Batch,
-    text: TextFeatures,
+    encoded: EncodedPairs,
     noise: jax.Array,
     generated: GeneratedBatch,
     transforms: Transforms | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One update of the generator and of its EMA, skipped if it is not finite.
 
-    `generated` was generated from `text` and `noise`, and the discriminator has seen its images
-    through `transforms`.
+    `generated` was generated from the text of `encoded` and from `noise`, and the discriminator has
+    seen its images through `transforms`.
     """
 
     def evaluate(trunk: PyTree, inputs: PyTree, _: Any) -> MicrobatchOutputs:
-        images, batch, text, noise, transforms = inputs
+        images, batch, encoded, noise, transforms = inputs
         (loss, (trunk, metrics)), image_gradient = jax.value_and_grad(generator_loss, has_aux=True)(
-            images, context, state, trunk, batch, text, transforms
+            images, context, state, trunk, batch, encoded, transforms
         )
         pullback = generated.pullback
         if pullback is None:
-            pullback = _generate_with_pullback(context, state, noise, text.sentence).pullback
+            sentence = encoded.text.sentence
+            pullback = _generate_with_pullback(context, state, noise, sentence).pullback
         (gradient,) = pullback(image_gradient)
         return MicrobatchOutputs(trunk, LossAndGradient(loss, gradient, metrics))
 
     microbatches = context.config.train.grad_accumulation_steps
-    inputs = (generated.images, batch, text, noise, transforms)
+    inputs = (generated.images, batch, encoded, noise, transforms)
     outputs = accumulate_microbatches(evaluate, microbatches, inputs, state.trunk)
     found = outputs.averaged
     loss, gradient = mean_across_devices((found.loss, found.gradient), context.axis_name)

@@ -33,7 +33,8 @@ def _safe_norm(values: jax.Array) -> jax.Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squares, 1)), 0)
 
 
-def _cosine(first: jax.Array, second: jax.Array) -> jax.Array:
+def cosine(first: jax.Array, second: jax.Array) -> jax.Array:
+    """Cosine similarities over the last axis, 0 where a vector is zero."""
     norms = _safe_norm(first) * _safe_norm(second)
     return (first * second).sum(-1) / jnp.maximum(norms, 1e-8)
 
@@ -63,13 +64,13 @@ def word_similarity(
 ) -> jax.Array:
     """R(Q, D) of every image and caption, f32[I, J] (AttnGAN eq. 10)."""
     contexts, _ = word_attention(regions, words, mask, gamma1)
-    cosine = _cosine(contexts, words[None])
-    return jax.nn.logsumexp(jnp.where(mask[None], gamma2 * cosine, -jnp.inf), axis=2)
+    scores = gamma2 * cosine(contexts, words[None])
+    return jax.nn.logsumexp(jnp.where(mask[None], scores, -jnp.inf), axis=2)
 
 
 def sentence_similarity(codes: jax.Array, sentences: jax.Array) -> jax.Array:
     """Cosine similarities f32[I, J] of image codes f32[I, E] and sentences f32[J, E]."""
-    return _cosine(codes[:, None, :], sentences[None, :, :])
+    return cosine(codes[:, None, :], sentences[None, :, :])
 
 
 def contrastive_loss(similarity: jax.Array, class_ids: jax.Array, gamma3: float) -> jax.Array:
@@ -146,6 +147,23 @@ def damsm_losses(
         name: contrastive_loss(all_gather_rows(rows, axis_name), class_ids, gammas[2])
         for name, rows in similarities.items()
     }
+
+
+def pair_diversity(codes: jax.Array, matches: jax.Array) -> jax.Array:
+    """Mean distance between the codes of two images of one caption, as far as it is silent, f32[].
+
+    Diversity-sensitive GANs (Yang et al. 2019, arXiv:1901.09024) reward the distance between images
+    of two noises up to a constant bound. Here it is 1 minus the cosine of their codes, in which a
+    shift of the image counts for little, and the bound is each caption's own: twice the distance
+    from its sentence to its real image. Two images that are as far from the sentence, in directions
+    of their own, are as far from each other.
+
+    Args:
+      codes: f32[B, E], of generated images; rows 2 i and 2 i + 1 are of one caption.
+      matches: f32[B], cosine similarity of each row's sentence with the code of its real image.
+    """
+    distance = 1 - cosine(codes[::2], codes[1::2])
+    return jnp.minimum(distance, 2 * (1 - matches[::2])).mean()
 
 
 def damsm_weight(start: float, end: float, decay_steps: int, step: jax.Array) -> jax.Array | float:

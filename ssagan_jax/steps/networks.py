@@ -81,6 +81,8 @@ def build_networks(
             channels=config.discriminator.channels,
             residual_gain=config.discriminator.residual_gain,
             projection_channels=config.discriminator.projection_channels,
+            minibatch_stddev=config.discriminator.minibatch_stddev,
+            axis_name=axis_name,
             remat=config.train.remat,
             dtype=dtype,
         ),

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
 
 from ssagan_jax.errors import InputError
 from ssagan_jax.steps.state import Batch, Metrics
@@ -26,29 +27,28 @@ class DeviceError(InputError):
     """A batch size that the devices do not divide."""
 
 
-def check_batch_size(batch_size: int, grad_accumulation_steps: int = 1) -> None:
+def check_batch_size(config: ConfigDict) -> None:
     """Checks that the global batch splits evenly into the microbatches of all devices.
 
-    Args:
-      batch_size: images per step over all devices.
-      grad_accumulation_steps: microbatches per device and step.
+    With `config.loss.diversity_weight` each microbatch must have an even number of images.
 
     Raises:
       DeviceError: it does not; the message has the nearest batch sizes that do.
     """
+    size, microbatches = config.train.batch_size, config.train.grad_accumulation_steps
     devices = len(jax.devices())
-    divisor = devices * grad_accumulation_steps
-    if batch_size % divisor:
-        below = batch_size // divisor * divisor
-        sizes = [size for size in (below, below + divisor) if size]
-        microbatches = (
-            f" times config.train.grad_accumulation_steps={grad_accumulation_steps}"
-            if grad_accumulation_steps > 1
-            else ""
-        )
+    divisor, factors = devices * microbatches, ""
+    if microbatches > 1:
+        factors += f" times config.train.grad_accumulation_steps={microbatches}"
+    if config.loss.diversity_weight:
+        divisor *= 2
+        factors += f" times 2, since config.loss.diversity_weight={config.loss.diversity_weight}"
+    if size % divisor:
+        below = size // divisor * divisor
+        sizes = " or ".join(str(each) for each in (below, below + divisor) if each)
         raise DeviceError(
-            f"config.train.batch_size={batch_size}: must be divisible by the {devices} devices of "
-            f"this run{microbatches}; use {' or '.join(map(str, sizes))}"
+            f"config.train.batch_size={size}: must be divisible by the {devices} devices of "
+            f"this run{factors}; use {sizes}"
         )
 
 
@@ -152,7 +152,7 @@ def pmap_batched(
     """Runs a function of variables and rows on all devices, for any number of rows.
 
     Args:
-      function: computes each row independently of the others.
+      function: computes each row independently of the others, or at least of their order.
       batch_size: rows per call, rounded up to a multiple of the devices. The last call is padded,
         so that the function is compiled once.
 

@@ -127,7 +127,7 @@ def open_run(config: ConfigDict, path: str, lock: WorkdirLock) -> tuple[Training
       InputError: config, data, devices or folder cannot be used.
     """
     validate(config)
-    check_batch_size(config.train.batch_size, config.train.grad_accumulation_steps)
+    check_batch_size(config)
     workdir = Workdir(path)
     config = _broadcast_config(config, workdir, lock)
     datasets = raise_together(lambda: open_datasets(config))

@@ -21,7 +21,11 @@ from ssagan_jax.config import default_config
 from ssagan_jax.models.vocabulary import Vocabulary
 from ssagan_jax.pytorch import name_mapping
 from ssagan_jax.steps import gan_step, losses
-from ssagan_jax.steps.discriminator_update import add_mismatched, discriminator_loss
+from ssagan_jax.steps.discriminator_update import (
+    DiscriminatorInputs,
+    choose_mismatched,
+    discriminator_loss,
+)
 from ssagan_jax.steps.networks import Networks, build_networks
 from ssagan_jax.steps.optimizers import build_optimizers
 from ssagan_jax.steps.state import StepContext, TrainState
@@ -191,7 +195,8 @@ def test_matching_aware_penalty(config, networks, variables, given, goldens, mea
     context = StepContext(config, networks, optimizers=None)
 
     def penalty(params):
-        inputs = add_mismatched(context, pixels, pixels, sentence, sentence)
+        mismatched = choose_mismatched(context, sentence, sentence)
+        inputs = DiscriminatorInputs(pixels, pixels, sentence, sentence, *mismatched)
         return discriminator_loss(params, context, inputs, sentence).weighted_magp
 
     value, gradient = jax.jit(jax.value_and_grad(penalty))(variables["netD"]["params"])
