@@ -153,10 +153,9 @@ def pair_diversity(codes: jax.Array, matches: jax.Array) -> jax.Array:
     """Mean distance between the codes of two images of one caption, as far as it is silent, f32[].
 
     Diversity-sensitive GANs (Yang et al. 2019, arXiv:1901.09024) reward the distance between images
-    of two noises up to a constant bound. Here it is 1 minus the cosine of their codes, in which a
-    shift of the image counts for little, and the bound is each caption's own: twice the distance
-    from its sentence to its real image. Two images that are as far from the sentence, in directions
-    of their own, are as far from each other.
+    of two noises up to a constant bound. Here it is 1 minus the cosine of their codes, and the
+    bound is each caption's own: twice the distance from its sentence to its real image. Two images
+    that are as far from the sentence, in directions of their own, are about as far apart.
 
     Args:
       codes: f32[B, E], of generated images; rows 2 i and 2 i + 1 are of one caption.
