@@ -153,8 +153,8 @@ def pmap_batched(
 
     Args:
       function: computes each row independently of the others, or at least of their order.
-      batch_size: rows per call, rounded up to a multiple of the devices. The last call is padded,
-        so that the function is compiled once.
+      batch_size: rows per call, rounded up to a multiple of the devices. The last call is padded
+        by the first rows, so that the function is compiled once.
 
     Returns:
       A function of variables and arrays [B, ...] on the host to arrays [B, ...] on the host. All
@@ -176,7 +176,7 @@ def pmap_batched(
         count = len(next(iter(batch.values())))
         outputs = []
         for start in range(0, count, size):
-            indices = np.minimum(np.arange(start, start + size), count - 1)
+            indices = np.arange(start, start + size) % count
             indices = indices[first : first + local_rows]
             padded = {name: np.asarray(rows)[indices] for name, rows in batch.items()}
             rows = mapped(variables, _split(padded, local_devices))
