@@ -493,7 +493,12 @@ def test_devices_change_nothing(after_training, measured, devices, double, bound
         (6, 1, 0.0, "batch_size=6: .* 4 devices of this run; use 4 or 8"),
         (2, 1, 0.0, "batch_size=2: .* 4 devices .*; use 4$"),
         (16, 2, 0.0, None),
-        (12, 2, 0.0, "batch_size=12: .* times config.train.grad_acc.*=2; use 8 or 16"),
+        (
+            12,
+            2,
+            0.0,
+            "batch_size=12: .* 4 devices .* times config.train.grad_acc.*=2; use 8 or 16",
+        ),
         (16, 2, 0.5, None),
         (12, 1, 0.5, "batch_size=12: .* run times 2, since config.loss.div.*=0.5; use 8 or 16"),
     ],
