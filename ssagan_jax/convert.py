@@ -131,6 +131,8 @@ def _unsupported_networks(
         )
     elif generator.ssacn_blocks < num_blocks(config.data.image_size):
         reasons["generator"] = f"it has plain blocks (ssacn_blocks={generator.ssacn_blocks})"
+    elif generator.conditioning_augmentation:
+        reasons["generator"] = "config.generator.conditioning_augmentation=True, not False"
     if channels := config.discriminator.projection_channels:
         reasons["discriminator"] = f"config.discriminator.projection_channels={channels}, not 0"
     elif config.discriminator.minibatch_stddev:

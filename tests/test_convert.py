@@ -560,4 +560,8 @@ def test_networks_that_pytorch_cannot_load_are_skipped_and_named(trained, tmp_pa
         "image_encoder: not Inception v3",
     ):
         assert reason in str(error.value)
+    config.generator.update(ssacn_blocks=7, conditioning_augmentation=True)
+    workdir.write_config(config)
+    with pytest.raises(InputError, match="generator: config.generator.conditioning_augmentation=T"):
+        convert.convert_to_pytorch(*trained, str(tmp_path / "other"), raw=False)
     assert not (tmp_path / "other").exists()

@@ -9,7 +9,11 @@ from trees import randomize_zeros
 
 from ssagan_jax.models import generator, layers
 from ssagan_jax.models.discriminator import Discriminator, DownBlock
-from ssagan_jax.models.generator import Generator, SemanticSpatialBatchNorm
+from ssagan_jax.models.generator import (
+    ConditioningAugmentation,
+    Generator,
+    SemanticSpatialBatchNorm,
+)
 from ssagan_jax.models.image_encoder import CnnImageEncoder
 from ssagan_jax.models.position_sums import broadcast_positions, sum_positions
 from ssagan_jax.models.resampling import (
@@ -96,6 +100,36 @@ def test_only_aware_blocks_read_the_sentence(generate):
     # The first mask depends on the noise only, the second one on a block that read the sentence.
     np.testing.assert_array_equal(first[1][0], second[1][0])
     assert np.abs(first[1][1] - second[1][1]).max() > 1e-3
+
+
+def test_conditioning_augmentation_is_its_gaussian():
+    sentence, noise = normal(0, 6, SENTENCE), normal(1, 6, 8)
+    net = ConditioningAugmentation()
+    variables = {"params": initial(net, sentence, noise)["params"]}
+    found, sown = net.apply(variables, sentence, noise, mutable="losses")
+    dense = jax.device_get(variables["params"]["Dense_0"])
+    mean, log_variance = np.split(sentence @ dense["kernel"] + dense["bias"], 2, 1)
+    np.testing.assert_allclose(found, mean + np.exp(log_variance / 2) * noise, rtol=1e-4, atol=1e-5)
+    divergences = [
+        jnp.log(1 / deviation) + (deviation**2 + center**2) / 2 - 1 / 2
+        for center, deviation in zip(mean.ravel(), np.exp(log_variance / 2).ravel(), strict=True)
+    ]
+    assert np.mean(divergences) > 0.05
+    assert sown["losses"]["kl"][0] == pytest.approx(np.mean(divergences), rel=1e-4)
+
+
+def test_augmented_blocks_see_a_variation_instead_of_the_sentence():
+    sentence, noise = normal(0, 6, SENTENCE), normal(1, 6, 8)
+    net = Generator(16, channels=4, mask_channels=4, conditioning_augmentation=True)
+    variables = randomize_zeros(initial(net, noise, sentence, False), 0)
+    params = dict(variables["params"])
+    varied = ConditioningAugmentation().apply(
+        {"params": params.pop("conditioning")}, sentence, noise
+    )
+    images, masks = net.apply(variables, noise, sentence, False)
+    plain = Generator(16, channels=4, mask_channels=4)
+    wanted = plain.apply(variables | {"params": params}, noise, varied, False)
+    jax.tree.map(np.testing.assert_array_equal, (images, masks), wanted)
 
 
 @pytest.mark.parametrize("modulation", ["reference", "paper"])

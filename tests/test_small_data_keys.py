@@ -171,9 +171,10 @@ def begun(params):
     )
 
 
-def take(config, current, devices=1, **options):
+def take(config, current, devices=1, painter=None, **options):
     """State and metrics after a GAN step of the linear networks."""
-    linear = Networks(Reader(), PoolingEncoder(), Painter(), LinearDiscriminator(), "batch")
+    networks = (Reader(), PoolingEncoder(), painter or Painter(), LinearDiscriminator())
+    linear = Networks(*networks, "batch")
     step = functools.partial(gan_step, state.StepContext(config, linear, OPTIMIZERS), **options)
     rows = {name: np.reshape(x, (devices, -1, *x.shape[1:])) for name, x in BATCH.items()}
     mapped = jax.pmap(
@@ -396,3 +397,44 @@ def test_two_images_of_a_caption_are_to_differ_where_it_is_silent(
     assert abs(others["gradient_norm/generator"] - norm) > 0.01 * norm
     # Real images keep their own captions.
     assert metrics["discriminator/real"] == others["discriminator/real"]
+
+
+class VaryingPainter(Painter):
+    """Its KL divergence is the mean square of a product of sentence and parameters."""
+
+    def apply(self, variables, noise, sentence, train, mutable):
+        outputs, updates = super().apply(variables, noise, sentence, train, mutable)
+        return outputs, updates | {"losses": {"kl": (divergence(variables["params"], sentence),)}}
+
+
+def divergence(generator, sentence):
+    return ((sentence @ generator.mean((0, 1, 2))) ** 2).mean()
+
+
+@pytest.mark.parametrize(("devices", "microbatches"), [(1, 1), (2, 2)])
+def test_the_kl_divergence_of_augmented_conditions_is_part_of_the_loss(
+    linear_config, begun, devices, microbatches
+):
+    config = changed(
+        linear_config,
+        train__grad_accumulation_steps=microbatches,
+        loss__magp_weight=0.0,
+        loss__damsm_weight=0.0,
+        generator__conditioning_augmentation=True,
+        loss__kl_weight=500.0,
+    )
+    after, metrics = take(config, begun, devices, VaryingPainter())
+    _, generated, sentence = images_of(begun)
+    kl = divergence(begun.generator, sentence)
+    assert metrics["generator/kl"] == pytest.approx(float(kl), rel=1e-4)
+    noise = jax.random.normal(state.step_keys(begun)[1], (8, 8))
+
+    def loss(generator):
+        images = jnp.tanh(jnp.einsum("bn,nhwc->bhwc", noise, generator))
+        seen = jnp.einsum("bhwc,hwc->b", images, after.discriminator["image"])
+        return 500 * divergence(generator, sentence) - seen.mean()
+
+    norm = jnp.linalg.norm(jax.grad(loss)(begun.generator))
+    assert metrics["gradient_norm/generator"] == pytest.approx(float(norm), rel=1e-4)
+    _, others = take(changed(config, loss__kl_weight=0.0), begun, devices, VaryingPainter())
+    assert abs(others["gradient_norm/generator"] - norm) > 0.01 * norm

@@ -69,6 +69,7 @@ _DEFAULTS = {
         "modulation": "reference",  # (1 + m g) x + m b; "paper": m (g x + b), eq. 3
         "upsampling": "nearest",  # of features (reference); "bilinear" (the paper)
         "residual_gain": 0.0,  # initial scale of the blocks' residual branches (reference: 0)
+        "conditioning_augmentation": False,  # blocks see a random variation of the sentence
         "learning_rate": 1e-4,
     },
     "discriminator": {
@@ -98,6 +99,8 @@ _DEFAULTS = {
         "contrastive_gamma": 10.0,  # sharpness of this contrast
         "diversity_weight": 0.0,  # of the distance between two images of one caption, as far as it
         # is silent, in the generator's loss
+        "kl_weight": 1.0,  # with conditioning_augmentation: of how far the variations are from
+        # standard normal ones, in the generator's loss
         "gamma1": 5.0,  # sharpness of the attention over regions
         "gamma2": 5.0,  # sharpness over words
         "gamma3": 10.0,  # sharpness of the contrast between captions (eq. 1)

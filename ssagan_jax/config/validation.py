@@ -105,6 +105,7 @@ CONSTRAINTS: dict[str, Constraint] = {
     "loss.contrastive_weight": _AT_LEAST_0,
     "loss.contrastive_gamma": _ABOVE_0,
     "loss.diversity_weight": _AT_LEAST_0,
+    "loss.kl_weight": _AT_LEAST_0,
     "loss.gamma1": _ABOVE_0,
     "loss.gamma2": _ABOVE_0,
     "loss.gamma3": _ABOVE_0,

@@ -75,6 +75,24 @@ class SemanticSpatialBatchNorm(nn.Module):
         return broadcast_positions(out(nn.relu(hidden)), shape)
 
 
+class ConditioningAugmentation(nn.Module):
+    """Draws a condition from a Gaussian around the sentence (StackGAN, arXiv:1612.03242, eq. 2).
+
+    What a sentence leaves open keeps the variance of the noise, and is painted in many ways; a
+    standard deviation near zero keeps what it says. The Gaussian's KL divergence from a standard
+    normal one, f32[], the mean over sentences and entries, is sown as "kl" into "losses".
+    """
+
+    @nn.compact
+    def __call__(self, sentence: jax.Array, noise: jax.Array) -> jax.Array:
+        """Sentence [B, E] and standard normal noise f32[B, N] to f32[B, N]."""
+        dense = nn.Dense(2 * noise.shape[-1], kernel_init=layers.torch_init)
+        mean, log_variance = jnp.split(dense(to_float32(sentence)), 2, -1)
+        divergence = (mean**2 + jnp.exp(log_variance) - 1 - log_variance) / 2
+        self.sow("losses", "kl", divergence.mean())
+        return mean + jnp.exp(log_variance / 2) * noise
+
+
 class MaskPredictor(nn.Module):
     """Two convolutions from feature maps to the logits of a mask."""
 
@@ -153,6 +171,8 @@ class Generator(nn.Module):
       modulation: see SemanticSpatialBatchNorm.
       upsampling: of feature maps, "nearest" (reference) or "bilinear" (paper).
       residual_gain: initial scale of the residual branches (reference: 0).
+      conditioning_augmentation: whether the blocks see a `ConditioningAugmentation` of the
+        sentence instead of the sentence itself (reference).
       axis_name: mapped axis of the global batch, or None.
       remat: whether activations of blocks and mask predictors are recomputed in the backward pass
         (`jax.checkpoint`).
@@ -167,6 +187,7 @@ class Generator(nn.Module):
     modulation: str = "reference"
     upsampling: str = "nearest"
     residual_gain: float = 0.0
+    conditioning_augmentation: bool = False
     axis_name: str | None = None
     remat: bool = False
     dtype: DTypeLike | None = None
@@ -197,6 +218,8 @@ class Generator(nn.Module):
         first = nn.Dense(4 * 4 * 8 * self.channels, kernel_init=layers.torch_init, dtype=self.dtype)
         hidden = first(noise)
         hidden = hidden.reshape(-1, 4, 4, 8 * self.channels)
+        if self.conditioning_augmentation:
+            sentence = ConditioningAugmentation(name="conditioning")(sentence, noise)
         masks: list[jax.Array] = []
         logits = None
         for index, width in enumerate(widths):

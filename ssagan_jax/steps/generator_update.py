@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from ssagan_jax.models.collectives import axis_size, local_shard, mean_across_devices
 from ssagan_jax.models.diff_augment import Transforms, apply_transforms
@@ -25,13 +26,15 @@ class GeneratedBatch(NamedTuple):
 
     Attributes:
       images: f32[b, S, S, 3] in (-1, 1).
-      pullback: maps the gradient in the images to that in the generator's parameters; None with
+      kl: f32[], see `ConditioningAugmentation`; 0 without it.
+      pullback: maps the gradient in images and kl to that in the generator's parameters; None with
         gradient accumulation, where each microbatch is generated again for its gradient.
       batch_stats: running statistics after the pass.
     """
 
     images: jax.Array
-    pullback: Callable[[jax.Array], tuple[PyTree]] | None
+    kl: jax.Array | None
+    pullback: Callable[[tuple[jax.Array, jax.Array]], tuple[PyTree]] | None
     batch_stats: PyTree
 
 
@@ -43,22 +46,24 @@ def sample_noise(context: StepContext, key: jax.Array, rows: int) -> jax.Array:
 
 def _apply_generator(
     context: StepContext, params: PyTree, batch_stats: PyTree, noise: jax.Array, sentence: jax.Array
-) -> tuple[jax.Array, PyTree]:
-    """Images f32[b, S, S, 3] in (-1, 1), and the updated running statistics."""
+) -> tuple[tuple[jax.Array, jax.Array], PyTree]:
+    """Images f32[b, S, S, 3] in (-1, 1) and `GeneratedBatch.kl`; the updated running statistics."""
     variables = {"params": params, "batch_stats": batch_stats}
     (images, _), updates = context.networks.generator.apply(
-        variables, noise, sentence, True, mutable=["batch_stats"]
+        variables, noise, sentence, True, mutable=["batch_stats", "losses"]
     )
-    return images, updates["batch_stats"]
+    kl = jnp.float32(sum(jax.tree.leaves(updates.get("losses"))))
+    return (images, kl), updates["batch_stats"]
 
 
 def _generate_with_pullback(
     context: StepContext, state: TrainState, noise: jax.Array, sentence: jax.Array
 ) -> GeneratedBatch:
-    def generate(params: PyTree) -> tuple[jax.Array, PyTree]:
+    def generate(params: PyTree) -> tuple[tuple[jax.Array, jax.Array], PyTree]:
         return _apply_generator(context, params, state.batch_stats, noise, sentence)
 
-    return GeneratedBatch(*jax.vjp(generate, state.generator, has_aux=True))
+    outputs, pullback, batch_stats = jax.vjp(generate, state.generator, has_aux=True)
+    return GeneratedBatch(*outputs, pullback, batch_stats)
 
 
 def generate_batch(
@@ -70,11 +75,11 @@ def generate_batch(
         return _generate_with_pullback(context, state, noise, sentence)
 
     def generate(batch_stats: PyTree, inputs: PyTree, _: Any) -> MicrobatchOutputs:
-        images, batch_stats = _apply_generator(context, state.generator, batch_stats, *inputs)
+        (images, _), batch_stats = _apply_generator(context, state.generator, batch_stats, *inputs)
         return MicrobatchOutputs(carry=batch_stats, concatenated=images)
 
     outputs = accumulate_microbatches(generate, microbatches, (noise, sentence), state.batch_stats)
-    return GeneratedBatch(outputs.concatenated, None, outputs.carry)
+    return GeneratedBatch(outputs.concatenated, None, None, outputs.carry)
 
 
 def generator_loss(
@@ -131,11 +136,14 @@ def update_generator(
         (loss, (trunk, metrics)), image_gradient = jax.value_and_grad(generator_loss, has_aux=True)(
             images, context, state, trunk, batch, encoded, transforms
         )
-        pullback = generated.pullback
-        if pullback is None:
-            sentence = encoded.text.sentence
-            pullback = _generate_with_pullback(context, state, noise, sentence).pullback
-        (gradient,) = pullback(image_gradient)
+        again = generated
+        if again.pullback is None:
+            again = _generate_with_pullback(context, state, noise, encoded.text.sentence)
+        kl_weight = context.config.loss.kl_weight
+        (gradient,) = again.pullback((image_gradient, jnp.full_like(again.kl, kl_weight)))
+        if context.config.generator.conditioning_augmentation:
+            loss += kl_weight * again.kl
+            metrics["generator/kl"] = again.kl
         return MicrobatchOutputs(trunk, LossAndGradient(loss, gradient, metrics))
 
     microbatches = context.config.train.grad_accumulation_steps

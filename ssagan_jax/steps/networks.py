@@ -72,6 +72,7 @@ def build_networks(
             modulation=config.generator.modulation,
             upsampling=config.generator.upsampling,
             residual_gain=config.generator.residual_gain,
+            conditioning_augmentation=config.generator.conditioning_augmentation,
             axis_name=axis_name,
             remat=config.train.remat,
             dtype=dtype,
