@@ -126,12 +126,15 @@ def test_an_averaged_update_halves_in_so_many_images(
     assert ema_decay(config, jnp.int32(updates)) == pytest.approx(decay, abs=1e-6)
 
 
+def paint(noise, generator):
+    return jnp.tanh(jnp.einsum("bn,nhwc->bhwc", noise, generator))
+
+
 class Painter:
     """A generator that is linear in the noise, up to a tanh."""
 
     def apply(self, variables, noise, sentence, train, mutable):
-        images = jnp.tanh(jnp.einsum("bn,nhwc->bhwc", noise, variables["params"]))
-        return (images, None), {"batch_stats": {}}
+        return (paint(noise, variables["params"]), None), {"batch_stats": {}}
 
 
 class Reader:
@@ -188,11 +191,14 @@ def linear_config(tiny_config):
     return changed(tiny_config, data__image_size=SIZE, train__encoders="frozen")
 
 
+def noise_of(current):
+    """The noise of a step."""
+    return jax.random.normal(state.step_keys(current)[1], (8, 8))
+
+
 def images_of(current):
     """Real and generated images of a step, and their sentences."""
-    noise_key = state.step_keys(current)[1]
-    noise = jax.random.normal(noise_key, (8, 8))
-    generated = np.tanh(np.einsum("bn,nhwc->bhwc", noise, current.generator))
+    generated = np.tanh(np.einsum("bn,nhwc->bhwc", noise_of(current), current.generator))
     sentence = current.encoders["text"]["table"][BATCH["tokens"]].mean(1)
     return BATCH["image"] / np.float32(127.5) - 1, generated, sentence
 
@@ -353,10 +359,7 @@ def test_two_images_of_a_caption_are_to_differ_where_it_is_silent(
     )
     config = changed(plain, loss__diversity_weight=300.0)
     images, _, sentence = images_of(begun)
-    noise = jax.random.normal(state.step_keys(begun)[1], (8, 8))
-
-    def paint(generator):
-        return jnp.tanh(jnp.einsum("bn,nhwc->bhwc", noise, generator))
+    noise = noise_of(begun)
 
     def code(image):
         code = image.reshape(-1, 3)[: SIZE * SIZE // 2].mean(0)
@@ -368,7 +371,7 @@ def test_two_images_of_a_caption_are_to_differ_where_it_is_silent(
     ]
 
     def diversity(generator):
-        codes = [code(image) for image in paint(generator)]
+        codes = [code(image) for image in paint(noise, generator)]
         distances = [1 - codes[row] @ codes[row + 1] for row in range(0, 8, 2)]
         return sum(map(jnp.minimum, distances, bounds)) / 4, distances
 
@@ -383,11 +386,11 @@ def test_two_images_of_a_caption_are_to_differ_where_it_is_silent(
     def logits(generated, params):
         return jnp.einsum("bhwc,hwc->b", generated, params["image"]) + repeated @ params["sentence"]
 
-    judged = logits(paint(begun.generator), begun.discriminator).mean()
+    judged = logits(paint(noise, begun.generator), begun.discriminator).mean()
     assert metrics["discriminator/generated"] == pytest.approx(float(judged), abs=1e-5)
 
     def loss(generator):
-        adversarial = -logits(paint(generator), after.discriminator).mean()
+        adversarial = -logits(paint(noise, generator), after.discriminator).mean()
         return adversarial - 300 * diversity(generator)[0]
 
     norm = jnp.linalg.norm(jax.grad(loss)(begun.generator))
@@ -424,13 +427,13 @@ def test_the_kl_divergence_of_augmented_conditions_is_part_of_the_loss(
         loss__kl_weight=500.0,
     )
     after, metrics = take(config, begun, devices, VaryingPainter())
-    _, generated, sentence = images_of(begun)
+    _, _, sentence = images_of(begun)
     kl = divergence(begun.generator, sentence)
     assert metrics["generator/kl"] == pytest.approx(float(kl), rel=1e-4)
-    noise = jax.random.normal(state.step_keys(begun)[1], (8, 8))
+    noise = noise_of(begun)
 
     def loss(generator):
-        images = jnp.tanh(jnp.einsum("bn,nhwc->bhwc", noise, generator))
+        images = paint(noise, generator)
         seen = jnp.einsum("bhwc,hwc->b", images, after.discriminator["image"])
         return 500 * divergence(generator, sentence) - seen.mean()
 

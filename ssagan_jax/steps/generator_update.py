@@ -27,8 +27,8 @@ class GeneratedBatch(NamedTuple):
     Attributes:
       images: f32[b, S, S, 3] in (-1, 1).
       kl: f32[], see `ConditioningAugmentation`; 0 without it.
-      pullback: maps the gradient in images and kl to that in the generator's parameters; None with
-        gradient accumulation, where each microbatch is generated again for its gradient.
+      pullback: maps the gradient in images and kl to that in the generator's parameters. It and kl
+        are None with gradient accumulation, where each microbatch is generated again for them.
       batch_stats: running statistics after the pass.
     """
 
