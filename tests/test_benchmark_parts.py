@@ -1,11 +1,13 @@
 """What the benchmarks compute themselves: operations, collectives, layers of a profile."""
 
+import dataclasses
 import functools
 import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -14,10 +16,12 @@ from ablation import PARTS, recipes, table
 from flops import count_flops, peak_tflops
 from profile_table import layer_and_kind, operation_names
 from scaling import Collective, collectives, seconds
+from variety import drawn_at_random, named_attributes
 
 from configs import quickstart
 from ssagan_jax.config import default_config, flatten
 from ssagan_jax.config.schedule import Schedule
+from ssagan_jax.data.toy_cars.builder import cars
 from ssagan_jax.evaluation.scores import Score, write_scores
 from ssagan_jax.workdir import Workdir
 
@@ -108,3 +112,25 @@ def test_the_ablations_table_has_the_last_scores_of_each_run(tmp_path):
     header, _, row = table({("recipe", 3): workdir.path}).splitlines()
     assert header == "| recipe | seed | GAN steps | attributes/color |"
     assert row == "| recipe | 3 | 25 | 0.5 |"
+
+
+@pytest.mark.parametrize(
+    ("caption", "named"),
+    [
+        ("The Dunmar Stroma has {color} paint.", {"color"}),
+        ("Facing {facing}, the {color} SUV waits on the beach.", {"color", "facing", "body"}),
+        ("A {color} pickup truck stands inside a garage.", {"color", "background"}),
+        ("This {color} Velora SUV wears {wheels} wheels.", {"color", "body", "wheels"}),
+        ("Someone parked a {color} Velora below snowy peaks at dusk.", {"color", "light"}),
+    ],
+)
+def test_attributes_that_a_caption_names(caption, named):
+    car = dataclasses.replace(cars("validation")[0], body="suv", background="garage", light="dusk")
+    assert named_attributes(caption.format(**dataclasses.asdict(car)), car) == named
+
+
+def test_different_values_among_random_draws():
+    assert drawn_at_random(2, 2) == 1.5 and drawn_at_random(8, 1) == 1
+    draws = np.random.default_rng(0).integers(8, size=(4000, 8))
+    counted = np.mean([len(set(row)) for row in draws.tolist()])
+    assert drawn_at_random(8, 8) == pytest.approx(counted, abs=0.05)

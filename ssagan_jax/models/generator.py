@@ -81,12 +81,24 @@ class ConditioningAugmentation(nn.Module):
     What a sentence leaves open keeps the variance of the noise, and is painted in many ways; a
     standard deviation near zero keeps what it says. The Gaussian's KL divergence from a standard
     normal one, f32[], the mean over sentences and entries, is sown as "kl" into "losses".
+
+    Attributes:
+      initial_log_variance: of the Gaussian, about which it varies with the sentence. Low, so that
+        the generator can read sentences from the first step on; the divergence raises it.
     """
+
+    initial_log_variance: float = -4.0
 
     @nn.compact
     def __call__(self, sentence: jax.Array, noise: jax.Array) -> jax.Array:
         """Sentence [B, E] and standard normal noise f32[B, N] to f32[B, N]."""
-        dense = nn.Dense(2 * noise.shape[-1], kernel_init=layers.torch_init)
+
+        def bias_init(_: jax.Array, shape: tuple[int], dtype: DTypeLike) -> jax.Array:
+            entries = shape[0] // 2
+            return jnp.zeros(shape, dtype).at[entries:].set(self.initial_log_variance)
+
+        size = 2 * noise.shape[-1]
+        dense = nn.Dense(size, kernel_init=layers.torch_init, bias_init=bias_init)
         mean, log_variance = jnp.split(dense(to_float32(sentence)), 2, -1)
         divergence = (mean**2 + jnp.exp(log_variance) - 1 - log_variance) / 2
         self.sow("losses", "kl", divergence.mean())

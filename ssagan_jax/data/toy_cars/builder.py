@@ -29,8 +29,8 @@ MAKES: dict[str, tuple[str, str, str, str]] = {
 IMAGES_PER_MODEL = {"train": 20, "validation": 5}
 
 _MODELS = tuple((make, model) for make, models in MAKES.items() for model in models)
-_NOUNS = {"suv": "SUV", "pickup": "pickup truck", "wagon": "station wagon"}
-_PLACES = {
+NOUNS = {"suv": "SUV", "pickup": "pickup truck", "wagon": "station wagon"}
+PLACES = {
     "city": ("on a city street", "in front of tall buildings"),
     "desert": ("in the desert", "on sand near flat rocks"),
     "forest": ("at the edge of a forest", "in front of tall trees"),
@@ -40,7 +40,7 @@ _PLACES = {
     "mountains": ("in the mountains", "below snowy peaks"),
     "countryside": ("in the countryside", "in front of gentle hills"),
 }
-_MOMENTS = {
+MOMENTS = {
     "day": ("in bright daylight", "around noon"),
     "morning": ("in warm morning light", "early in the morning"),
     "overcast": ("under an overcast sky", "on a cloudy day"),
@@ -141,11 +141,11 @@ def sentences(car: Car) -> list[str]:
             color=car.color,
             make=car.make,
             model=car.model,
-            noun=_NOUNS.get(car.body, car.body),
+            noun=NOUNS.get(car.body, car.body),
             facing=car.facing,
             wheels=car.wheels,
-            place=_PLACES[car.background][rng.integers(2)],
-            moment=_MOMENTS[car.light][rng.integers(2)],
+            place=PLACES[car.background][rng.integers(2)],
+            moment=MOMENTS[car.light][rng.integers(2)],
         )
         written.append(sentence[0].upper() + sentence[1:])
     return written
