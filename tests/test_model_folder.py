@@ -155,6 +155,17 @@ def test_bert_comes_back(tiny_config, tmp_path):
     np.testing.assert_array_equal(before["word_embeddings"], after["word_embeddings"])
 
 
+def test_conditioning_augmentation_comes_back(tiny_config, tmp_path):
+    run = tiny_run.make_run(
+        tmp_path / "run", tiny_config, generator__conditioning_augmentation=True
+    )
+    original = load_model(run.path)
+    (tmp_path / "out").mkdir()
+    write_model_folder(tmp_path / "out", original)
+    images = tiny_run.paint(load_model(tmp_path / "out"), CAPTIONS)
+    np.testing.assert_array_equal(images, tiny_run.paint(original, CAPTIONS))
+
+
 # What is written
 
 

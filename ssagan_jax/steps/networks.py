@@ -168,9 +168,10 @@ def initial_variables(config: ConfigDict, networks: Networks) -> dict[str, PyTre
     sentence = jnp.zeros((2, config.text_encoder.embedding_dim))
     noise = jnp.zeros((2, config.generator.noise_dim))
     text = networks.text_encoder.init(keys[0], tokens, jnp.ones_like(tokens, bool), False)
+    stored = ("params", "batch_stats")  # Not the losses that it sows.
     return {
         "text_encoder": text,
         "image_encoder": networks.image_encoder.init(keys[1], image),
-        "generator": networks.generator.init(keys[2], noise, sentence, False),
+        "generator": networks.generator.init(keys[2], noise, sentence, False, mutable=stored),
         "discriminator": networks.discriminator.init(keys[3], image, sentence),
     }
