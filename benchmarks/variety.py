@@ -9,9 +9,7 @@ caption that names none. It also guesses at blurs: look at the images of `--outp
 """
 
 import argparse
-import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import flax.linen as nn
@@ -24,9 +22,10 @@ import optax
 import ssagan_jax
 from ssagan_jax.data.images.resizing import get_load_size
 from ssagan_jax.data.toy_cars.backgrounds import BACKGROUNDS
-from ssagan_jax.data.toy_cars.builder import MOMENTS, NOUNS, PLACES, cars, sentences
+from ssagan_jax.data.toy_cars.builder import MOMENTS, PLACES, cars, sentences
 from ssagan_jax.data.toy_cars.car import BODIES, COLORS, FACINGS, LIGHTS, WHEELS, Car
 from ssagan_jax.data.toy_cars.drawing import draw_car
+from ssagan_jax.evaluation.toy_car_attributes import mentions
 from ssagan_jax.inference.image_grid import draw_image_grid
 
 VALUES = {
@@ -60,18 +59,12 @@ class Reader(nn.Module):
 
 def named_attributes(caption: str, car: Car) -> set[str]:
     """Which of the attributes of `car` are named by `caption`, one of its `sentences`."""
-    phrases = {
-        "color": (car.color,),
-        "facing": (f"facing {car.facing}",),
-        "body": (NOUNS.get(car.body, car.body),),
-        "background": PLACES[car.background],
-        "light": MOMENTS[car.light],
-        "wheels": (f"{car.wheels} wheels",),
-    }
+    phrases = {name: (getattr(car, name),) for name in VALUES}
+    phrases |= {"background": PLACES[car.background], "light": MOMENTS[car.light]}
     return {
         name
-        for name, some in phrases.items()
-        if re.search(rf"\b({'|'.join(some)})\b", caption, re.IGNORECASE)
+        for name, alternatives in phrases.items()
+        if any(mentions(caption, phrase) for phrase in alternatives)
     }
 
 
@@ -118,19 +111,11 @@ def train_reader(steps: int) -> dict:
     return variables
 
 
-def reader_of(variables: dict) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """A function from u8[B, H, H, 3] to the number of the value of each attribute, i32[B]."""
-    apply = jax.jit(Reader().apply)
-
-    def read(images: np.ndarray) -> dict[str, np.ndarray]:
-        edge = (images.shape[1] - SIZE) // 2
-        found = []
-        for start in range(0, len(images), BATCH):
-            logits = apply(variables, crop(images[start : start + BATCH], edge, edge))
-            found.append({name: np.asarray(jnp.argmax(logits[name], -1)) for name in VALUES})
-        return {name: np.concatenate([part[name] for part in found]) for name in VALUES}
-
-    return read
+@jax.jit
+def read(variables: dict, pixels: jax.Array) -> dict[str, jax.Array]:
+    """The number of the value of each attribute, i32[B], of images as `crop` returns them."""
+    logits = Reader().apply(variables, pixels)
+    return {name: jnp.argmax(logits[name], -1) for name in VALUES}
 
 
 def drawn_at_random(values: int, num: int) -> float:
@@ -155,9 +140,9 @@ def main() -> None:
         variables = train_reader(flags.reader_steps)
         if flags.reader:
             flags.reader.write_bytes(flax.serialization.msgpack_serialize(variables))
-    read = reader_of(variables)
     images, labels = draw(cars("validation", HELD_OUT_SEED))
-    found = read(images)
+    edge = (images.shape[1] - SIZE) // 2
+    found = read(variables, crop(images, edge, edge))
     right = {name: float(np.mean(found[name] == labels[name])) for name in VALUES}
 
     pairs = [(caption, car) for car in cars("validation") for caption in sentences(car)]
@@ -176,7 +161,7 @@ def main() -> None:
         if "background" not in named and len(rows) < 8:
             rows.append((caption, [np.asarray(image) for image in painted]))
         pixels = np.stack([np.asarray(image.resize((SIZE, SIZE))) for image in painted])
-        found = read(pixels)
+        found = jax.device_get(read(variables, crop(pixels, 0, 0)))
         for name in wanted & named:
             hits[name] += list(found[name] == VALUES[name].index(getattr(car, name)))
         for name in wanted - named:

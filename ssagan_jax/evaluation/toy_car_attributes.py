@@ -36,4 +36,9 @@ def _is_counted(name: str, record: Record) -> bool:
     attributes = record["attributes"]
     if name == "body" and attributes["color"] not in READABLE_COLORS:
         return False
-    return bool(re.search(rf"\b{attributes[name]}\b", record["caption"].lower()))
+    return mentions(record["caption"], attributes[name])
+
+
+def mentions(caption: str, phrase: str) -> bool:
+    """Whether the words of `phrase` stand in the caption, in upper or lower case."""
+    return bool(re.search(rf"\b{phrase}\b", caption, re.IGNORECASE))

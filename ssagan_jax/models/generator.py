@@ -92,13 +92,8 @@ class ConditioningAugmentation(nn.Module):
     @nn.compact
     def __call__(self, sentence: jax.Array, noise: jax.Array) -> jax.Array:
         """Sentence [B, E] and standard normal noise f32[B, N] to f32[B, N]."""
-
-        def bias_init(_: jax.Array, shape: tuple[int], dtype: DTypeLike) -> jax.Array:
-            entries = shape[0] // 2
-            return jnp.zeros(shape, dtype).at[entries:].set(self.initial_log_variance)
-
-        size = 2 * noise.shape[-1]
-        dense = nn.Dense(size, kernel_init=layers.torch_init, bias_init=bias_init)
+        bias = jnp.repeat(jnp.array([0.0, self.initial_log_variance]), noise.shape[-1])
+        dense = nn.Dense(bias.size, kernel_init=layers.torch_init, bias_init=lambda *_: bias)
         mean, log_variance = jnp.split(dense(to_float32(sentence)), 2, -1)
         divergence = (mean**2 + jnp.exp(log_variance) - 1 - log_variance) / 2
         self.sow("losses", "kl", divergence.mean())

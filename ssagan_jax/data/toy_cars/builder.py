@@ -29,7 +29,7 @@ MAKES: dict[str, tuple[str, str, str, str]] = {
 IMAGES_PER_MODEL = {"train": 20, "validation": 5}
 
 _MODELS = tuple((make, model) for make, models in MAKES.items() for model in models)
-NOUNS = {"suv": "SUV", "pickup": "pickup truck", "wagon": "station wagon"}
+_NOUNS = {"suv": "SUV", "pickup": "pickup truck", "wagon": "station wagon"}
 PLACES = {
     "city": ("on a city street", "in front of tall buildings"),
     "desert": ("in the desert", "on sand near flat rocks"),
@@ -141,7 +141,7 @@ def sentences(car: Car) -> list[str]:
             color=car.color,
             make=car.make,
             model=car.model,
-            noun=NOUNS.get(car.body, car.body),
+            noun=_NOUNS.get(car.body, car.body),
             facing=car.facing,
             wheels=car.wheels,
             place=PLACES[car.background][rng.integers(2)],
