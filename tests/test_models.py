@@ -1,5 +1,6 @@
 """The networks against formulas in numpy, and on one device against four."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +8,8 @@ import pytest
 from jax import lax
 from trees import randomize_zeros
 
-from ssagan_jax.models import generator, layers
-from ssagan_jax.models.discriminator import Discriminator, DownBlock
+from ssagan_jax.models import convolutions, generator, layers
+from ssagan_jax.models.discriminator import Discriminator, DownBlock, JointConv
 from ssagan_jax.models.generator import (
     ConditioningAugmentation,
     Generator,
@@ -373,27 +374,55 @@ def test_a_new_discriminator_sees_details_only_with_a_residual_gain():
     assert difference(0.0) < 1e-5 < 1e-3 < difference(0.5)
 
 
-def test_downsampling_of_blocks_is_the_convolution():
-    inputs, kernel = normal(0, 2, 6, 8, 3), normal(1, 4, 4, 3, 5)
-    assert downsample_space_to_depth(inputs, kernel).shape == (2, 3, 4, 5)
+def assert_same_derivatives(convolve, wanted, inputs, kernel):
+    """Values, first derivatives, and derivatives of the squared gradient, as in MA-GP."""
 
-    def derivatives(downsample):
+    def derivatives(convolve):
         def value(inputs, kernel):
-            return jnp.sin(downsample(inputs, kernel)).sum()
+            return jnp.sin(convolve(inputs, kernel)).sum()
 
         def penalty(inputs, kernel):
             return (jax.grad(value)(inputs, kernel) ** 2).sum()
 
         first = jax.grad(value, (0, 1))(inputs, kernel)
-        return downsample(inputs, kernel), first, jax.grad(penalty, (0, 1))(inputs, kernel)
+        return convolve(inputs, kernel), first, jax.grad(penalty, (0, 1))(inputs, kernel)
 
-    for wanted, found in zip(
-        jax.tree.leaves(derivatives(downsample_conv)),
-        jax.tree.leaves(derivatives(downsample_space_to_depth)),
-        strict=True,
-    ):
-        scale = np.abs(wanted).max()
-        np.testing.assert_allclose(found / scale, wanted / scale, atol=1e-5)
+    pairs = map(jax.tree.leaves, map(derivatives, (wanted, convolve)))
+    for right, found in zip(*pairs, strict=True):
+        scale = np.abs(right).max()
+        np.testing.assert_allclose(found / scale, right / scale, atol=1e-5)
+
+
+def test_downsampling_of_blocks_is_the_convolution():
+    inputs, kernel = normal(0, 2, 6, 8, 3), normal(1, 4, 4, 3, 5)
+    assert downsample_space_to_depth(inputs, kernel).shape == (2, 3, 4, 5)
+    assert_same_derivatives(downsample_space_to_depth, downsample_conv, inputs, kernel)
+
+
+@pytest.mark.parametrize(("channels", "features"), [(3, 7), (7, 3), (2, 2), (6, 5)])
+@pytest.mark.parametrize(("size", "padding"), [(3, 1), (2, 0), (2, 1)])
+def test_convolutions_of_few_and_many_channels(channels, features, size, padding):
+    inputs, kernel = normal(0, 2, 5, 6, channels), normal(1, size, size, channels, features)
+
+    def wanted(inputs, kernel):
+        around = ((padding, padding), (padding, padding))
+        layout = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(inputs, kernel, (1, 1), around, dimension_numbers=layout)
+
+    def convolve(inputs, kernel):
+        return convolutions.conv(inputs, kernel, padding)
+
+    assert_same_derivatives(convolve, wanted, inputs, kernel)
+
+
+def test_joint_convolution_is_that_of_repeated_sentences():
+    """Of the first three sentences with the first features, and of the others with the second."""
+    net, features, sentence = JointConv(6), normal(0, 2, 4, 4, 7), normal(1, 6, SENTENCE)
+    params = net.init(jax.random.key(0), features, sentence)
+    joined = [np.repeat(features, 3, 0), np.broadcast_to(sentence[:, None, None], (6, 4, 4, 5))]
+    plain = nn.Conv(6, (3, 3), padding=1, use_bias=False)
+    wanted = plain.apply(params, np.concatenate(joined, -1))
+    np.testing.assert_allclose(net.apply(params, features, sentence), wanted, atol=1e-5)
 
 
 def test_down_block_is_the_references():

@@ -52,7 +52,8 @@ class LinearDiscriminator:
             products = [rows @ params["sentence"] for rows in (sentence, others)]
             return images * products[0], jnp.outer(images, products[1])
         features = images if method == "logits" else self.features(params, images)
-        logits = features + sentence @ params["sentence"]
+        products = sentence @ params["sentence"]
+        logits = jnp.repeat(features, len(products) // len(features)) + products
         return logits if method == "logits" else (logits, features)
 
 

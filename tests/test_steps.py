@@ -597,7 +597,8 @@ class PairTable:
 
     def apply(self, variables, images, sentence, method=None):
         features = images if method == "logits" else self.features(images)
-        logits = jnp.einsum("bp,pc,bc->b", features, variables["params"], sentence)
+        repeated = jnp.repeat(features, len(sentence) // len(features), 0)
+        logits = jnp.einsum("bp,pc,bc->b", repeated, variables["params"], sentence)
         return logits if method == "logits" else (logits, features)
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from ssagan_jax.models import layers
+from ssagan_jax.models import convolutions, layers
 from ssagan_jax.models.generator import num_blocks
 from ssagan_jax.models.mixed_precision import to_compute_dtype, to_float32
 from ssagan_jax.models.resampling import DownsampleConv, average_pool_2x2
@@ -38,6 +38,42 @@ class DownBlock(nn.Module):
         if inputs.shape[-1] != self.features:
             shortcut = conv(1, name="shortcut")(shortcut)
         return shortcut + to_compute_dtype(gain[0], self.dtype) * hidden
+
+
+class JointConv(nn.Module):
+    """A 3 x 3 convolution of features and a sentence, repeated at each position, without bias.
+
+    Of the features and of the sentence each, so that those of one image serve several sentences,
+    and a sentence takes one product for each position.
+    """
+
+    features: int
+    dtype: DTypeLike | None = None
+
+    @nn.compact
+    def __call__(self, features: jax.Array, sentence: jax.Array) -> jax.Array:
+        """Features [B, H, W, C], sentences [B * k, E] to [B * k, H, W, features].
+
+        The first k sentences are of the first features.
+        """
+        height, width, channels = features.shape[1:]
+        shape = (3, 3, channels + sentence.shape[-1], self.features)
+        kernel = self.param("kernel", layers.torch_init, shape)
+        features, sentence, kernel = (
+            to_compute_dtype(values, self.dtype) for values in (features, sentence, kernel)
+        )
+        of_features, of_sentence = jnp.split(kernel, [channels], 2)
+        maps = convolutions.conv_same(features, of_features)
+        rows, columns = (_taps_inside(side).astype(kernel.dtype) for side in (height, width))
+        summed = jnp.einsum("ya,xb,abef->yxef", rows, columns, of_sentence)
+        products = jnp.einsum("be,yxef->byxf", sentence, summed)
+        return jnp.repeat(maps, len(sentence) // len(features), 0) + products
+
+
+def _taps_inside(side: int) -> jax.Array:
+    """bool[side, 3]: whether each row of a 3 x 3 kernel lies inside at each of `side` rows."""
+    positions = jnp.arange(side)[:, None] + jnp.arange(-1, 2)[None]
+    return (positions >= 0) & (positions < side)
 
 
 class Discriminator(nn.Module):
@@ -74,10 +110,12 @@ class Discriminator(nn.Module):
         """Declares the layers."""
         blocks = num_blocks(self.image_size)
         widths = [self.channels * min(16, 2**index) for index in range(1, blocks)]
-        self.from_rgb = layers.conv(self.channels, 3, dtype=self.dtype)
+        self.from_rgb = layers.conv(
+            self.channels, 3, dtype=self.dtype, conv_general_dilated=convolutions.conv_same
+        )
         block_class = nn.remat(DownBlock) if self.remat else DownBlock
         self.blocks = [block_class(width, self.residual_gain, self.dtype) for width in widths]
-        self.joint = layers.conv(2 * self.channels, 3, use_bias=False, dtype=self.dtype)
+        self.joint = JointConv(2 * self.channels, self.dtype)
         self.to_logit = nn.Conv(
             1, (4, 4), padding="VALID", use_bias=False, kernel_init=layers.torch_init
         )
@@ -102,17 +140,17 @@ class Discriminator(nn.Module):
         return hidden
 
     def logits(self, features: jax.Array, sentence: jax.Array) -> jax.Array:
-        """Features f32[B, 4, 4, C] and sentences f32[B, E] to logits f32[B]."""
-        tiled = jnp.broadcast_to(
-            to_compute_dtype(sentence, self.dtype)[:, None, None, :],
-            (*features.shape[:3], sentence.shape[-1]),
-        )
-        hidden = layers.leaky_relu(self.joint(jnp.concatenate([features, tiled], -1)))
+        """Features f32[B, 4, 4, C] and sentences f32[B * k, E] to logits f32[B * k].
+
+        The first k sentences are for the first features.
+        """
+        hidden = layers.leaky_relu(self.joint(features, sentence))
         logits = self.to_logit(to_float32(hidden))[:, 0, 0, 0]
         if self.projection_channels:
+            factors = self.project_sentence(to_float32(sentence))
             projected = self._projected(features)
-            product = jnp.sum(projected * self.project_sentence(to_float32(sentence)), -1)
-            logits += product / projected.shape[-1] ** 0.5
+            projected = jnp.repeat(projected, len(factors) // len(projected), 0)
+            logits += jnp.sum(projected * factors, -1) / projected.shape[-1] ** 0.5
         return logits
 
     def cosines(

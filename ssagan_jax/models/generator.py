@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from ssagan_jax.models import layers
+from ssagan_jax.models import convolutions, layers
 from ssagan_jax.models.mixed_precision import to_compute_dtype, to_float32
 from ssagan_jax.models.position_sums import broadcast_positions
 from ssagan_jax.models.resampling import upsample_2x, upsample_mask_2x
@@ -160,7 +160,7 @@ class Block(nn.Module):
             shortcut = conv(
                 1,
                 frozen_bias=not self.feeds_mask,
-                conv_general_dilated=layers.pointwise,
+                conv_general_dilated=convolutions.pointwise,
                 name="shortcut",
             )(inputs)
         return shortcut + to_compute_dtype(gain[0], self.dtype) * hidden
@@ -246,7 +246,9 @@ class Generator(nn.Module):
             if feeds_mask:
                 logits = self._predict_mask(index + 1, hidden, train)
         hidden = layers.leaky_relu(layers.BatchNorm(train, True, self.axis_name)(hidden))
-        to_rgb = layers.conv(3, 3, name="to_rgb", dtype=self.dtype)
+        # Exported models keep one plain convolution.
+        fast = convolutions.conv_same if train else None
+        to_rgb = layers.conv(3, 3, name="to_rgb", dtype=self.dtype, conv_general_dilated=fast)
         return jnp.tanh(to_float32(to_rgb(hidden))), masks
 
     def _predict_mask(self, index: int, hidden: jax.Array, train: bool) -> jax.Array:

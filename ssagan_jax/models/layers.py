@@ -70,12 +70,6 @@ def conv(features: int, kernel: int, stride: int = 1, use_bias: bool = True, **k
     )
 
 
-def pointwise(inputs: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
-    """A 1 x 1 convolution, whose gradient is faster as that of a matrix product."""
-    features = inputs.reshape(-1, inputs.shape[-1]) @ kernel[0, 0]
-    return features.reshape(*inputs.shape[:-1], -1)
-
-
 class BatchNorm(nn.Module):
     """Batch norm over the global batch, with PyTorch's running statistics.
 

@@ -1,13 +1,12 @@
 """Downsampling and upsampling of feature maps by a factor of 2."""
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
+from ssagan_jax.models.convolutions import conv
 from ssagan_jax.models.layers import torch_init
 from ssagan_jax.models.mixed_precision import to_compute_dtype
 
@@ -48,37 +47,8 @@ def downsample_space_to_depth(inputs: jax.Array, kernel: jax.Array) -> jax.Array
     padded = jnp.pad(inputs, ((0, 0), (1, 1), (1, 1), (0, 0)))
     blocks = padded.reshape(batch, rows, 2, columns, 2, channels).transpose(0, 1, 3, 2, 4, 5)
     kernel = kernel.reshape(2, 2, 2, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5)
-    return _conv_valid(
-        blocks.reshape(batch, rows, columns, 4 * channels), kernel.reshape(2, 2, 4 * channels, -1)
-    )
-
-
-@jax.custom_vjp
-def _conv_valid(inputs: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A convolution without stride and padding, whose derivatives of all orders have none either.
-
-    XLA's own second derivative has both, for which its CPU code is up to 20 times slower.
-    """
-    return lax.conv_general_dilated(
-        inputs, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-
-
-def _conv_valid_fwd(inputs: jax.Array, kernel: jax.Array) -> tuple[jax.Array, Any]:
-    return _conv_valid(inputs, kernel), (inputs, kernel)
-
-
-def _conv_valid_bwd(residuals: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    inputs, kernel = residuals
-    pad_y, pad_x = kernel.shape[0] - 1, kernel.shape[1] - 1
-    padded = jnp.pad(gradient, ((0, 0), (pad_y, pad_y), (pad_x, pad_x), (0, 0)))
-    of_kernel = lax.conv_general_dilated(
-        inputs, gradient, (1, 1), "VALID", dimension_numbers=("CHWN", "IHWO", "HWNC")
-    )
-    return _conv_valid(padded, kernel[::-1, ::-1].swapaxes(2, 3)), of_kernel
-
-
-_conv_valid.defvjp(_conv_valid_fwd, _conv_valid_bwd)
+    blocks = blocks.reshape(batch, rows, columns, 4 * channels)
+    return conv(blocks, kernel.reshape(2, 2, 4 * channels, -1), 0)
 
 
 def average_pool_2x2(inputs: jax.Array) -> jax.Array:

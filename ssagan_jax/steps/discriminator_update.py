@@ -57,14 +57,6 @@ class DiscriminatorLosses(NamedTuple):
     metrics: Metrics
 
 
-def _interleave(parts: list[jax.Array]) -> jax.Array:
-    """k arrays [b, ...] as [b * k, ...]: row i of each, then row i + 1 of each."""
-    if len(parts) == 1:
-        return parts[0]
-    stacked = jnp.stack(parts, 1)
-    return stacked.reshape(-1, *stacked.shape[2:])
-
-
 def known_sentences(context: StepContext, state: TrainState, sentence: jax.Array) -> jax.Array:
     """Sentences f32[B + Q, E] of the global batch, of which a device has some, and of the queue."""
     sentences = all_gather_rows(sentence, context.axis_name)
@@ -100,7 +92,10 @@ def choose_mismatched(
         weights.append(jnp.ones(size, sentence.dtype))
         if config.mismatched == "shift":
             weights[-1] = weights[-1].at[-offset:].set(0) * size / (size - offset)
-    return tuple(local_shard(_interleave(rows), axis_name) for rows in (shifted, weights))
+    # Row i of each of them, then row i + 1 of each.
+    shifted, weights = (jnp.stack(rows, 1) for rows in (shifted, weights))
+    flat = shifted.reshape(size * number, -1), weights.reshape(-1)
+    return tuple(local_shard(rows, axis_name) for rows in flat)
 
 
 def discriminator_loss(
@@ -121,8 +116,7 @@ def discriminator_loss(
     gradients, (matched, features) = jax.grad(summed_logits, (0, 1), has_aux=True)(
         inputs.images, inputs.sentence
     )
-    repeated = _interleave([features] * (len(inputs.mismatched) // len(features)))
-    mismatched = discriminator.apply(variables, repeated, inputs.mismatched, method="logits")
+    mismatched = discriminator.apply(variables, features, inputs.mismatched, method="logits")
     generated, _ = discriminator.apply(variables, inputs.generated, inputs.generated_from)
     real, fake = losses.hinge_real(matched), losses.hinge_fake(generated)
     wrong = losses.hinge_fake(mismatched, inputs.weights)
