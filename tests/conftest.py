@@ -1,5 +1,6 @@
 """Four fake devices for every test, a tiny config and batch, and a table of measured values."""
 
+import gc
 import importlib.metadata
 import os
 from pathlib import Path
@@ -36,6 +37,9 @@ from ssagan_jax.config import default_config
 from ssagan_jax.models.vocabulary import Vocabulary
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# JAX traces into many objects, which Python by default searches for cycles again and again.
+gc.set_threshold(100_000, 20, 50)
 
 VOCABULARY_SIZE = 20
 ROWS = pytest.StashKey[dict[tuple[str, str], tuple[float, float]]]()

@@ -69,7 +69,10 @@ def _read(handler: ocp.CheckpointHandler, folder: epath.Path, args: Any) -> Any:
             raise
         except Exception as error:  # The parsers below orbax raise many types.
             reason = str(error).partition("\n")[0][:160] or type(error).__name__
-        gc.collect()  # Here, not later, the failed reads of other arrays are reported and dropped.
+            # Before a checksum has failed nothing is read, and of JSON one file.
+            many = isinstance(handler, StateHandler) and not isinstance(error, CorruptionError)
+        if many:
+            gc.collect()  # Here, not later, the other failed reads are reported and dropped.
         raise CorruptionError(f"{folder.name} cannot be read: {reason}")
 
 
