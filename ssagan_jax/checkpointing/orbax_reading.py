@@ -69,9 +69,9 @@ def _read(handler: ocp.CheckpointHandler, folder: epath.Path, args: Any) -> Any:
             raise
         except Exception as error:  # The parsers below orbax raise many types.
             reason = str(error).partition("\n")[0][:160] or type(error).__name__
-            # Before a checksum has failed nothing is read, and of JSON one file.
-            many = isinstance(handler, StateHandler) and not isinstance(error, CorruptionError)
-        if many:
+            # After a wrong checksum nothing was read, and a JSON item is one file.
+            pending = isinstance(handler, StateHandler) and not isinstance(error, CorruptionError)
+        if pending:
             gc.collect()  # Here, not later, the other failed reads are reported and dropped.
         raise CorruptionError(f"{folder.name} cannot be read: {reason}")
 
