@@ -23,12 +23,12 @@ def pointwise(inputs: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.A
 def conv_same(inputs: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
     """Convolves [B, H, W, C] with a kernel [K, K, C, F], K odd, to [B, H, W, F]."""
     padding = kernel.shape[0] // 2
-    convolve = conv if jax.default_backend() == "cpu" else _lax_conv
+    convolve = conv_stride_1 if jax.default_backend() == "cpu" else _lax_conv
     return convolve(inputs, kernel, padding)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def conv(inputs: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
+def conv_stride_1(inputs: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
     """Convolves [B, H, W, C], with zeros around it, with a kernel [K, K, C, F].
 
     Its derivatives of all orders are convolutions without strides and without positions that are
@@ -56,27 +56,30 @@ def conv(inputs: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
     return sum(shifted(products[:, :, :, y, x], y, x) for y, x in offsets)
 
 
-def _lax_conv(inputs: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
+def _lax_conv(
+    inputs: jax.Array,
+    kernel: jax.Array,
+    padding: int,
+    layout: tuple[str, str, str] = ("NHWC", "HWIO", "NHWC"),
+) -> jax.Array:
     around = ((padding, padding), (padding, padding))
-    return lax.conv_general_dilated(
-        inputs, kernel, (1, 1), around, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    return lax.conv_general_dilated(inputs, kernel, (1, 1), around, dimension_numbers=layout)
 
 
 def _conv_fwd(inputs: jax.Array, kernel: jax.Array, padding: int) -> tuple[jax.Array, Any]:
-    return conv(inputs, kernel, padding), (inputs, kernel)
+    return conv_stride_1(inputs, kernel, padding), (inputs, kernel)
 
 
 def _conv_bwd(padding: int, residuals: Any, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     inputs, kernel = residuals
     transposed_padding = kernel.shape[0] - 1 - padding
-    of_inputs = conv(gradient, _transposed(kernel), transposed_padding)
+    of_inputs = conv_stride_1(gradient, _transposed(kernel), transposed_padding)
     if (padding, inputs.shape[-1]) <= (transposed_padding, gradient.shape[-1]):
         return of_inputs, _kernel_gradient(inputs, gradient, padding)
     return of_inputs, _transposed(_kernel_gradient(gradient, inputs, transposed_padding))
 
 
-conv.defvjp(_conv_fwd, _conv_bwd)
+conv_stride_1.defvjp(_conv_fwd, _conv_bwd)
 
 
 def _transposed(kernel: jax.Array) -> jax.Array:
@@ -85,7 +88,4 @@ def _transposed(kernel: jax.Array) -> jax.Array:
 
 
 def _kernel_gradient(inputs: jax.Array, gradient: jax.Array, padding: int) -> jax.Array:
-    around = ((padding, padding), (padding, padding))
-    return lax.conv_general_dilated(
-        inputs, gradient, (1, 1), around, dimension_numbers=("CHWN", "IHWO", "HWNC")
-    )
+    return _lax_conv(inputs, gradient, padding, ("CHWN", "IHWO", "HWNC"))

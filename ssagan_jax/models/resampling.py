@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from ssagan_jax.models.convolutions import conv
+from ssagan_jax.models.convolutions import conv_stride_1
 from ssagan_jax.models.layers import torch_init
 from ssagan_jax.models.mixed_precision import to_compute_dtype
 
@@ -48,7 +48,7 @@ def downsample_space_to_depth(inputs: jax.Array, kernel: jax.Array) -> jax.Array
     blocks = padded.reshape(batch, rows, 2, columns, 2, channels).transpose(0, 1, 3, 2, 4, 5)
     kernel = kernel.reshape(2, 2, 2, 2, channels, -1).transpose(0, 2, 1, 3, 4, 5)
     blocks = blocks.reshape(batch, rows, columns, 4 * channels)
-    return conv(blocks, kernel.reshape(2, 2, 4 * channels, -1), 0)
+    return conv_stride_1(blocks, kernel.reshape(2, 2, 4 * channels, -1), 0)
 
 
 def average_pool_2x2(inputs: jax.Array) -> jax.Array:
