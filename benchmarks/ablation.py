@@ -71,6 +71,8 @@ def recipes() -> dict[str, dict[str, Any]]:
         "recipe": {},
         **{f"recipe - {name}": without({name}) for name in PARTS},
         "recipe + augment": {"augment.policy": "translation,cutout"},
+        "recipe + LeCam": {"loss.lecam_weight": 0.1},
+        "recipe + rare MA-GP": {"loss.magp_every": 4},
     }
 
 

@@ -21,6 +21,7 @@ from test_stage_profile import traced_steps
 from ssagan_jax import evaluate, main, sample
 from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.config import flatten
+from ssagan_jax.reporting.tensorboard_events import read_events
 from ssagan_jax.workdir import Workdir
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +36,8 @@ TINY = tiny.SIZES | {
     "log.health_every": 8,
     "loss.mismatched": "nearest",
     "loss.sentence_queue": 20,
+    "loss.lecam_weight": 0.1,
+    "loss.magp_every": 2,
     "eval.best": "encoder_frechet",
 }
 STEPS = 20
@@ -241,6 +244,10 @@ def test_scalars_and_images_are_written_for_tensorboard(finished):
         b"encoder_frechet",
     ):
         assert tag in content
+    values, _ = read_events(workdir)
+    assert sorted(values["discriminator/lecam"]) == list(range(5, STEPS + 1))
+    # loss.magp_every is 2.
+    assert sorted(values["discriminator/magp"]) == list(range(6, STEPS + 1, 2))
 
 
 def test_scores_are_rows_with_their_recipe(finished):
@@ -363,7 +370,7 @@ def test_twenty_steps_give_the_same_bits_twice(finished, train, shared):
 
 def test_fine_tuning_starts_from_another_run_and_resumes_without_it(finished, train, shared):
     source = shutil.copytree(finished[0], shared / "source")
-    options = {"train.checkpoint": source, "generator.channels": 8}
+    options = {"train.checkpoint": source, "generator.channels": 8, "loss.magp_every": 1}
     done = train(shared / "tuned", **options, **{"train.steps": 2})
     assert done.returncode == 0, done.stderr
     assert "0 encoder steps, then 2 GAN steps" in done.stdout

@@ -54,7 +54,7 @@ AT_LEAST_1 = """
 text_encoder.word_dim text_encoder.hidden_size text_encoder.num_layers text_encoder.num_heads
 text_encoder.intermediate_size text_encoder.type_vocab_size image_encoder.channels
 generator.noise_dim generator.channels generator.mask_channels discriminator.channels
-loss.num_mismatched
+loss.num_mismatched loss.magp_every
 train.epochs eval.splits eval.batch_size train.max_nonfinite_steps train.grad_accumulation_steps
 log.scalars_every log.sample_grid_every log.sample_grid_rows log.checkpoint_every
 log.keep_checkpoints
@@ -105,6 +105,7 @@ BAD = {
     "loss.contrastive_weight": [-0.1],
     "loss.diversity_weight": [-0.1],
     "loss.kl_weight": [-0.1],
+    "loss.lecam_weight": [-0.1],
     "loss.magp_weight": [-1.0],
     "loss.magp_power": [0.5],
     "loss.mismatched": ["random"],

@@ -179,7 +179,8 @@ def take(config, current, devices=1, painter=None, **options):
     """State and metrics after a GAN step of the linear networks."""
     networks = (Reader(), PoolingEncoder(), painter or Painter(), LinearDiscriminator())
     linear = Networks(*networks, "batch")
-    step = functools.partial(gan_step, state.StepContext(config, linear, OPTIMIZERS), **options)
+    context = state.StepContext(config, linear, OPTIMIZERS, **options)
+    step = functools.partial(gan_step, context)
     rows = {name: np.reshape(x, (devices, -1, *x.shape[1:])) for name, x in BATCH.items()}
     mapped = jax.pmap(
         step, "batch", in_axes=(None, 0), out_axes=None, devices=jax.devices()[:devices]
@@ -345,6 +346,68 @@ def test_images_are_told_by_the_sentences_of_all_devices_and_of_the_queue(
     for name, part in gradient.items():
         moved = after.discriminator[name] - without.discriminator[name]
         np.testing.assert_allclose(moved, -RATE * 0.5 * part, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("devices", "microbatches"), [(1, 1), (2, 2)])
+def test_logits_stay_near_the_averages_of_the_other_images(
+    linear_config, begun, devices, microbatches
+):
+    """LeCam, its gradient and its averages, against those by hand."""
+    plain = changed(
+        linear_config, train__grad_accumulation_steps=microbatches, loss__magp_weight=0.0
+    )
+    config = changed(plain, loss__lecam_weight=0.5)
+    images, generated, sentence = images_of(begun)
+
+    def logits(params, images):
+        return jnp.einsum("bhwc,hwc->b", images, params["image"]) + sentence @ params["sentence"]
+
+    real, fake = logits(begun.discriminator, images), logits(begun.discriminator, generated)
+    # Between the logits, so that some count and some do not.
+    averages = jnp.array([jnp.median(fake), jnp.median(real)])
+
+    def loss(params):
+        total = 0.0
+        for logit in logits(params, images):
+            total += jnp.maximum(logit - averages[1], 0) ** 2
+        for logit in logits(params, generated):
+            total += jnp.maximum(averages[0] - logit, 0) ** 2
+        return total / 8
+
+    wanted, gradient = jax.value_and_grad(loss)(begun.discriminator)
+    after, metrics = take(config, begun.replace(average_logits=averages), devices)
+    without, plain_metrics = take(plain, begun, devices)
+    assert metrics["discriminator/lecam"] == pytest.approx(float(wanted), rel=1e-4)
+    assert "discriminator/lecam" not in plain_metrics and without.average_logits is None
+    for name, part in gradient.items():
+        moved = after.discriminator[name] - without.discriminator[name]
+        np.testing.assert_allclose(moved, -RATE * 0.5 * part, rtol=1e-3, atol=1e-3)
+    means = np.array([real.mean(), fake.mean()])
+    np.testing.assert_allclose(after.average_logits, 0.99 * averages + 0.01 * means, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("devices", "updates"), [(1, 1), (2, 2)])
+def test_a_step_with_magp_has_the_weight_of_those_without(linear_config, begun, devices, updates):
+    """Every fourth step has MA-GP: |a|^2 + |b|^2 of a discriminator <a, x> + <b, s>."""
+    config = changed(
+        linear_config,
+        discriminator__updates=updates,
+        loss__magp_every=4,
+        loss__magp_weight=0.01,
+        loss__magp_power=2.0,
+    )
+    after, metrics = take(config, begun, devices)
+    without, other_metrics = take(config, begun, devices, with_magp=False)
+    never, _ = take(changed(config, loss__magp_weight=0.0), begun, devices)
+    # Of two updates the second one starts from the first.
+    point = (begun if updates == 1 else without).discriminator
+    penalty = sum((part**2).sum() for part in point.values())
+    assert metrics["discriminator/magp"] == pytest.approx(float(penalty), rel=1e-4)
+    assert "discriminator/magp" not in other_metrics
+    for name, part in point.items():
+        np.testing.assert_allclose(without.discriminator[name], never.discriminator[name], 1e-5)
+        moved = after.discriminator[name] - without.discriminator[name]
+        np.testing.assert_allclose(moved, -RATE * 4 * 0.01 * 2 * part, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(("devices", "microbatches"), [(1, 1), (2, 2)])

@@ -88,6 +88,7 @@ _DEFAULTS = {
         # damsm_weight_start to damsm_weight; 0: it is damsm_weight from the start
         "damsm_words": True,  # False: DAMSM compares sentences only, in a fraction of the time
         "magp_weight": 2.0,  # lambda_MA (eq. 6)
+        "magp_every": 1,  # steps for one with MA-GP, which then has so many times its weight
         "magp_power": 6.0,  # p (eq. 6)
         "magp_norm": "joint",  # norm of both gradients together (reference); "sum" (eq. 6)
         "mismatched": "roll",  # the next caption, and the first one for the last image; "shift":
@@ -97,6 +98,8 @@ _DEFAULTS = {
         "contrastive_weight": 0.0,  # of telling a real image's sentence from others by the inner
         # product of discriminator.projection_channels, in the discriminator's loss
         "contrastive_gamma": 10.0,  # sharpness of this contrast
+        "lecam_weight": 0.0,  # of how far the discriminator's logits are from the moving average of
+        # the other kind of images, in its loss
         "diversity_weight": 0.0,  # of the distance between two images of one caption, as far as it
         # is silent, in the generator's loss
         "kl_weight": 1.0,  # with conditioning_augmentation: of how far the variations are from

@@ -1,4 +1,4 @@
-"""The discriminator's update: hinge loss and MA-GP (eq. 6), and a contrastive loss."""
+"""The discriminator's update: hinge loss and MA-GP (eq. 6), a contrastive loss, and LeCam."""
 
 from typing import Any, NamedTuple
 
@@ -23,6 +23,8 @@ from ssagan_jax.steps.state import Metrics, PyTree, StepContext, TrainState
 
 # By `config.discriminator.updates`: the terms of `DiscriminatorLosses` in each update.
 _TERMS = {1: [("adversarial", "weighted_magp")], 2: [("adversarial",), ("weighted_magp",)]}
+# Of the moving averages that LeCam compares with.
+_LOGITS_DECAY = 0.99
 
 
 class DiscriminatorInputs(NamedTuple):
@@ -49,7 +51,7 @@ class DiscriminatorInputs(NamedTuple):
 class DiscriminatorLosses(NamedTuple):
     """The two terms of eq. 6, f32[], MA-GP times its weight; and metrics.
 
-    The contrastive loss, if it has a weight, is part of the adversarial term.
+    The contrastive loss and LeCam, if they have a weight, are part of the adversarial term.
     """
 
     adversarial: jax.Array
@@ -99,12 +101,16 @@ def choose_mismatched(
 
 
 def discriminator_loss(
-    params: PyTree, context: StepContext, inputs: DiscriminatorInputs, sentences: jax.Array
+    params: PyTree,
+    context: StepContext,
+    inputs: DiscriminatorInputs,
+    sentences: jax.Array,
+    average_logits: jax.Array | None = None,
 ) -> DiscriminatorLosses:
     """Eq. 6 from one pass over the real images, which serves all terms but the generated one's.
 
     Of several mismatched sentences each image has the mean. The contrastive loss compares the real
-    images with the `known_sentences`.
+    images with the `known_sentences`, LeCam all logits with the `average_logits`.
     """
     discriminator, variables = context.networks.discriminator, {"params": params}
     config = context.config.loss
@@ -113,18 +119,22 @@ def discriminator_loss(
         logits, features = discriminator.apply(variables, images, sentence)
         return logits.sum(), (logits, features)
 
-    gradients, (matched, features) = jax.grad(summed_logits, (0, 1), has_aux=True)(
-        inputs.images, inputs.sentence
-    )
+    metrics, magp = {}, 0.0
+    if context.with_magp:
+        gradients, (matched, features) = jax.grad(summed_logits, (0, 1), has_aux=True)(
+            inputs.images, inputs.sentence
+        )
+        magp = losses.matching_aware_penalty(*gradients, config.magp_power, config.magp_norm)
+        metrics["discriminator/magp"] = magp
+    else:
+        _, (matched, features) = summed_logits(inputs.images, inputs.sentence)
     mismatched = discriminator.apply(variables, features, inputs.mismatched, method="logits")
     generated, _ = discriminator.apply(variables, inputs.generated, inputs.generated_from)
     real, fake = losses.hinge_real(matched), losses.hinge_fake(generated)
     wrong = losses.hinge_fake(mismatched, inputs.weights)
-    magp = losses.matching_aware_penalty(*gradients, config.magp_power, config.magp_norm)
     adversarial = real + (fake + wrong) / 2
-    metrics = {
+    metrics |= {
         "discriminator/adversarial": adversarial,
-        "discriminator/magp": magp,
         "discriminator/real": matched.mean(),
         "discriminator/mismatched": (inputs.weights * mismatched).mean(),
         "discriminator/generated": generated.mean(),
@@ -139,7 +149,11 @@ def discriminator_loss(
         )
         adversarial += config.contrastive_weight * contrastive
         metrics["discriminator/contrastive"] = contrastive
-    return DiscriminatorLosses(adversarial, config.magp_weight * magp, metrics)
+    if config.lecam_weight:
+        lecam = losses.lecam_penalty(matched, generated, average_logits)
+        adversarial += config.lecam_weight * lecam
+        metrics["discriminator/lecam"] = lecam
+    return DiscriminatorLosses(adversarial, config.magp_weight * config.magp_every * magp, metrics)
 
 
 def _loss_and_gradient(
@@ -147,12 +161,13 @@ def _loss_and_gradient(
     params: PyTree,
     inputs: DiscriminatorInputs,
     sentences: jax.Array,
+    average_logits: jax.Array | None,
     terms: tuple[str, ...],
 ) -> LossAndGradient:
     """The sum of some terms of `DiscriminatorLosses`."""
 
     def loss(params: PyTree, inputs: DiscriminatorInputs) -> tuple[jax.Array, Metrics]:
-        found = discriminator_loss(params, context, inputs, sentences)
+        found = discriminator_loss(params, context, inputs, sentences, average_logits)
         return sum(getattr(found, term) for term in terms), found.metrics
 
     def evaluate(_: None, inputs: DiscriminatorInputs, __: Any) -> MicrobatchOutputs:
@@ -173,27 +188,36 @@ def update_discriminator(
 ) -> tuple[TrainState, Metrics]:
     """One update with the whole of eq. 6, or, as in the reference, one for each of its two terms.
 
+    Without MA-GP, as the context says, it is one update by the other terms.
     If either update is not finite, both are skipped.
     """
     queue, sentences = state.sentence_queue, known_sentences(context, state, sentence)
+    averages = state.average_logits
     mismatched = choose_mismatched(context, sentence, sentences)
     inputs = DiscriminatorInputs(images, generated, sentence, generated_from, *mismatched)
     optimizer = context.optimizers.discriminator
     params, opt_state = state.discriminator, state.discriminator_opt
     losses_and_gradients, metrics = [], {}
-    for terms in _TERMS[context.config.discriminator.updates]:
-        found = _loss_and_gradient(context, params, inputs, sentences, terms)
+    updates = _TERMS[context.config.discriminator.updates]
+    for terms in updates if context.with_magp else [("adversarial",)]:
+        found = _loss_and_gradient(context, params, inputs, sentences, averages, terms)
         loss, gradient = mean_across_devices((found.loss, found.gradient), context.axis_name)
         params, opt_state = apply_optimizer(optimizer, gradient, opt_state, params)
         losses_and_gradients.append((loss, gradient))
-        # Of two updates the first minimizes the adversarial terms, the second MA-GP.
-        magp = found.metrics["discriminator/magp"]
         norm = {"gradient_norm/discriminator": global_norm(gradient)}
-        metrics = found.metrics | norm | metrics | {"discriminator/magp": magp}
+        # Of two updates the first minimizes the adversarial terms, the second MA-GP.
+        metrics = found.metrics | norm | metrics
+    if context.with_magp:
+        metrics["discriminator/magp"] = found.metrics["discriminator/magp"]
+    if averages is not None:
+        logits = metrics["discriminator/real"], metrics["discriminator/generated"]
+        logits = mean_across_devices(jnp.stack(logits), context.axis_name)
+        averages = _LOGITS_DECAY * averages + (1 - _LOGITS_DECAY) * logits
     updated = {
         "discriminator": params,
         "discriminator_opt": opt_state,
         "sentence_queue": None if queue is None else sentences[: len(queue)],
+        "average_logits": averages,
     }
     state, nonfinite = replace_if_finite(state, updated, losses_and_gradients)
     return state, metrics | {"nonfinite/discriminator": nonfinite}

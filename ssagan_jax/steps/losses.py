@@ -195,6 +195,21 @@ def hinge_fake(logits: jax.Array, weights: jax.Array | float = 1.0) -> jax.Array
     return (weights * jax.nn.relu(1 + logits)).mean()
 
 
+def lecam_penalty(real: jax.Array, generated: jax.Array, averages: jax.Array) -> jax.Array:
+    """LeCam's regularization f32[] (Tseng et al. 2021, arXiv:2104.03310), as in its code.
+
+    The squares of how far logits of real images are above the average of generated ones, and those
+    of generated images below that of real ones.
+
+    Args:
+      real: logits f32[B] of real images.
+      generated: logits f32[B] of generated images.
+      averages: f32[2], moving averages of both.
+    """
+    above, below = jax.nn.relu(real - averages[1]), jax.nn.relu(averages[0] - generated)
+    return (above**2).mean() + (below**2).mean()
+
+
 def matching_aware_penalty(
     image_gradient: jax.Array, sentence_gradient: jax.Array, power: float, norm: str
 ) -> jax.Array:

@@ -4,6 +4,7 @@ The state has no device axis: it is replicated, and only the batch is split. Wit
 each one passes the rows of the batch for its own devices.
 """
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -116,12 +117,22 @@ class PmapStep:
             donate_argnums=(0,),
         )
         self._compiled: jax.stages.Compiled | None = None
+        self._lock = threading.Lock()
 
     def compile(self, state: Any, batch: dict[str, np.ndarray]) -> jax.stages.Compiled:
-        """Compiles the step for the shapes of a state and a batch; later calls return the same."""
-        if self._compiled is None:
-            self._compiled = self._mapped.lower(state, *self._shard_inputs(batch, 0)).compile()
-        return self._compiled
+        """Compiles the step for the shapes of a state and a batch.
+
+        Later calls return the same; those of other threads wait for it.
+        """
+        with self._lock:
+            if self._compiled is None:
+                shapes = jax.tree.map(
+                    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding()),
+                    state,
+                )
+                lowered = self._mapped.lower(shapes, *self._shard_inputs(batch, 0))
+                self._compiled = lowered.compile()
+            return self._compiled
 
     def __call__(
         self, state: Any, batch: dict[str, np.ndarray], stop_signal: int = 0

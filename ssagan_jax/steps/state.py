@@ -22,11 +22,16 @@ Metrics = dict[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class StepContext:
-    """What stays the same from step to step: the first argument of both steps and their parts."""
+    """What stays the same from step to step: the first argument of both steps and their parts.
+
+    Attributes:
+      with_magp: False in those steps of stage 2 that `config.loss.magp_every` leaves without MA-GP.
+    """
 
     config: ConfigDict
     networks: Networks
     optimizers: Optimizers | None
+    with_magp: bool = True
 
     @property
     def axis_name(self) -> str | None:
@@ -52,6 +57,8 @@ class TrainState:
       discriminator_opt: optimizer state of `discriminator`.
       sentence_queue: f32[Q, E], sentences of the last steps of stage 2, newest first, for
         "nearest" and the contrastive loss; zeros where there were none yet. None if Q is 0.
+      average_logits: f32[2], moving averages of the mean logits of real and of generated images,
+        zeros at first. None without `config.loss.lecam_weight`.
     """
 
     step: jax.Array
@@ -66,6 +73,7 @@ class TrainState:
     discriminator: PyTree
     discriminator_opt: PyTree
     sentence_queue: jax.Array | None = None
+    average_logits: jax.Array | None = None
 
 
 def step_keys(state: TrainState) -> tuple[jax.Array, jax.Array]:
@@ -106,6 +114,7 @@ def state_from_variables(
         discriminator=discriminator["params"],
         discriminator_opt=optimizers.discriminator.init(discriminator["params"]),
         sentence_queue=jnp.zeros((queued, config.text_encoder.embedding_dim)) if queued else None,
+        average_logits=jnp.zeros(2) if config.loss.lecam_weight else None,
     )
 
 

@@ -1,7 +1,9 @@
 """The training loop: both stages, with checkpoints, sample grids and scores along the way."""
 
+import dataclasses
 import functools
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -55,17 +57,21 @@ def _train_both_stages(run: TrainingRun, state: TrainState) -> TrainState:
     writer = _create_writer(run, state)
     networks = build_networks(run.config, run.tokenizer.vocabulary, BATCH_AXIS)
     context = StepContext(run.config, networks, run.optimizers)
-    schedule, gan_stage = run.schedule, run.schedule.gan_stage
+    damsm_stage, gan_stage = run.schedule.damsm_stage, run.schedule.gan_stage
     state, stop_signal = replicate(state), 0
     images = None if run.device_images is None else replicate(run.device_images)
+    damsm_fns = [_pmap_step(run, functools.partial(damsm_step, context), images)]
+    gan_fns = _gan_step_fns(run, context, images)
     try:
         with StopSignals() as stop:
-            for stage, step in ((schedule.damsm_stage, damsm_step), (gan_stage, gan_step)):
-                if stage == gan_stage and int(state.step) == stage.first:
-                    state = replicate(begin_gan_stage(unreplicate(state), run.optimizers))
-                if int(state.step) < stage.last and not stop_signal:
-                    step_fn = _pmap_step(run, functools.partial(step, context), images)
-                    state, stop_signal = _train_stage(run, state, stage, step_fn, writer, stop)
+            if int(state.step) < damsm_stage.last:
+                state, stop_signal = _train_stage(
+                    run, state, damsm_stage, damsm_fns, writer, stop, next_fns=gan_fns
+                )
+            if int(state.step) == gan_stage.first:
+                state = replicate(begin_gan_stage(unreplicate(state), run.optimizers))
+            if int(state.step) < gan_stage.last and not stop_signal:
+                state, stop_signal = _train_stage(run, state, gan_stage, gan_fns, writer, stop)
         run.save(state)
     finally:
         run.wait()
@@ -90,6 +96,32 @@ def _pmap_step(run: TrainingRun, step: Step, images: jax.Array | None) -> PmapSt
         return step(state, batch | {"image": pixels})
 
     return PmapStep(step_with_images, images)
+
+
+def _gan_step_fns(
+    run: TrainingRun, context: StepContext, images: jax.Array | None
+) -> list[PmapStep]:
+    """The steps of stage 2, in turns: the first one has MA-GP."""
+    contexts = [context]
+    if run.config.loss.magp_every > 1:
+        contexts.append(dataclasses.replace(context, with_magp=False))
+    fns = [_pmap_step(run, functools.partial(gan_step, each), images) for each in contexts]
+    return fns[:1] + fns[1:] * (run.config.loss.magp_every - 1)
+
+
+def _compile_in_background(
+    run: TrainingRun, step_fns: list[PmapStep], state: TrainState, batch: Batch
+) -> None:
+    """Starts to compile the steps of stage 2 during stage 1, with a state and a batch of that.
+
+    An error is raised when the step is needed, and then compiled once more. Python waits for the
+    thread before it exits.
+    """
+    state = jax.eval_shape(lambda state: begin_gan_stage(state, run.optimizers), state)
+    thread = ThreadPoolExecutor(1)
+    for step_fn in dict.fromkeys(step_fns):
+        thread.submit(step_fn.compile, state, batch)
+    thread.shutdown(wait=False)
 
 
 def _create_writer(run: TrainingRun, state: TrainState) -> metric_writers.MetricWriter:
@@ -121,11 +153,21 @@ def _train_stage(
     run: TrainingRun,
     state: TrainState,
     stage: Stage,
-    step_fn: PmapStep,
+    step_fns: list[PmapStep],
     writer: metric_writers.MetricWriter,
     stop: StopSignals,
+    next_fns: list[PmapStep] | None = None,
 ) -> tuple[TrainState, int]:
     """Runs the remaining steps of a stage, or those until a signal requests a stop.
+
+    Args:
+      run: the run.
+      state: at one of the stage's steps, replicated.
+      stage: the stage.
+      step_fns: step n of the run is `step_fns[n % len(step_fns)]`.
+      writer: for the metrics.
+      stop: asks for a stop.
+      next_fns: of stage 2, to be compiled meanwhile.
 
     Returns:
       The state, and the signal, 0 for none.
@@ -140,10 +182,15 @@ def _train_stage(
     trace_dir = run.workdir.path if log.profile and is_primary() else None
     with monitor, StageProfile(trace_dir) as profile:
         while step < stage.last and not signal:
-            batch = concatenate_batches([next(run.batches) for _ in range(batches)])
+            parts = [next(run.batches) for _ in range(batches)]
+            batch = concatenate_batches(parts)
             if step == start:
-                print_on_primary(format_memory(step_fn.compile(state, batch)))
+                compiled = [step_fn.compile(state, batch) for step_fn in dict.fromkeys(step_fns)]
+                print_on_primary(format_memory(compiled[0]))
+                if next_fns:
+                    _compile_in_background(run, next_fns, state, parts[0])
             step += 1
+            step_fn = step_fns[step % len(step_fns)]
             with profile.step(step):
                 state, metrics, largest_signal = step_fn(state, batch, stop.received)
             profile.after_step(metrics)

@@ -100,8 +100,8 @@ class ProgressBar:
         self._bar.update()
 
     def set_metrics(self, metrics: dict[str, float]) -> None:
-        """Sets the metrics that are shown at the next refresh."""
-        self._metrics = metrics
+        """Updates the metrics that are shown at the next refresh."""
+        self._metrics |= metrics
         if time.monotonic() - self._shown > _REFRESH_SECONDS:
             self._show()
 
