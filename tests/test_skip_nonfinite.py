@@ -9,7 +9,7 @@ import pytest
 from test_steps import Averager, Run, assert_equal, differs, start_of_gan_stage
 
 from ssagan_jax.steps import pmap
-from ssagan_jax.steps.skip_nonfinite import all_finite, replace_if_finite
+from ssagan_jax.steps.skip_nonfinite import replace_if_finite
 
 FIELDS = {
     "encoders": ("encoders", "encoders_opt"),
@@ -63,6 +63,10 @@ def corrupted(batch, value):
     return batch | {"image": image}
 
 
+def all_finite(tree):
+    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
+
+
 def assert_skipped(found, before, names):
     """The named networks are the same to the bit; all fields of the others have changed."""
     for name, fields in FIELDS.items():
@@ -72,7 +76,7 @@ def assert_skipped(found, before, names):
                 assert_equal(new, old)
             else:
                 assert differs(new, old), field
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+    assert all_finite(found)
     assert found.step == before.step + 1
 
 
@@ -146,9 +150,9 @@ def test_an_overflowing_learning_rate_never_enters_the_parameters(
 def test_a_gradient_too_large_to_be_squared_is_skipped(first, run):
     """Adam's second moment would stay infinite, and all later updates would be zero."""
     large = jax.tree.map(lambda leaf: jnp.full_like(leaf, 1e30), first.generator)
-    _, opt = run.optimizers.generator.update(large, first.generator_opt)
-    assert all_finite(large) and not all_finite(opt)
-    unchanged, skipped = replace_if_finite(first, {"generator_opt": opt}, large)
+    update, opt = run.optimizers.generator.update(large, first.generator_opt)
+    assert all_finite((large, update)) and not all_finite(opt)
+    unchanged, skipped = replace_if_finite(first, {"generator_opt": opt}, (large, update))
     assert skipped == 1
     assert_equal(unchanged, first)
 

@@ -153,7 +153,8 @@ BATCH = {
     "mask": np.ones((8, 2), bool),
     "class_id": np.arange(8, dtype=np.int32),
 }
-OPTIMIZERS = Optimizers(None, optax.sgd(RATE), optax.adam(1e-3), optax.sgd(RATE))
+ADAM = optax.flatten(optax.adam(1e-3))
+OPTIMIZERS = Optimizers(None, optax.sgd(RATE), ADAM, optax.sgd(RATE))
 
 
 @pytest.fixture(scope="module")

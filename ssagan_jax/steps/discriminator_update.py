@@ -17,7 +17,7 @@ from ssagan_jax.steps.gradient_accumulation import (
     MicrobatchOutputs,
     accumulate_microbatches,
 )
-from ssagan_jax.steps.optimizers import apply_optimizer, global_norm
+from ssagan_jax.steps.optimizers import apply_optimizer, flatten, global_norm
 from ssagan_jax.steps.skip_nonfinite import replace_if_finite
 from ssagan_jax.steps.state import Metrics, PyTree, StepContext, TrainState
 
@@ -172,7 +172,7 @@ def _loss_and_gradient(
 
     def evaluate(_: None, inputs: DiscriminatorInputs, __: Any) -> MicrobatchOutputs:
         (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(params, inputs)
-        return MicrobatchOutputs(averaged=LossAndGradient(value, gradient, metrics))
+        return MicrobatchOutputs(averaged=LossAndGradient(value, flatten(gradient), metrics))
 
     microbatches = context.config.train.grad_accumulation_steps
     return accumulate_microbatches(evaluate, microbatches, inputs).averaged
@@ -197,13 +197,13 @@ def update_discriminator(
     inputs = DiscriminatorInputs(images, generated, sentence, generated_from, *mismatched)
     optimizer = context.optimizers.discriminator
     params, opt_state = state.discriminator, state.discriminator_opt
-    losses_and_gradients, metrics = [], {}
+    checked, metrics = [], {}
     updates = _TERMS[context.config.discriminator.updates]
     for terms in updates if context.with_magp else [("adversarial",)]:
         found = _loss_and_gradient(context, params, inputs, sentences, averages, terms)
         loss, gradient = mean_across_devices((found.loss, found.gradient), context.axis_name)
-        params, opt_state = apply_optimizer(optimizer, gradient, opt_state, params)
-        losses_and_gradients.append((loss, gradient))
+        params, opt_state, update = apply_optimizer(optimizer, gradient, opt_state, params)
+        checked.append((loss, gradient, update))
         norm = {"gradient_norm/discriminator": global_norm(gradient)}
         # Of two updates the first minimizes the adversarial terms, the second MA-GP.
         metrics = found.metrics | norm | metrics
@@ -219,5 +219,5 @@ def update_discriminator(
         "sentence_queue": None if queue is None else sentences[: len(queue)],
         "average_logits": averages,
     }
-    state, nonfinite = replace_if_finite(state, updated, losses_and_gradients)
+    state, nonfinite = replace_if_finite(state, updated, checked)
     return state, metrics | {"nonfinite/discriminator": nonfinite}

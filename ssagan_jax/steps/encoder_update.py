@@ -12,7 +12,7 @@ from ssagan_jax.steps.gradient_accumulation import (
     accumulate_microbatches,
 )
 from ssagan_jax.steps.losses import ImageFeatures, TextFeatures, cosine, damsm_losses
-from ssagan_jax.steps.optimizers import apply_optimizer
+from ssagan_jax.steps.optimizers import apply_optimizer, flatten
 from ssagan_jax.steps.skip_nonfinite import replace_if_finite
 from ssagan_jax.steps.state import Batch, Metrics, PyTree, StepContext, TrainState
 
@@ -92,6 +92,7 @@ def encode_batch(
         gradient = None
         if train:
             (loss, aux), gradient = jax.value_and_grad(_encoder_loss, has_aux=True)(*arguments)
+            gradient = flatten(gradient)
         else:
             loss, aux = _encoder_loss(*arguments)
         encoded, trunk, metrics = aux
@@ -113,7 +114,9 @@ def update_encoders(
     """
     trunk, found, encoded = encode_batch(context, state, batch, dropout_key, train=True)
     loss, gradient = mean_across_devices((found.loss, found.gradient), context.axis_name)
-    params, opt_state = apply_optimizer(optimizer, gradient, state.encoders_opt, state.encoders)
+    params, opt_state, update = apply_optimizer(
+        optimizer, gradient, state.encoders_opt, state.encoders
+    )
     updated = {"encoders": params, "encoders_opt": opt_state, "trunk": trunk}
-    state, nonfinite = replace_if_finite(state, updated, (loss, gradient))
+    state, nonfinite = replace_if_finite(state, updated, (loss, gradient, update, trunk))
     return state, encoded, found.metrics | {"nonfinite/encoders": nonfinite}

@@ -16,7 +16,7 @@ from ssagan_jax.steps.gradient_accumulation import (
     accumulate_microbatches,
 )
 from ssagan_jax.steps.losses import damsm_weight, pair_diversity
-from ssagan_jax.steps.optimizers import apply_optimizer, global_norm
+from ssagan_jax.steps.optimizers import apply_optimizer, flatten, global_norm
 from ssagan_jax.steps.skip_nonfinite import replace_if_finite
 from ssagan_jax.steps.state import Batch, Metrics, PyTree, StepContext, TrainState
 
@@ -144,14 +144,14 @@ def update_generator(
         if context.config.generator.conditioning_augmentation:
             loss += kl_weight * again.kl
             metrics["generator/kl"] = again.kl
-        return MicrobatchOutputs(trunk, LossAndGradient(loss, gradient, metrics))
+        return MicrobatchOutputs(trunk, LossAndGradient(loss, flatten(gradient), metrics))
 
     microbatches = context.config.train.grad_accumulation_steps
     inputs = (generated.images, batch, encoded, noise, transforms)
     outputs = accumulate_microbatches(evaluate, microbatches, inputs, state.trunk)
     found = outputs.averaged
     loss, gradient = mean_across_devices((found.loss, found.gradient), context.axis_name)
-    params, opt_state = apply_optimizer(
+    params, opt_state, update = apply_optimizer(
         context.optimizers.generator, gradient, state.generator_opt, state.generator
     )
     ema = state.ema
@@ -165,6 +165,7 @@ def update_generator(
         "ema": ema,
         "trunk": outputs.carry,
     }
-    state, nonfinite = replace_if_finite(state, updated, (loss, gradient))
+    checked = loss, gradient, update, flatten(generated.batch_stats), outputs.carry
+    state, nonfinite = replace_if_finite(state, updated, checked)
     metrics = {"gradient_norm/generator": global_norm(gradient)}
     return state, found.metrics | metrics | {"nonfinite/generator": nonfinite}

@@ -11,10 +11,13 @@ PyTree = Any
 
 
 class LossAndGradient(NamedTuple):
-    """A loss f32[], its gradient in a network's parameters (None if not computed), and metrics."""
+    """A loss f32[], its gradient in all of a network's parameters as one vector, and metrics.
+
+    The gradient is None if it is not computed.
+    """
 
     loss: jax.Array
-    gradient: PyTree
+    gradient: jax.Array | None
     metrics: dict[str, jax.Array]
 
 

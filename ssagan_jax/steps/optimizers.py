@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 from ml_collections import ConfigDict
 
 PyTree = Any
@@ -14,6 +15,9 @@ PyTree = Any
 @dataclasses.dataclass(frozen=True)
 class Optimizers:
     """One optimizer for each network.
+
+    Each takes the gradient of all parameters as one vector, and has its moments so: a step of some
+    large operations, and one transfer between devices, instead of one for each array.
 
     Attributes:
       damsm: of both encoders in stage 1.
@@ -39,7 +43,7 @@ def build_optimizers(config: ConfigDict, damsm_steps: int) -> Optimizers:
     train, damsm = config.train, config.damsm
 
     def adam(rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
-        return optax.adam(rate, b1=train.b1, b2=train.b2)
+        return optax.flatten(optax.adam(rate, b1=train.b1, b2=train.b2))
 
     warmup = min(damsm.warmup_steps, damsm_steps // 2)
     rate = optax.warmup_cosine_decay_schedule(
@@ -49,22 +53,28 @@ def build_optimizers(config: ConfigDict, damsm_steps: int) -> Optimizers:
     constant = optax.constant_schedule(train.encoder_learning_rate)
     clip = optax.clip_by_global_norm(damsm.clip_norm)
     return Optimizers(
-        damsm=optax.chain(clip, optax.adam(rate, b1=damsm.b1, b2=damsm.b2)),
+        damsm=optax.flatten(optax.chain(clip, optax.adam(rate, b1=damsm.b1, b2=damsm.b2))),
         encoders=optax.chain(optax.identity(), adam(constant)),
         generator=adam(config.generator.learning_rate),
         discriminator=adam(config.discriminator.learning_rate),
     )
 
 
-def global_norm(gradient: PyTree) -> jax.Array:
+def flatten(tree: PyTree) -> jax.Array:
+    """All arrays of a tree as one vector."""
+    return ravel_pytree(tree)[0]
+
+
+def global_norm(tree: PyTree) -> jax.Array:
     """The norm f32[] of all arrays together, on CPUs faster than by `optax.global_norm`."""
-    squares = (jnp.vdot(leaf, leaf, precision="highest") for leaf in jax.tree.leaves(gradient))
+    squares = (jnp.vdot(leaf, leaf, precision="highest") for leaf in jax.tree.leaves(tree))
     return jnp.sqrt(sum(squares))
 
 
 def apply_optimizer(
-    optimizer: optax.GradientTransformation, gradient: PyTree, opt_state: PyTree, params: PyTree
-) -> tuple[PyTree, PyTree]:
-    """Parameters and optimizer state after one update."""
-    updates, opt_state = optimizer.update(gradient, opt_state)
-    return optax.apply_updates(params, updates), opt_state
+    optimizer: optax.GradientTransformation, gradient: jax.Array, opt_state: PyTree, params: PyTree
+) -> tuple[PyTree, PyTree, jax.Array]:
+    """Parameters and optimizer state after one update; and the update as a vector."""
+    update, opt_state = optimizer.update(gradient, opt_state)
+    _, unflatten = ravel_pytree(params)
+    return optax.apply_updates(params, unflatten(update)), opt_state, update

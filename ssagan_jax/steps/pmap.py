@@ -82,6 +82,13 @@ def replicate(state: Any) -> Any:
     return jax.tree.map(replicate_leaf, state)
 
 
+def replicated_shapes(shapes: Any) -> Any:
+    """Shapes and types of a state as if it was replicated; pmap takes them in one process only."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding()), shapes
+    )
+
+
 def unreplicate(state: Any) -> Any:
     """The copy of a replicated state on this process's first device."""
     return jax.tree.map(
@@ -122,16 +129,12 @@ class PmapStep:
     def compile(self, state: Any, batch: dict[str, np.ndarray]) -> jax.stages.Compiled:
         """Compiles the step for the shapes of a state and a batch.
 
-        Later calls return the same; those of other threads wait for it.
+        Later calls return the same; those of other threads wait for it. The state may be one of
+        `replicated_shapes`.
         """
         with self._lock:
             if self._compiled is None:
-                shapes = jax.tree.map(
-                    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding()),
-                    state,
-                )
-                lowered = self._mapped.lower(shapes, *self._shard_inputs(batch, 0))
-                self._compiled = lowered.compile()
+                self._compiled = self._mapped.lower(state, *self._shard_inputs(batch, 0)).compile()
             return self._compiled
 
     def __call__(

@@ -20,7 +20,14 @@ from ssagan_jax.steps.damsm_step import damsm_step
 from ssagan_jax.steps.gan_step import gan_step
 from ssagan_jax.steps.memory import format_memory
 from ssagan_jax.steps.networks import build_networks, crop_images
-from ssagan_jax.steps.pmap import BATCH_AXIS, PmapStep, Step, replicate, unreplicate
+from ssagan_jax.steps.pmap import (
+    BATCH_AXIS,
+    PmapStep,
+    Step,
+    replicate,
+    replicated_shapes,
+    unreplicate,
+)
 from ssagan_jax.steps.state import Batch, StepContext, TrainState, begin_gan_stage
 from ssagan_jax.training.event_files import sort_before_now
 from ssagan_jax.training.health import measure_health
@@ -117,10 +124,10 @@ def _compile_in_background(
     An error is raised when the step is needed, and then compiled once more. Python waits for the
     thread before it exits.
     """
-    state = jax.eval_shape(lambda state: begin_gan_stage(state, run.optimizers), state)
+    shapes = jax.eval_shape(lambda state: begin_gan_stage(state, run.optimizers), state)
     thread = ThreadPoolExecutor(1)
     for step_fn in dict.fromkeys(step_fns):
-        thread.submit(step_fn.compile, state, batch)
+        thread.submit(step_fn.compile, replicated_shapes(shapes), batch)
     thread.shutdown(wait=False)
 
 
@@ -187,7 +194,7 @@ def _train_stage(
             if step == start:
                 compiled = [step_fn.compile(state, batch) for step_fn in dict.fromkeys(step_fns)]
                 print_on_primary(format_memory(compiled[0]))
-                if next_fns:
+                if next_fns and jax.process_count() == 1:
                     _compile_in_background(run, next_fns, state, parts[0])
             step += 1
             step_fn = step_fns[step % len(step_fns)]
