@@ -126,6 +126,11 @@ class PmapStep:
         self._compiled: jax.stages.Compiled | None = None
         self._lock = threading.Lock()
 
+    @property
+    def is_compiling(self) -> bool:
+        """Whether another thread compiles the step now."""
+        return self._lock.locked()
+
     def compile(self, state: Any, batch: dict[str, np.ndarray]) -> jax.stages.Compiled:
         """Compiles the step for the shapes of a state and a batch.
 

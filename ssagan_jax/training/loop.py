@@ -89,6 +89,8 @@ def _train_both_stages(run: TrainingRun, state: TrainState) -> TrainState:
         print_on_primary(
             f"checkpoint saved at step {int(state.step)}; run the same command to resume"
         )
+        if any(step_fn.is_compiling for step_fn in gan_fns):
+            print_on_primary("waiting for the step of stage 2, which is being compiled")
         sys.exit(128 + stop_signal)
     return state
 

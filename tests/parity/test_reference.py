@@ -15,6 +15,7 @@ import optax
 import pytest
 from flax import traverse_util
 from formula import sketch, weight
+from jax.flatten_util import ravel_pytree
 from reference_inputs import BATCH, CHANNELS, EMBEDDING, IMAGE_ENCODER, VOCABULARY, WORDS, inputs
 
 from ssagan_jax.config import default_config
@@ -238,8 +239,12 @@ def trees_of(encoders, generator, discriminator, batch_stats=None):
 
 def moments(state, name):
     """A moment of Adam of all networks, by the reference's names."""
-    states = state.encoders_opt, state.generator_opt, state.discriminator_opt
-    return by_reference_name(trees_of(*(optax.tree.get(opt, name) for opt in states)))
+    trees = []
+    with jax.enable_x64(True):
+        for net in ("encoders", "generator", "discriminator"):
+            _, unflatten = ravel_pytree(getattr(state, net))
+            trees.append(unflatten(optax.tree.get(getattr(state, f"{net}_opt"), name)))
+    return by_reference_name(trees_of(*trees))
 
 
 @pytest.fixture(scope="module")
