@@ -15,7 +15,7 @@ def get_config(variant: str = "toy_cars") -> ConfigDict:
     config.train.steps, config.log.sample_grid_every = 5000, 250
     if config.data.name == "toy_cars":
         set_drawings_recipe(config)
-        config.train.steps, config.log.sample_grid_every = 2000, 100
+        config.train.steps, config.log.sample_grid_every = 1400, 100
     config.data.image_size = 64
     config.image_encoder.channels = 16
     config.generator.channels = 16

@@ -16,7 +16,7 @@ from ssagan_jax import distributed
 from ssagan_jax.config import default_config
 from ssagan_jax.steps import damsm_step, gan_step
 from ssagan_jax.steps.networks import build_networks
-from ssagan_jax.steps.pmap import BATCH_AXIS, PmapStep, replicate
+from ssagan_jax.steps.pmap import BATCH_AXIS, PmapStep, crop_on_devices, replicate
 from ssagan_jax.steps.state import StepContext
 from ssagan_jax.training.run import open_run
 from ssagan_jax.training.workdir_lock import WorkdirLock
@@ -31,8 +31,11 @@ def trained(run, state):
         networks = build_networks(run.config, run.tokenizer.vocabulary, BATCH_AXIS)
         context = StepContext(run.config, networks, run.optimizers)
         state = replicate(to_float64(state))
+        crop = None
+        if run.device_images is not None:
+            crop = crop_on_devices(replicate(run.device_images), run.config.data.image_size)
         for step in (damsm_step.damsm_step, gan_step.gan_step):
-            step_fn = PmapStep(functools.partial(step, context))
+            step_fn = PmapStep(functools.partial(step, context), crop)
             for _ in range(2):
                 state, metrics, signal = step_fn(state, next(run.batches), jax.process_index() + 3)
         leaves = jax.tree_util.tree_leaves_with_path((state, metrics, {"stop_signal": signal}))

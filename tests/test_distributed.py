@@ -43,9 +43,13 @@ def start(devices, *arguments):
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """Results of one process, and of each of two, of which the second gets no work folder."""
-    folder, values, address = tmp_path_factory.mktemp("several"), json.dumps(VALUES), free_port()
-    one = [start(4, folder / "one", folder / "one.npz", values)]
+    """Results of one process, and of each of two, of which the second gets no work folder.
+
+    The two crop the images on their devices.
+    """
+    folder, address = tmp_path_factory.mktemp("several"), free_port()
+    one = [start(4, folder / "one", folder / "one.npz", json.dumps(VALUES))]
+    values = json.dumps(VALUES | {"data.device_cache_mb": 64})
     two = [
         start(2, folder / f"of{i}", folder / f"{i}.npz", values, f"127.0.0.1:{address}", 2, i)
         for i in (0, 1)

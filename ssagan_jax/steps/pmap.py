@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from ssagan_jax.errors import InputError
+from ssagan_jax.steps.networks import crop_images
 from ssagan_jax.steps.state import Batch, Metrics
 
 # The mapped axis over which the global batch is split.
@@ -96,29 +97,52 @@ def unreplicate(state: Any) -> Any:
     )
 
 
-class PmapStep:
-    """A training step (state, batch, *constants) -> (state, metrics) on all devices.
+def crop_on_devices(images: jax.Array, size: int) -> Callable[[Batch], Batch]:
+    """Replaces the crops of a batch by images, for `PmapStep`.
 
-    The function gets the replicated state, its device's rows of the batch, and arrays that are the
-    same in all steps. It must return the same state and metrics on all devices. The state is
-    donated.
+    It is a program of its own: so the step is the same as for images that the host has cropped, and
+    its results are, to the bit. XLA rounds differently in programs that differ elsewhere.
+
+    Args:
+      images: u8[N, H, W, 3], replicated.
+      size: edge of a crop in pixels.
+    """
+    crop = jax.jit(
+        jax.shard_map(
+            lambda images, crops: crop_images(images, crops[0], size)[None],
+            mesh=_sharding().mesh,
+            in_specs=(PartitionSpec(), PartitionSpec(BATCH_AXIS)),
+            out_specs=PartitionSpec(BATCH_AXIS),
+        )
+    )
+
+    def with_images(batch: Batch) -> Batch:
+        rest = {name: rows for name, rows in batch.items() if name != "crop"}
+        return rest | {"image": crop(images, batch["crop"])}
+
+    return with_images
+
+
+class PmapStep:
+    """A training step (state, batch) -> (state, metrics) on all devices.
+
+    The function gets the replicated state and its device's rows of the batch. It must return the
+    same state and metrics on all devices. The state is donated.
     """
 
-    def __init__(self, step: Step, *constants: Any) -> None:
-        """Maps a step; the constants are trees of replicated arrays."""
+    def __init__(self, step: Step, prepare: Callable[[Batch], Batch] | None = None) -> None:
+        """Maps a step, which gets what `prepare` makes of each sharded batch."""
 
-        def step_with_signal(
-            state: Any, batch: Batch, stop_signal: jax.Array, constants: Any
-        ) -> Any:
-            return *step(state, batch, *constants), lax.pmax(stop_signal, BATCH_AXIS)
+        def step_with_signal(state: Any, batch: Batch, stop_signal: jax.Array) -> Any:
+            return *step(state, batch), lax.pmax(stop_signal, BATCH_AXIS)
 
-        self._constants = constants
+        self._prepare = prepare
         self._local_devices = _num_local_devices()
         self._sharding = _sharding(BATCH_AXIS)
         self._mapped = jax.pmap(
             step_with_signal,
             axis_name=BATCH_AXIS,
-            in_axes=(None, 0, 0, None),
+            in_axes=(None, 0, 0),
             out_axes=None,
             devices=jax.devices(),
             donate_argnums=(0,),
@@ -159,10 +183,11 @@ class PmapStep:
 
     def _shard_inputs(self, batch: dict[str, np.ndarray], stop_signal: int) -> Any:
         signals = np.full(self._local_devices, stop_signal, np.int32)
-        return jax.tree.map(
+        sharded, signals = jax.tree.map(
             lambda rows: jax.make_array_from_process_local_data(self._sharding, np.asarray(rows)),
             (_split(batch, self._local_devices), signals),
-        ) + (self._constants,)
+        )
+        return self._prepare(sharded) if self._prepare else sharded, signals
 
 
 def pmap_batched(

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import jax
 import numpy as np
@@ -19,11 +18,11 @@ from ssagan_jax.evaluation.scores import format_scores, read_scores
 from ssagan_jax.steps.damsm_step import damsm_step
 from ssagan_jax.steps.gan_step import gan_step
 from ssagan_jax.steps.memory import format_memory
-from ssagan_jax.steps.networks import build_networks, crop_images
+from ssagan_jax.steps.networks import build_networks
 from ssagan_jax.steps.pmap import (
     BATCH_AXIS,
     PmapStep,
-    Step,
+    crop_on_devices,
     replicate,
     replicated_shapes,
     unreplicate,
@@ -66,9 +65,16 @@ def _train_both_stages(run: TrainingRun, state: TrainState) -> TrainState:
     context = StepContext(run.config, networks, run.optimizers)
     damsm_stage, gan_stage = run.schedule.damsm_stage, run.schedule.gan_stage
     state, stop_signal = replicate(state), 0
-    images = None if run.device_images is None else replicate(run.device_images)
-    damsm_fns = [_pmap_step(run, functools.partial(damsm_step, context), images)]
-    gan_fns = _gan_step_fns(run, context, images)
+    crop = None
+    if run.device_images is not None:
+        crop = crop_on_devices(replicate(run.device_images), run.config.data.image_size)
+    damsm_fns = [PmapStep(functools.partial(damsm_step, context), crop)]
+    # In turns; the first one has MA-GP.
+    every = run.config.loss.magp_every
+    gan_fns = [PmapStep(functools.partial(gan_step, context), crop)]
+    if every > 1:
+        without = dataclasses.replace(context, with_magp=False)
+        gan_fns += [PmapStep(functools.partial(gan_step, without), crop)] * (every - 1)
     try:
         with StopSignals() as stop:
             if int(state.step) < damsm_stage.last:
@@ -93,29 +99,6 @@ def _train_both_stages(run: TrainingRun, state: TrainState) -> TrainState:
             print_on_primary("waiting for the step of stage 2, which is being compiled")
         sys.exit(128 + stop_signal)
     return state
-
-
-def _pmap_step(run: TrainingRun, step: Step, images: jax.Array | None) -> PmapStep:
-    """The step on all devices, which crops the training images itself if they are there."""
-    if images is None:
-        return PmapStep(step)
-
-    def step_with_images(state: TrainState, batch: Batch, images: jax.Array) -> Any:
-        pixels = crop_images(images, batch["crop"], run.config.data.image_size)
-        return step(state, batch | {"image": pixels})
-
-    return PmapStep(step_with_images, images)
-
-
-def _gan_step_fns(
-    run: TrainingRun, context: StepContext, images: jax.Array | None
-) -> list[PmapStep]:
-    """The steps of stage 2, in turns: the first one has MA-GP."""
-    contexts = [context]
-    if run.config.loss.magp_every > 1:
-        contexts.append(dataclasses.replace(context, with_magp=False))
-    fns = [_pmap_step(run, functools.partial(gan_step, each), images) for each in contexts]
-    return fns[:1] + fns[1:] * (run.config.loss.magp_every - 1)
 
 
 def _compile_in_background(
