@@ -370,7 +370,7 @@ def test_twenty_steps_give_the_same_bits_twice(finished, train, shared):
 
 def test_fine_tuning_starts_from_another_run_and_resumes_without_it(finished, train, shared):
     source = shutil.copytree(finished[0], shared / "source")
-    options = {"train.checkpoint": source, "generator.channels": 8, "loss.magp_every": 1}
+    options = {"train.checkpoint": source, "generator.channels": 8}
     done = train(shared / "tuned", **options, **{"train.steps": 2})
     assert done.returncode == 0, done.stderr
     assert "0 encoder steps, then 2 GAN steps" in done.stdout

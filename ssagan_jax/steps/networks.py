@@ -153,9 +153,8 @@ def crop_images(images: jax.Array, crops: jax.Array, size: int) -> jax.Array:
 
     def crop_one(crop: jax.Array) -> jax.Array:
         index, top, left, mirrored = crop
-        image = jax.lax.dynamic_slice(images, (index, top, left, jnp.int32(0)), (1, size, size, 3))[
-            0
-        ]
+        start = index, top, left, jnp.int32(0)
+        image = jax.lax.dynamic_slice(images, start, (1, size, size, 3))[0]
         return jnp.where(mirrored, image[:, ::-1], image)
 
     return jax.vmap(crop_one)(crops)
