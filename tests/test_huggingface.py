@@ -174,8 +174,7 @@ def test_the_extra_is_named_if_it_is_missing(tmp_path, monkeypatch):
 
 
 PROGRAM = """
-import json, sys, time
-time.sleep = lambda seconds: None  # of the retries
+import json, sys
 from pathlib import Path
 from ssagan_jax.data.formats.huggingface import HuggingFace
 from ssagan_jax.errors import DataError
