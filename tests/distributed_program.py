@@ -31,9 +31,7 @@ def trained(run, state):
         networks = build_networks(run.config, run.tokenizer.vocabulary, BATCH_AXIS)
         context = StepContext(run.config, networks, run.optimizers)
         state = replicate(to_float64(state))
-        crop = None
-        if run.device_images is not None:
-            crop = crop_on_devices(replicate(run.device_images), run.config.data.image_size)
+        crop = crop_on_devices(run.device_images, run.config.data.image_size)
         for step in (damsm_step.damsm_step, gan_step.gan_step):
             step_fn = PmapStep(functools.partial(step, context), crop)
             for _ in range(2):

@@ -152,9 +152,15 @@ def test_a_gradient_too_large_to_be_squared_is_skipped(first, run):
     large = jax.tree.map(lambda leaf: jnp.full_like(leaf, 1e30), first.generator)
     update, opt = run.optimizers.generator.update(large, first.generator_opt)
     assert all_finite((large, update)) and not all_finite(opt)
-    unchanged, skipped = replace_if_finite(first, {"generator_opt": opt}, (large, update))
+    unchanged, skipped = replace_if_finite(first, {"generator_opt": opt}, 0.0, (large, update))
     assert skipped == 1
     assert_equal(unchanged, first)
+
+
+def test_a_loss_too_large_to_be_squared_is_no_reason_to_skip(first):
+    small = jax.tree.map(jnp.zeros_like, first.generator)
+    _, skipped = replace_if_finite(first, {}, jnp.float32(1e30), small)
+    assert skipped == 0
 
 
 def test_frozen_encoders_have_no_update_to_skip(config, vocabulary, first, make_batch):

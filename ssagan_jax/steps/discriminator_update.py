@@ -17,7 +17,7 @@ from ssagan_jax.steps.gradient_accumulation import (
     MicrobatchOutputs,
     accumulate_microbatches,
 )
-from ssagan_jax.steps.optimizers import apply_optimizer, flatten, global_norm
+from ssagan_jax.steps.optimizers import apply_optimizer, global_norm, ravel
 from ssagan_jax.steps.skip_nonfinite import replace_if_finite
 from ssagan_jax.steps.state import Metrics, PyTree, StepContext, TrainState
 
@@ -127,7 +127,7 @@ def discriminator_loss(
         magp = losses.matching_aware_penalty(*gradients, config.magp_power, config.magp_norm)
         metrics["discriminator/magp"] = magp
     else:
-        _, (matched, features) = summed_logits(inputs.images, inputs.sentence)
+        matched, features = discriminator.apply(variables, inputs.images, inputs.sentence)
     mismatched = discriminator.apply(variables, features, inputs.mismatched, method="logits")
     generated, _ = discriminator.apply(variables, inputs.generated, inputs.generated_from)
     real, fake = losses.hinge_real(matched), losses.hinge_fake(generated)
@@ -172,7 +172,7 @@ def _loss_and_gradient(
 
     def evaluate(_: None, inputs: DiscriminatorInputs, __: Any) -> MicrobatchOutputs:
         (value, metrics), gradient = jax.value_and_grad(loss, has_aux=True)(params, inputs)
-        return MicrobatchOutputs(averaged=LossAndGradient(value, flatten(gradient), metrics))
+        return MicrobatchOutputs(averaged=LossAndGradient(value, ravel(gradient), metrics))
 
     microbatches = context.config.train.grad_accumulation_steps
     return accumulate_microbatches(evaluate, microbatches, inputs).averaged
@@ -197,13 +197,14 @@ def update_discriminator(
     inputs = DiscriminatorInputs(images, generated, sentence, generated_from, *mismatched)
     optimizer = context.optimizers.discriminator
     params, opt_state = state.discriminator, state.discriminator_opt
-    checked, metrics = [], {}
+    total, checked, metrics = 0.0, [], {}
     updates = _TERMS[context.config.discriminator.updates]
     for terms in updates if context.with_magp else [("adversarial",)]:
         found = _loss_and_gradient(context, params, inputs, sentences, averages, terms)
         loss, gradient = mean_across_devices((found.loss, found.gradient), context.axis_name)
         params, opt_state, update = apply_optimizer(optimizer, gradient, opt_state, params)
-        checked.append((loss, gradient, update))
+        total += loss
+        checked += [gradient, update]
         norm = {"gradient_norm/discriminator": global_norm(gradient)}
         # Of two updates the first minimizes the adversarial terms, the second MA-GP.
         metrics = found.metrics | norm | metrics
@@ -213,11 +214,12 @@ def update_discriminator(
         logits = metrics["discriminator/real"], metrics["discriminator/generated"]
         logits = mean_across_devices(jnp.stack(logits), context.axis_name)
         averages = _LOGITS_DECAY * averages + (1 - _LOGITS_DECAY) * logits
+    queue = None if queue is None else sentences[: len(queue)]
     updated = {
         "discriminator": params,
         "discriminator_opt": opt_state,
-        "sentence_queue": None if queue is None else sentences[: len(queue)],
+        "sentence_queue": queue,
         "average_logits": averages,
     }
-    state, nonfinite = replace_if_finite(state, updated, checked)
+    state, nonfinite = replace_if_finite(state, updated, total, (checked, queue, averages))
     return state, metrics | {"nonfinite/discriminator": nonfinite}

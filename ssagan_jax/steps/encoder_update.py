@@ -12,7 +12,7 @@ from ssagan_jax.steps.gradient_accumulation import (
     accumulate_microbatches,
 )
 from ssagan_jax.steps.losses import ImageFeatures, TextFeatures, cosine, damsm_losses
-from ssagan_jax.steps.optimizers import apply_optimizer, flatten
+from ssagan_jax.steps.optimizers import apply_optimizer, ravel
 from ssagan_jax.steps.skip_nonfinite import replace_if_finite
 from ssagan_jax.steps.state import Batch, Metrics, PyTree, StepContext, TrainState
 
@@ -92,7 +92,7 @@ def encode_batch(
         gradient = None
         if train:
             (loss, aux), gradient = jax.value_and_grad(_encoder_loss, has_aux=True)(*arguments)
-            gradient = flatten(gradient)
+            gradient = ravel(gradient)
         else:
             loss, aux = _encoder_loss(*arguments)
         encoded, trunk, metrics = aux
@@ -118,5 +118,5 @@ def update_encoders(
         optimizer, gradient, state.encoders_opt, state.encoders
     )
     updated = {"encoders": params, "encoders_opt": opt_state, "trunk": trunk}
-    state, nonfinite = replace_if_finite(state, updated, (loss, gradient, update, trunk))
+    state, nonfinite = replace_if_finite(state, updated, loss, (gradient, update, trunk))
     return state, encoded, found.metrics | {"nonfinite/encoders": nonfinite}

@@ -16,7 +16,7 @@ from ssagan_jax.steps.gradient_accumulation import (
     accumulate_microbatches,
 )
 from ssagan_jax.steps.losses import damsm_weight, pair_diversity
-from ssagan_jax.steps.optimizers import apply_optimizer, flatten, global_norm
+from ssagan_jax.steps.optimizers import apply_optimizer, global_norm, ravel
 from ssagan_jax.steps.skip_nonfinite import replace_if_finite
 from ssagan_jax.steps.state import Batch, Metrics, PyTree, StepContext, TrainState
 
@@ -144,7 +144,7 @@ def update_generator(
         if context.config.generator.conditioning_augmentation:
             loss += kl_weight * again.kl
             metrics["generator/kl"] = again.kl
-        return MicrobatchOutputs(trunk, LossAndGradient(loss, flatten(gradient), metrics))
+        return MicrobatchOutputs(trunk, LossAndGradient(loss, ravel(gradient), metrics))
 
     microbatches = context.config.train.grad_accumulation_steps
     inputs = (generated.images, batch, encoded, noise, transforms)
@@ -165,7 +165,7 @@ def update_generator(
         "ema": ema,
         "trunk": outputs.carry,
     }
-    checked = loss, gradient, update, flatten(generated.batch_stats), outputs.carry
-    state, nonfinite = replace_if_finite(state, updated, checked)
+    checked = gradient, update, ravel(generated.batch_stats), outputs.carry
+    state, nonfinite = replace_if_finite(state, updated, loss, checked)
     metrics = {"gradient_norm/generator": global_norm(gradient)}
     return state, found.metrics | metrics | {"nonfinite/generator": nonfinite}

@@ -60,7 +60,7 @@ def build_optimizers(config: ConfigDict, damsm_steps: int) -> Optimizers:
     )
 
 
-def flatten(tree: PyTree) -> jax.Array:
+def ravel(tree: PyTree) -> jax.Array:
     """All arrays of a tree as one vector."""
     return ravel_pytree(tree)[0]
 

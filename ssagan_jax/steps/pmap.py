@@ -97,16 +97,19 @@ def unreplicate(state: Any) -> Any:
     )
 
 
-def crop_on_devices(images: jax.Array, size: int) -> Callable[[Batch], Batch]:
-    """Replaces the crops of a batch by images, for `PmapStep`.
+def crop_on_devices(images: np.ndarray | None, size: int) -> Callable[[Batch], Batch] | None:
+    """Replaces the crops of a batch by images, for `PmapStep`; None without images.
 
     It is a program of its own: so the step is the same as for images that the host has cropped, and
     its results are, to the bit. XLA rounds differently in programs that differ elsewhere.
 
     Args:
-      images: u8[N, H, W, 3], replicated.
+      images: all training images, u8[N, H, W, 3].
       size: edge of a crop in pixels.
     """
+    if images is None:
+        return None
+    images = replicate(images)
     crop = jax.jit(
         jax.shard_map(
             lambda images, crops: crop_images(images, crops[0], size)[None],

@@ -65,9 +65,7 @@ def _train_both_stages(run: TrainingRun, state: TrainState) -> TrainState:
     context = StepContext(run.config, networks, run.optimizers)
     damsm_stage, gan_stage = run.schedule.damsm_stage, run.schedule.gan_stage
     state, stop_signal = replicate(state), 0
-    crop = None
-    if run.device_images is not None:
-        crop = crop_on_devices(replicate(run.device_images), run.config.data.image_size)
+    crop = crop_on_devices(run.device_images, run.config.data.image_size)
     damsm_fns = [PmapStep(functools.partial(damsm_step, context), crop)]
     # In turns; the first one has MA-GP.
     every = run.config.loss.magp_every
@@ -109,10 +107,11 @@ def _compile_in_background(
     An error is raised when the step is needed, and then compiled once more. Python waits for the
     thread before it exits.
     """
-    shapes = jax.eval_shape(lambda state: begin_gan_stage(state, run.optimizers), state)
+    begun = jax.eval_shape(lambda state: begin_gan_stage(state, run.optimizers), state)
+    shapes = replicated_shapes(begun)
     thread = ThreadPoolExecutor(1)
     for step_fn in dict.fromkeys(step_fns):
-        thread.submit(step_fn.compile, replicated_shapes(shapes), batch)
+        thread.submit(step_fn.compile, shapes, batch)
     thread.shutdown(wait=False)
 
 
