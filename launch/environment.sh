@@ -4,7 +4,8 @@
 #   . launch/environment.sh [EXTRA,...]
 # EXTRA is one of the extras in setup.cfg, or auto: the extra for this machine's accelerator.
 # LATEST=1 installs the newest allowed versions, not those in launch/constraints.txt; CONSTRAINTS=FILE
-# those of another file. VENV=DIR names another folder than .venv.
+# those of another file. VENV=DIR names another folder than .venv. Commands that follow use tcmalloc
+# if the machine has it, see docs/launch.md.
 
 extras="${1:-}"
 venv="${VENV:-.venv}"
@@ -66,3 +67,8 @@ if [ -n "$stale" ]; then
   done
 fi
 export PATH="$(cd "$venv" && pwd)/bin:$PATH"
+tcmalloc="$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p 2>/dev/null |
+  sed -n 's/.*libtcmalloc\(_minimal\)\?\.so\.[0-9]* .*=> //p' | head -n 1)" || true
+if [ -n "$tcmalloc" ] && [[ "${LD_PRELOAD:-}" != *malloc* ]]; then
+  export LD_PRELOAD="${LD_PRELOAD:+$LD_PRELOAD:}$tcmalloc"
+fi

@@ -165,6 +165,25 @@ def test_the_extra_matches_driver_and_gpu(driver, capability, extra, machine):
     assert "devices: 4 x mock" in done.stdout
 
 
+def test_a_faster_allocator_is_used_where_the_machine_has_one(machine, tmp_path):
+    show = "set -euo pipefail; . launch/environment.sh; echo preloaded: $LD_PRELOAD"
+    machine.program("ldconfig", "#!/bin/sh\nexit 1\n")
+    assert "preloaded:\n" in machine.run("-c", show, LD_PRELOAD="").stdout
+    # Any library will do, but the loader warns if it cannot load one.
+    libm = re.search(r"/\S*/libm[.-]\S*", Path("/proc/self/maps").read_text())[0]
+    library, other = tmp_path / "libtcmalloc_minimal.so.4", tmp_path / "libother.so"
+    for path in (library, other):
+        path.symlink_to(libm)
+    machine.program(
+        "ldconfig",
+        f"#!/bin/sh\nprintf '\\tlibtcmalloc_minimal_debug.so.4 (libc6,x86-64) => /debug\\n"
+        f"\\tlibtcmalloc_minimal.so.4 (libc6,x86-64) => {library}\\n'\n",
+    )
+    for before, after in (("", library), (other, f"{other}:{library}"), (library, library)):
+        done = machine.run("-c", show, LD_PRELOAD=str(before))
+        assert f"preloaded: {after}\n" in done.stdout and done.stderr == ""
+
+
 def test_a_python_without_ensurepip_works(machine):
     # As on Colab and Debian: venv fails without --without-pip, leaving an incomplete folder.
     machine.program(
