@@ -11,7 +11,7 @@ from counted_source import CountedSource, encoded
 from ssagan_jax.data import pipeline
 from ssagan_jax.data.captions import mirror_caption
 from ssagan_jax.data.device_images import load_device_images
-from ssagan_jax.data.images.crops import apply_crop, central_crop, draw_crop
+from ssagan_jax.data.images.crop_and_flip import apply_crop, central_crop, draw_crop
 from ssagan_jax.data.pipeline import (
     CaptionedImages,
     concatenate_batches,

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ssagan_jax.data.captions import mirror_caption
-from ssagan_jax.data.images.crops import apply_crop, central_crop, draw_crop
+from ssagan_jax.data.images.crop_and_flip import apply_crop, central_crop, draw_crop
 from ssagan_jax.data.memory_mapped_cache import (
     READ_OPTIONS,
     MemoryMappedImages,
