@@ -12,15 +12,14 @@ from ssagan_jax.config.recipes import set_drawings_recipe, set_small_data_recipe
 
 def get_config(variant: str = "toy_cars") -> ConfigDict:
     config = set_small_data_recipe(set_dataset(default_config(), variant))
-    config.train.steps, config.log.sample_grid_every = 5000, 250
+    config.damsm.steps, config.train.steps, config.log.sample_grid_every = 1600, 5000, 250
     if config.data.name == "toy_cars":
         set_drawings_recipe(config)
-        config.train.steps, config.log.sample_grid_every = 1400, 100
+        config.damsm.steps, config.train.steps, config.log.sample_grid_every = 600, 1400, 100
     config.data.image_size = 64
     config.image_encoder.channels = 16
     config.generator.channels = 16
     config.generator.mask_channels = 16
     config.discriminator.channels = 16
-    config.damsm.steps = 600
     config.log.checkpoint_every = 200
     return config

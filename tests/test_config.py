@@ -320,7 +320,8 @@ def test_the_quickstart_has_a_recipe_for_drawings_and_one_for_photos():
     assert drawings.loss.mismatched == "nearest" and photos.loss.mismatched == "roll"
     assert photos.loss.damsm_weight_start < drawings.loss.damsm_weight_start
     assert photos.generator.learning_rate < photos.discriminator.learning_rate
-    for key in ("loss", "generator", "discriminator"):
+    assert photos.augment.policy and not drawings.augment.policy
+    for key in ("damsm", "loss", "augment", "generator", "discriminator"):
         same = small_data.get_config("my_photos")[key]
         sizes = {"channels", "mask_channels"}
         differing = {name for name in same if same[name] != photos[key][name]}

@@ -23,6 +23,9 @@ def set_small_data_recipe(config: ConfigDict) -> ConfigDict:
     config.loss.damsm_weight = 0.05
     config.loss.damsm_decay_steps = 600
     config.loss.num_mismatched = 3
+    # The discriminator learns few photos by heart later, and sees when images are alike.
+    config.augment.policy = "translation,cutout"
+    config.discriminator.minibatch_stddev = True
     # Networks that use their residual branches from the start, and learn fast, the discriminator
     # faster.
     config.generator.residual_gain = 1.0
@@ -42,6 +45,7 @@ def set_drawings_recipe(config: ConfigDict) -> ConfigDict:
     Args:
       config: changed in place, and returned.
     """
+    config.augment.policy = ""
     config.loss.damsm_weight_start = 0.5
     config.loss.damsm_decay_steps = 1000
     # Mirrored images are more to learn in few steps.
@@ -53,7 +57,6 @@ def set_drawings_recipe(config: ConfigDict) -> ConfigDict:
     config.loss.contrastive_weight = 1.0
     config.discriminator.projection_channels = 64
     # The noise changes what a caption leaves open.
-    config.discriminator.minibatch_stddev = True
     config.loss.diversity_weight = 0.3
     config.generator.learning_rate = 1e-3
     config.discriminator.learning_rate = 1e-3
