@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # bash launch/quickstart.sh [--workdir=DIR] [--config.KEY=VALUE ...]
 # bash launch/quickstart.sh --pretrained [FLAGS OF ssagan_jax.sample]
-# Sets up, trains a small model on the toy cars (about 15 minutes on 2 cores), and prints the path
+# Sets up, trains a small model on the toy cars (8 to 15 minutes on 2 cores), and prints the path
 # of its sample grid. Run the same command to resume. With --pretrained it does not train: it
 # generates images of a caption with the model in launch/toy_cars.
 set -euo pipefail
