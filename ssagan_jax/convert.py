@@ -14,12 +14,12 @@ from ml_collections import ConfigDict
 from ssagan_jax.atomic_files import atomic_folder, check_new_folder
 from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
-from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.config.compilation_cache import enable_compilation_cache
 from ssagan_jax.config.schedule import Schedule
 from ssagan_jax.data.tokenizer import Tokenizer, fixed_vocab_tokenizer
 from ssagan_jax.errors import InputError, exit_on_user_error
+from ssagan_jax.inference.model_loading import load_state
 from ssagan_jax.models.generator import num_blocks
 from ssagan_jax.pytorch.captions_pickle import load_words, save_words
 from ssagan_jax.pytorch.name_mapping import PYTORCH_NETWORKS, to_pytorch

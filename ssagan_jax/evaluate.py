@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 
 from ssagan_jax.checkpointing.best_checkpoint import CheckpointChoice, find_checkpoint
 from ssagan_jax.checkpointing.checksums import CheckpointError
-from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.config.compilation_cache import enable_compilation_cache
 from ssagan_jax.config.validation import check_seed, check_value
@@ -24,6 +23,7 @@ from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.evaluation.eval_context import EvalRequest
 from ssagan_jax.evaluation.evaluator import Evaluator
 from ssagan_jax.evaluation.scores import Score, format_scores, write_scores
+from ssagan_jax.inference.model_loading import load_state
 from ssagan_jax.metrics.inception_weights import how_to_fetch
 from ssagan_jax.workdir import Workdir
 

@@ -19,8 +19,8 @@ from PIL import Image
 from test_stage_profile import traced_steps
 
 from ssagan_jax import evaluate, main, sample
-from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.config import flatten
+from ssagan_jax.inference.model_loading import load_state
 from ssagan_jax.reporting.tensorboard_events import read_events
 from ssagan_jax.workdir import Workdir
 

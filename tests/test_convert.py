@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from ssagan_jax import convert, sample
-from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.config import ConfigError, default_config
 from ssagan_jax.errors import DataError, InputError
+from ssagan_jax.inference.model_loading import load_state
 from ssagan_jax.models.discriminator import Discriminator
 from ssagan_jax.models.generator import Generator
 from ssagan_jax.models.inception import InceptionImageEncoder

@@ -26,14 +26,13 @@ from ssagan_jax import report
 from ssagan_jax.checkpointing.best_checkpoint import BestCheckpoint, write_best
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.checkpointing.checksums import CheckpointError
-from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.config.schedule import Schedule
 from ssagan_jax.data.tokenizer import learn_tokenizer
 from ssagan_jax.errors import InputError
 from ssagan_jax.evaluation.health_log import Measurement, write_health
 from ssagan_jax.evaluation.scores import Score, write_scores
 from ssagan_jax.fixed_samples import FixedSamples, GeneratedSamples
-from ssagan_jax.inference.model_loading import load_model
+from ssagan_jax.inference.model_loading import load_model, load_state
 from ssagan_jax.inference.sampler import sample_noise
 from ssagan_jax.reporting import figures
 from ssagan_jax.reporting.charts import CHARTS, HEALTH_CHARTS, smooth

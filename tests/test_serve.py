@@ -25,8 +25,8 @@ from PIL import Image
 
 from ssagan_jax import serve
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
-from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.errors import InputError
+from ssagan_jax.inference.model_loading import load_state
 from ssagan_jax.serving import painting, run_view
 from ssagan_jax.serving.markup import animation_html, escape_text, masks_html, notes_html
 from ssagan_jax.serving.served_model import ServedModel

@@ -1,4 +1,4 @@
-"""Loads a trained model from wherever it is."""
+"""Loads a trained model from wherever it is, and the training state of a work folder."""
 
 import os
 from pathlib import Path
@@ -6,15 +6,15 @@ from pathlib import Path
 import jax
 from absl import logging
 
-from ssagan_jax.checkpointing.best_checkpoint import CheckpointChoice
-from ssagan_jax.checkpointing.load_state import load_state
+from ssagan_jax.checkpointing.best_checkpoint import CheckpointChoice, find_checkpoint
+from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.errors import InputError
 from ssagan_jax.inference.hub import download_model, is_hub_name
 from ssagan_jax.inference.model_folder import is_model_folder, read_model_folder
 from ssagan_jax.inference.sampler import Sampler, generation_variables
 from ssagan_jax.inference.trained_model import TrainedModel
 from ssagan_jax.steps.networks import build_networks
-from ssagan_jax.steps.state import network_variables
+from ssagan_jax.steps.state import TrainState, abstract_state, network_variables
 from ssagan_jax.workdir import Workdir, WorkdirError
 
 _SOURCES = "a work folder, a model folder or a model's name on the hub, USER/NAME"
@@ -44,6 +44,30 @@ def load_model(source: str | os.PathLike[str], checkpoint: CheckpointChoice = No
             f"{model.step}); leave out the checkpoint"
         )
     return model
+
+
+def load_state(workdir: Workdir, checkpoint: CheckpointChoice = None) -> TrainState:
+    """Loads a training state, without opening the folder for writing.
+
+    If a training that goes on replaces checkpoints meanwhile, reads those that there are then.
+
+    Args:
+      workdir: of the run.
+      checkpoint: step of the checkpoint, or "best"; None for the latest intact one.
+
+    Raises:
+      WorkdirError, TokenizerError, CheckpointError: the folder holds no such state.
+    """
+    config, tokenizer = workdir.config(), workdir.tokenizer()
+    template = abstract_state(config, tokenizer)
+    while True:
+        there = workdir.checkpoint_steps(), find_checkpoint(workdir, checkpoint)
+        _, (folder, step) = there
+        try:
+            return Checkpoints(folder, None, tokenizer.digest).restore(template, step=step)
+        except Exception:  # Of a folder that is deleted while it is read, any.
+            if there == (workdir.checkpoint_steps(), find_checkpoint(workdir, checkpoint)):
+                raise
 
 
 def find_model_folder(source: str | os.PathLike[str]) -> str | os.PathLike[str] | None:

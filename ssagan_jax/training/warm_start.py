@@ -10,13 +10,12 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from ssagan_jax.checkpointing.load_state import load_state
 from ssagan_jax.config import ConfigError, incompatible_keys, warm_start_dir
 from ssagan_jax.config.validation import validate
 from ssagan_jax.data.tokenizer import Tokenizer, TokenizerError
 from ssagan_jax.errors import InputError
 from ssagan_jax.inference.model_folder import ModelFolderError, read_model_folder
-from ssagan_jax.inference.model_loading import find_model_folder
+from ssagan_jax.inference.model_loading import find_model_folder, load_state
 from ssagan_jax.inference.trained_model import TrainedModel
 from ssagan_jax.steps.networks import build_networks, initial_variables
 from ssagan_jax.steps.optimizers import build_optimizers
