@@ -11,6 +11,7 @@ import contextlib
 import signal
 import socket
 import threading
+from types import FrameType
 
 from absl import logging
 
@@ -36,13 +37,15 @@ def serve(flags: argparse.Namespace) -> None:
     """
     check_gradio_installed()
     check_address(flags.host, flags.port)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    stop = interrupt_on_signals()
     if flags.share:
         print(_ABOUT_SHARE, flush=True)
     served = ServedModel(flags.workdir, flags.checkpoint)
     model = served.model(served.initial)
     print(f"step {model.step} of {flags.workdir}; compiling", flush=True)
     model.paint("a", masks=True)  # Nobody waits for it later.
+    if stop.is_set():
+        raise KeyboardInterrupt
     from ssagan_jax.serving.page import launched
 
     address = flags.host, flags.port, flags.share
@@ -50,8 +53,26 @@ def serve(flags: argparse.Namespace) -> None:
         print("\n".join(describe_access(flags.host, page.local_url, page.share_url)), flush=True)
         if served.workdir is not None:  # Its imports take seconds.
             threading.Thread(target=run_html, args=[served.workdir], daemon=True).start()
-        threading.Event().wait()
+        stop.wait()
     print("stopped")
+
+
+def interrupt_on_signals() -> threading.Event:
+    """Makes Ctrl-C and SIGTERM raise KeyboardInterrupt and set the returned event.
+
+    The exception alone could be lost: Python ignores it in a callback of the garbage collector,
+    such as JAX's. SIGINT stays ignored if it was, as in background jobs.
+    """
+    stop = threading.Event()
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, receive)
+    return stop
 
 
 def check_gradio_installed() -> None:

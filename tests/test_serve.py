@@ -1,7 +1,9 @@
 """The page to paint in: its answers, its command, and the page in Chromium."""
 
+import argparse
 import base64
 import contextlib
+import gc
 import io
 import os
 import re
@@ -245,6 +247,40 @@ def test_ctrl_c_and_sigterm_end_the_command_and_delete_its_pictures(
         output, _ = process.communicate(timeout=60)
     assert (process.returncode, output.splitlines()[-1]) == (code, last)
     assert not list(tmp_path.glob("ssagan_jax_serve_*"))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_while_the_garbage_collector_runs_is_not_lost(monkeypatch):
+    class Served:
+        initial, step = "", 7
+
+        def __init__(self, *_):
+            pass
+
+        def model(self, _):
+            return self
+
+        def paint(self, *_, **__):
+            gc.callbacks.append(send)
+            gc.collect()
+
+    def send(*_):
+        gc.callbacks.remove(send)
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(serve, "check_gradio_installed", lambda: None)
+    monkeypatch.setattr(serve, "ServedModel", Served)
+    monkeypatch.setattr("ssagan_jax.serving.page.launched", None)
+    flags = argparse.Namespace(
+        workdir="x", checkpoint=None, host="127.0.0.1", port=free_port(), share=False
+    )
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            serve.serve(flags)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def test_a_public_link_is_explained_before_anything_is_loaded(monkeypatch, capsys):
