@@ -45,6 +45,7 @@ PARTS = {
     "bilinear": ("generator.upsampling",),
     "rates": ("generator.learning_rate", "discriminator.learning_rate"),
     "average": ("train.ema_half_life",),
+    "augment": ("augment.policy",),
 }
 # Scores in the table, where a run has them.
 SCORES = ("attributes/color", "attributes/facing", "attributes/body", "encoder_frechet")
@@ -53,27 +54,30 @@ SCORES += ("kid", "r_precision", "diversity", "nearest_training_picture")
 _MANY_STEPS = 1_000_000
 
 
-def recipes() -> dict[str, dict[str, Any]]:
-    """Values of config keys that differ from configs/quickstart.py, by the recipe's name."""
-    paper = flatten(default_config())
-    whole = flatten(set_drawings_recipe(set_small_data_recipe(default_config())))
+def recipes(name: str) -> dict[str, dict[str, Any]]:
+    """Values of config keys that differ from configs/quickstart.py:NAME, by the recipe's name."""
+    config = set_small_data_recipe(default_config())
+    if name == "toy_cars":
+        set_drawings_recipe(config)
+    paper, whole = flatten(default_config()), flatten(config)
     differing = {key for key in paper if paper[key] != whole[key]}
-    parts = {key for keys in PARTS.values() for key in keys}
-    if parts != differing:
-        raise ValueError(f"PARTS and the recipe differ in {sorted(parts ^ differing)}")
-
-    def without(names: set[str]) -> dict[str, Any]:
-        return {key: paper[key] for name in PARTS if name in names for key in PARTS[name]}
-
-    return {
-        "paper": without(set(PARTS)),
-        **{f"paper + {name}": without(PARTS.keys() - {name}) for name in PARTS},
-        "recipe": {},
-        **{f"recipe - {name}": without({name}) for name in PARTS},
-        "recipe + augment": {"augment.policy": "translation,cutout"},
-        "recipe + LeCam": {"loss.lecam_weight": 0.1},
-        "recipe + rare MA-GP": {"loss.magp_every": 4},
+    if unknown := differing - {key for keys in PARTS.values() for key in keys}:
+        raise ValueError(f"the recipe has {sorted(unknown)}, which PARTS lacks")
+    values = {
+        part: {key: paper[key] for key in keys if key in differing} for part, keys in PARTS.items()
     }
+    parts = [part for part in PARTS if values[part]]
+
+    def without(*names: str) -> dict[str, Any]:
+        return {key: value for part in names for key, value in values[part].items()}
+
+    found = {"paper": without(*parts)}
+    found |= {f"paper + {part}": without(*(p for p in parts if p != part)) for part in parts}
+    found |= {"recipe": {}} | {f"recipe - {part}": without(part) for part in parts}
+    if "augment" not in parts:
+        found["recipe + augment"] = {"augment.policy": "translation,cutout"}
+    found |= {"recipe + LeCam": {"loss.lecam_weight": 0.1}}
+    return found | {"recipe + rare MA-GP": {"loss.magp_every": 4}}
 
 
 def train(flags: argparse.Namespace, workdir: Path, values: dict[str, Any], seed: int) -> None:
@@ -141,7 +145,6 @@ def picture(runs: dict[tuple[str, int], Path], seed: int) -> Image.Image:
 
 def main() -> None:
     """Trains what is missing, writes the table after every run, and at the end the picture."""
-    known = recipes()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="folder of all runs")
     parser.add_argument("--name", default="toy_cars", help="data set, as in configs/quickstart.py")
@@ -149,8 +152,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10, help="wall time of each run")
     parser.add_argument("--num", type=int, default=800, help="images of the scores")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--recipes", nargs="+", default=list(known), choices=known)
+    parser.add_argument("--recipes", nargs="+", help="some of them (default: all)")
     flags = parser.parse_args()
+    known = recipes(flags.name)
+    flags.recipes = flags.recipes or list(known)
+    if unknown := set(flags.recipes) - set(known):
+        parser.error(f"--recipes: {sorted(unknown)} are none of {', '.join(known)}")
     runs = {}
     for seed in flags.seeds:
         for recipe in flags.recipes:

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 from ablation import PARTS, recipes, table
 from flops import count_flops, peak_tflops
+from judge import judge_config, majority_shares
 from profile_table import layer_and_kind, operation_names
 from scaling import Collective, collectives, seconds
 from variety import drawn_at_random, named_attributes
@@ -89,10 +90,11 @@ def test_an_operation_of_a_program_is_assigned_to_its_layer():
     assert layer_and_kind("jit(step)/mul") == ("other", "mul")
 
 
-def test_each_recipe_of_the_ablation_lacks_or_has_one_part():
-    paper, whole = flatten(default_config()), flatten(quickstart.get_config())
-    found = recipes()
-    keys = {key for names in PARTS.values() for key in names}
+@pytest.mark.parametrize("name", ["toy_cars", "birds"])
+def test_each_recipe_of_the_ablation_lacks_or_has_one_part(name):
+    paper, whole = flatten(default_config()), flatten(quickstart.get_config(name))
+    found = recipes(name)
+    keys = {key for names in PARTS.values() for key in names if whole[key] != paper[key]}
     assert found["recipe"] == {} and set(found["paper"]) == keys
     for name, values in found.items():
         for key, value in values.items():
@@ -102,8 +104,11 @@ def test_each_recipe_of_the_ablation_lacks_or_has_one_part():
             else:
                 assert value == paper[key]
     for name, part in PARTS.items():
-        assert set(found[f"recipe - {name}"]) == set(part)
-        assert set(found[f"paper + {name}"]) == keys - set(part)
+        if keys & set(part):
+            assert set(found[f"recipe - {name}"]) == keys & set(part)
+            assert set(found[f"paper + {name}"]) == keys - set(part)
+        else:
+            assert not {f"recipe - {name}", f"paper + {name}"} & set(found)
 
 
 def test_the_ablations_table_has_the_last_scores_of_each_run(tmp_path):
@@ -138,3 +143,20 @@ def test_different_values_among_random_draws():
     draws = np.random.default_rng(0).integers(8, size=(4000, 8))
     counted = np.mean([len(set(row)) for row in draws.tolist()])
     assert drawn_at_random(8, 8) == pytest.approx(counted, abs=0.05)
+
+
+def test_the_class_of_most_of_the_nearest_captions():
+    sentences = np.array([[1, 0], [0.9, 0.1], [0.8, 0.2], [0, 1], [0.1, 0.9]], np.float32)
+    of = np.array([1, 2, 2, 3, 3])
+    codes = np.array([[5, 0], [0, 7], [3, 0]], np.float32)
+    assert majority_shares(codes, np.array([2, 3, 1]), sentences, of, 3) == pytest.approx(2 / 3)
+    assert majority_shares(codes, np.array([2, 3, 1]), sentences, of, 1) == pytest.approx(2 / 3)
+    # Of two classes with one caption each, that of the nearer one.
+    assert majority_shares(codes, np.array([2, 3, 1]), sentences, of, 2) == pytest.approx(2 / 3)
+
+
+def test_a_judge_differs_from_the_encoders_that_it_judges():
+    config = quickstart.get_config()
+    judge = judge_config(config, 5)
+    different = {name for name, value in flatten(judge).items() if flatten(config)[name] != value}
+    assert different == {"seed", "image_encoder.pooling", "image_encoder.channels"}
