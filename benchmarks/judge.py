@@ -2,9 +2,9 @@
 
     python benchmarks/judge.py --workdir runs/quickstart-birds --judge=runs/judge.msgpack
 
-The judge is a text and an image encoder of another seed, with more channels and another last
-layer than the run's, trained by DAMSM on all images of the run's data, so that it knows the
-held-out ones too, whose captions are painted. Prints Markdown: of the held-out images themselves,
+The judge is a text and an image encoder of another seed and with another last layer than the run's,
+trained by DAMSM on all images of the run's data, so that it knows the held-out ones too, whose
+captions are painted. Prints Markdown: of the held-out images themselves,
 and of one image generated for each of their captions, how many have their own caption ranked above
 99 of other classes, and of how many the class is that of most of the `--nearest` closest captions.
 """
@@ -44,7 +44,6 @@ def judge_config(config: ConfigDict, seed: int) -> ConfigDict:
     config.seed = seed
     flat = config.image_encoder.pooling == "flatten"
     config.image_encoder.pooling = "mean" if flat else "flatten"
-    config.image_encoder.channels = 2 * config.image_encoder.channels
     return config
 
 
@@ -87,7 +86,7 @@ def main() -> None:
     about = "of runs on one data set; WORKDIR@STEP is an earlier checkpoint"
     parser.add_argument("--workdir", required=True, nargs="+", help=about)
     parser.add_argument("--judge", type=Path, help="file that keeps the judge for other calls")
-    parser.add_argument("--steps", type=int, default=1600, help="of the judge's training")
+    parser.add_argument("--steps", type=int, default=3000, help="of the judge's training")
     parser.add_argument("--seed", type=int, default=1000, help="of the judge, and of the noise")
     parser.add_argument("--nearest", type=int, default=5, help="captions that choose the class")
     flags = parser.parse_args()

@@ -25,13 +25,14 @@ from ssagan_jax.config.validation import CONSTRAINTS
 from ssagan_jax.data import captions
 from ssagan_jax.data.datasets import BUILT_IN
 from ssagan_jax.data.engines.ray_cluster import ENGINES, RayCluster, check_engine, open_engine
+from ssagan_jax.data.formats.folder_names import unwrap_splits
 from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.formats.registry import FORMATS, STANFORD_CARS, format_of
 from ssagan_jax.data.formats.tfds_dataset import read_templates
 from ssagan_jax.data.images.resizing import crop_and_resize
 from ssagan_jax.data.ingest.inspect_image import load_item
 from ssagan_jax.data.ingest.scan import scan_dataset
-from ssagan_jax.data.ingest.scan_report import ScanReport
+from ssagan_jax.data.ingest.scan_report import ScanReport, report_folder
 from ssagan_jax.data.ingest.scanned_set import (
     JOURNAL,
     PrepareRequest,
@@ -75,7 +76,8 @@ def prepare(
         if cluster:
             cluster.require(work)
         report, files = _scan_and_report(request, report_dir, cluster, work / JOURNAL)
-        _write(request, report, files, work, skip_bad, cluster)
+        check_report(request, report, skip_bad)
+        write_scanned_set(request, report.scan.entries, report.splits, files, work, cluster)
     return report
 
 
@@ -92,18 +94,6 @@ def _scan_and_report(
         write_files(files, Path(report_dir))
         print(f"report: {', '.join(str(Path(report_dir, name)) for name in files)}")
     return report, files
-
-
-def _write(
-    request: PrepareRequest,
-    report: ScanReport,
-    files: Files,
-    work: Path,
-    skip_bad: bool,
-    cluster: RayCluster | None,
-) -> None:
-    check_report(request, report, skip_bad)
-    write_scanned_set(request, report.scan.entries, report.splits, files, work, cluster)
 
 
 def check_report(request: PrepareRequest, report: ScanReport, skip_bad: bool) -> None:
@@ -226,11 +216,12 @@ def _choose_stanford_cars(source: str, flags: argparse.Namespace) -> str:
         print(f"skipped {escape_terminal(message)}")
     for make, models in itertools.groupby(cars, lambda car: car.make):
         print(escape_terminal(f"{make}: {', '.join(car.name for car in models)}"))
-    print(
-        f"wrote {train * len(cars)} + {validation * len(cars)} pictures and their sentences to "
-        f"{target}; to change sentences, edit {target}/*/captions/*.txt, then prepare again with "
-        f"--source={target} --overwrite"
-    )
+    if not flags.dry_run:
+        print(
+            f"{train * len(cars)} + {validation * len(cars)} pictures and their sentences are in "
+            f"{target}; to change sentences, edit {target}/*/captions/*.txt, then prepare again "
+            f"with --source={target} --overwrite"
+        )
     return str(target)
 
 
@@ -271,7 +262,9 @@ def main() -> None:
         source = os.path.expanduser(flags.source)
         # A pattern of shards is a path too.
         source = os.path.abspath(source) if os.path.exists(source) or "{" in source else source
+        source = unwrap_splits(source)
         layout = format_of(Path(source), flags.format)
+        report_dir = report_folder(flags.report, flags.dry_run, Path(source))
         if layout == STANFORD_CARS:
             flags.cars_dir = f"{scratch}/cars" if flags.dry_run else flags.cars_dir
             source, layout = _choose_stanford_cars(source, flags), "paper"
@@ -280,7 +273,7 @@ def main() -> None:
             request,
             skip_bad=flags.skip_bad,
             dry_run=flags.dry_run,
-            report_dir=flags.report or ("." if flags.dry_run else ""),
+            report_dir=report_dir,
             engine=flags.engine,
         )
         if not flags.dry_run:

@@ -195,6 +195,45 @@ def test_imagefolder_names_the_rows_that_it_cannot_use(tmp_path):
         assert f"line {number}" in error and message in error
 
 
+def test_imagefolder_reads_lists_of_pandas_and_refuses_surplus_cells(tmp_path):
+    table = "file_name,text\na.jpg,a red car, facing left\n"
+    table += "b.jpg,\"['a car', 'it\\'s on the beach']\"\nc.jpg,[sic] a van\n"
+    (tmp_path / "metadata.csv").write_text(table)
+    first, *others = items(tmp_path, "imagefolder")
+    assert "line 2: more cells than the header" in first.error
+    assert [item.captions for item in others] == [("a car", "it's on the beach"), ("[sic] a van",)]
+
+
+def test_pictures_of_one_stem_share_its_text_and_none_is_lost(tmp_path):
+    for root, pictures, texts in (("paper", "images", "captions"), ("attngan", "images", "text")):
+        for seed, name in enumerate(("00.jpg", "00.png", "01.Jpg")):
+            file = draw(tmp_path / root / pictures / name.replace("Jpg", "jpg"), seed)
+            file.rename(file.with_name(name))
+        for name in ("00", "01", "02"):
+            write(tmp_path / root / texts / f"{name}.txt", f"car {name}\n")
+        found = items(tmp_path / root, root)
+        assert [(item.name, item.picture and item.picture.name) for item in found] == [
+            ("00", "00.jpg"),
+            ("00.png", "00.png"),
+            ("01", "01.Jpg"),
+            ("02", None),
+        ]
+        assert [item.captions for item in found] == [
+            (f"car {n}",) for n in ("00", "00", "01", "02")
+        ]
+
+
+def test_photos_of_phones_that_cannot_be_read_are_named(tmp_path):
+    for seed, name in enumerate(("red_car/1.jpg", "red_car/2.JFIF", "blue_car/1.jpg")):
+        file = draw(tmp_path / name.replace("JFIF", "jpg"), seed)
+        file.rename(tmp_path / name)
+    write(tmp_path / "blue_car/IMG_1.HEIC", "")
+    assert format_of(tmp_path) == "classes"
+    assert list(errors(tmp_path, "classes")) == ["blue_car/IMG_1.HEIC"]
+    names = {item.name for item in items(tmp_path, "classes") if not item.error}
+    assert names == {"blue_car/1", "red_car/1", "red_car/2"}
+
+
 def test_imagefolder_names_a_broken_csv(tmp_path):
     (tmp_path / "metadata.csv").write_text(f'file_name,text\na.jpg,a car\nb.jpg,"{"x" * 200_000}')
     with pytest.raises(DataError, match="metadata.csv, line 3: field larger"):

@@ -157,11 +157,13 @@ def test_cars_by_classes_are_chosen_laid_out_and_prepared(run, tmp_path, sets_di
     assert {split: len(part) for split, part in found.items()} == {"train": 12, "validation": 4}
     assert all(len(record["captions"]) == 5 for record in found["train"].values())
     # Edited sentences are kept, and prepared anew on request.
-    (target / "train" / "captions" / "00000.txt").write_text("an edited car\n")
-    code, printed = run(*flags, "--overwrite")
+    for source_again in (flags, (f"--source={target}",)):
+        text = f"an edited car of {source_again[0]}"
+        (target / "train" / "captions" / "00000.txt").write_text(f"{text}\n")
+        assert run(*source_again, "--overwrite")[0] == 0
+        assert all_records(sets_dir)["train/00000"]["captions"][0] == text.encode()
+    code, printed = run(*flags, "--overwrite", "--seed=1")
     assert code == 2 and "may have been edited" in printed
-    assert run(f"--source={target}", "--overwrite")[0] == 0
-    assert all_records(sets_dir)["train/00000"]["captions"][0] == b"an edited car"
 
 
 @pytest.mark.parametrize(
@@ -219,6 +221,35 @@ def test_shards_are_prepared_by_a_pattern_and_broken_ones_are_counted(run, tmp_p
     assert report(sets_dir)["notes"]["exact duplicates of another picture"] == 4
     code, printed = run(pattern, "--overwrite", "--image_column=jpg")
     assert code == 2 and "--image_column: is for the formats huggingface, not for web" in printed
+
+
+def test_the_report_never_goes_into_the_source(run, tmp_path):
+    sidecar(tmp_path)
+    before = set(tmp_path.iterdir())
+    code, printed = run("--source=.", "--dry_run")
+    assert code == 0 and "no files of the report" in printed
+    code, printed = run("--source=.", "--report=report")
+    assert code == 2 and "--report=report: is in the source" in printed
+    assert set(tmp_path.iterdir()) == before
+    elsewhere = tmp_path.with_name(f"{tmp_path.name}_report")
+    assert run("--source=.", "--dry_run", f"--report={elsewhere}")[0] == 0
+    assert (elsewhere / "contact_sheet.png").exists()
+
+
+def test_an_archives_outer_folders_do_not_hide_the_splits(run, tmp_path, sets_dir):
+    archive = tmp_path / "unpacked"
+    for seed, split in enumerate(("train", "test")):
+        for number, car in enumerate(("red_car", "blue_car")):
+            for photo in range(2):
+                file = archive / "archive/cars" / split / car / f"{photo}.png"
+                draw(file, 4 * seed + 2 * number + photo)
+    (archive / "__MACOSX").mkdir()
+    assert run(f"--source={archive}")[0] == 0
+    found = stored_records(sets_dir, "my_cars")
+    assert set(found["validation"]) == {
+        f"test/{c}_car/{n}" for c in ("red", "blue") for n in (0, 1)
+    }
+    assert len({record["class_id"] for part in found.values() for record in part.values()}) == 2
 
 
 def test_a_dry_run_only_reports(run, tmp_path, sets_dir):

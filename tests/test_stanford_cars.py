@@ -276,9 +276,16 @@ def test_edited_captions_stay(kaggle, tmp_path):
     edited = tmp_path / "cars/train/captions/00000.txt"
     edited.write_text("A red car.\n")
     before = files(tmp_path)
-    with pytest.raises(DataError, match=r"cars: is there already.*edited"):
-        write(kaggle, tmp_path / "cars", makes=1)
+    write(kaggle, tmp_path / "cars", makes=1)  # The same choice, as after an interruption.
+    for other in ({"makes": 2}, {"makes": 1, "seed": 1}):
+        with pytest.raises(DataError, match=r"cars: is there already.*edited"):
+            write(kaggle, tmp_path / "cars", **other)
     assert files(tmp_path) == before and edited.read_text() == "A red car.\n"
+    shutil.rmtree(tmp_path / "cars")
+    (tmp_path / "cars").mkdir()
+    (tmp_path / "cars/mine.txt").write_text("")
+    with pytest.raises(DataError, match=r"cars: is there already"):
+        write(kaggle, tmp_path / "cars", makes=1)
 
 
 def test_a_failure_leaves_nothing(kaggle, tmp_path, monkeypatch):

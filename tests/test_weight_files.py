@@ -112,6 +112,20 @@ def test_gpu_tensors_and_strides(tmp_path, write):
     np.testing.assert_array_equal(read["t"], [[1, 4], [2, 5]])
 
 
+@pytest.mark.parametrize("write", [write_zip, write_legacy])
+def test_ordered_dictionaries_of_python_2(tmp_path, write):
+    """Which pickles one as a call with its pairs: the encoders that AttnGAN published."""
+    pairs = b"(l" + b"".join(b"(lV%s\na%saa" % (name, tensor_op()) for name in (b"w", b"v"))
+    program = b"ccollections\nOrderedDict\n((l" + b"(lVa.w\na" + tensor_op() + b"aatR"
+    assert set(read_tensors(write(tmp_path / "x.pth", program))) == {"a.w"}
+    program = b"ccollections\nOrderedDict\n(" + pairs + b"tR"
+    read = read_tensors(write(tmp_path / "y.pth", program))
+    assert set(read) == {"w", "v"} and read["w"].shape == read["v"].shape
+    hostile = b"ccollections\nOrderedDict\n((l(l)a" + tensor_op() + b"aatR"
+    with pytest.raises(ValueError, match="as a key; only text and numbers"):
+        read_tensors(write(tmp_path / "z.pth", hostile))
+
+
 def test_what_is_read_of_a_training_checkpoint(tmp_path):
     tensor, model = tensor_op(), dict_op(w=tensor_op())
     path = tmp_path / "x.pth"

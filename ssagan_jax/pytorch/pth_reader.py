@@ -19,7 +19,7 @@ import numpy as np
 from ssagan_jax.untrusted import limits
 from ssagan_jax.untrusted.archives import BoundedZip
 from ssagan_jax.untrusted.files import open_regular
-from ssagan_jax.untrusted.pickle_names import Name, Names, PickleRefused
+from ssagan_jax.untrusted.pickle_names import Name, Names, PickleRefused, check_key
 from ssagan_jax.untrusted.pickle_reader import run_pickle
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
@@ -171,7 +171,7 @@ class _TensorNames(Names):
         self.kinds: dict[str, str] = {}
         self._count = 0
         self._functions = {
-            "collections.OrderedDict": lambda: {},
+            "collections.OrderedDict": self._dictionary,
             "torch._utils._rebuild_tensor": self._tensor,
             "torch._utils._rebuild_tensor_v2": self._tensor,
             "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
@@ -204,10 +204,20 @@ class _TensorNames(Names):
         _, start, count = view[0] if view and view[0] else (key, 0, count)
         return _Storage(str(key), kind.name, start, count)
 
-    def _tensor(self, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
-        self._count += 1
+    def _dictionary(self, pairs: Any = ()) -> dict[Any, Any]:
+        """Python 2 pickles an ordered dictionary with its pairs."""
+        self._count_entries(len(pairs))
+        for key, _ in pairs:
+            check_key(key)
+        return dict(pairs)
+
+    def _count_entries(self, count: int) -> None:
+        self._count += count
         if self._count > limits.TENSORS:
             raise PickleRefused(f"has more than {limits.TENSORS:,} tensors")
+
+    def _tensor(self, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> _Tensor:
+        self._count_entries(1)
         tensor = _Tensor(storage, offset, tuple(shape), tuple(strides))
         if not isinstance(storage, _Storage) or not tensor.is_plain():
             raise PickleRefused(f"has a damaged tensor of shape {shape!r:.80}")

@@ -44,12 +44,19 @@ class AttnGan:
         """Yields the pictures in the order of the listings or, without listings, of their names."""
         boxes = _boxes(source)
         folder = _pictures_folder(source) or source / _PICTURES[0]
-        listings, names = _listings(source), set()
-        for name, label, split in listings or _all_pictures(folder):
-            names.add(name)
-            yield _item(source, folder, name, label, split, boxes)
-        if not listings:
-            yield from _texts_without_picture(source, names)
+        listings = _listings(source)
+        for name, label, split in listings:
+            parts = (find_picture(folder / part, name) for part in _PARTS)
+            picture = next(filter(None, parts), None)
+            yield _item(source, folder, picture, name, name, label, split, boxes)
+        if listings:
+            return
+        stems: set[str] = set()
+        for file in filter(is_picture, walk_files(folder)):
+            split, label = split_and_label(file)
+            stem, name = strip_extension(file), unique_name(file, stems)
+            yield _item(source, folder, folder / file, stem, name, label, split, boxes)
+        yield from _texts_without_picture(source, stems)
 
 
 def text_file(source: Path, name: str) -> Path:
@@ -83,21 +90,21 @@ def _listings(source: Path) -> list[tuple[str, str, str]]:
     return found
 
 
-def _all_pictures(folder: Path) -> Iterator[tuple[str, str, str]]:
-    stems: set[str] = set()
-    for file in filter(is_picture, walk_files(folder)):
-        split, label = split_and_label(file)
-        yield unique_name(file, stems), label, split
-
-
 def _item(
-    source: Path, folder: Path, name: str, label: str, split: str, boxes: dict[str, Box] | None
+    source: Path,
+    folder: Path,
+    picture: Path | None,
+    stem: str,
+    name: str,
+    label: str,
+    split: str,
+    boxes: dict[str, Box] | None,
 ) -> Item:
-    picture = next(filter(None, (find_picture(folder / part, name) for part in _PARTS)), None)
-    captions, error = read_captions(folder, picture, source / "text", text_file(source, name))
-    if boxes is not None and name not in boxes:
-        error = error or f"{source / BOXES}: no box for {name}; add it or remove the file"
-    return Item(name, picture, captions, label, split, (boxes or {}).get(name), error)
+    """The item of a picture whose text and box are those of `stem`."""
+    captions, error = read_captions(folder, picture, source / "text", text_file(source, stem))
+    if boxes is not None and stem not in boxes:
+        error = error or f"{source / BOXES}: no box for {stem}; add it or remove the file"
+    return Item(name, picture, captions, label, split, (boxes or {}).get(stem), error)
 
 
 def _texts_without_picture(source: Path, names: set[str]) -> Iterator[Item]:

@@ -8,7 +8,12 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from ssagan_jax.data.formats.folder_names import is_picture, split_and_label, unique_name
+from ssagan_jax.data.formats.folder_names import (
+    OTHER_PICTURE_EXTENSIONS,
+    is_picture,
+    split_and_label,
+    unique_name,
+)
 from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.formats.safe_paths import unsafe_reason, walk_files
 from ssagan_jax.data.formats.tfds_dataset import TEMPLATES, check_templates, clean_label
@@ -47,8 +52,15 @@ class Classes:
           DataError: a picture is in no folder but that of its split.
         """
         stems: set[str] = set()
-        for file in filter(is_picture, walk_files(source)):
+        for file in walk_files(source):
             split, folder = split_and_label(file)
+            if file.lower().endswith(OTHER_PICTURE_EXTENSIONS):
+                suffix = PurePosixPath(file).suffix
+                yield Item(
+                    file, None, (), error=f"{source / file}: {suffix} is not read; save as JPEG"
+                )
+            if not is_picture(file):
+                continue
             label = clean_label(PurePosixPath(folder).name)
             if not label:
                 raise DataError(

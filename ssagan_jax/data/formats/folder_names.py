@@ -1,9 +1,13 @@
 """Splits, classes and names of pictures from the names of files and folders."""
 
+import os
 import re
 from pathlib import PurePosixPath
 
-PICTURE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
+PICTURE_EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+PICTURE_EXTENSIONS += (".ppm",)
+# Of pictures that are not read.
+OTHER_PICTURE_EXTENSIONS = (".heic", ".heif", ".avif", ".jxl", ".tga", ".dng", ".nef", ".cr2")
 _SPLITS = dict.fromkeys(("train", "training"), "train")
 _SPLITS |= dict.fromkeys(("val", "valid", "validation", "dev", "test", "testing"), "validation")
 
@@ -28,6 +32,20 @@ def split_and_label(name: str) -> tuple[str, str]:
     folders = PurePosixPath(name).parent.parts
     split = split_from_name(folders[0]) if folders else ""
     return split, "/".join(folders[1:] if split else folders)
+
+
+def unwrap_splits(source: str) -> str:
+    """The folder of the splits, if the source holds nothing but that folder, as archives do."""
+    folder = source
+    while os.path.isdir(folder):
+        with os.scandir(folder) as found:
+            entries = [e for e in found if not e.name.startswith(".") and e.name != "__MACOSX"]
+        if folder != source and any(e.is_dir() and split_from_name(e.name) for e in entries):
+            return folder
+        if len(entries) != 1 or entries[0].is_symlink() or split_from_name(entries[0].name):
+            break
+        folder = entries[0].path
+    return source
 
 
 def is_picture(name: str) -> bool:

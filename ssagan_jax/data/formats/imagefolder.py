@@ -5,6 +5,8 @@ relative to the table's folder, and `text`, `caption` or `captions` (a list); `l
 class. A picture may have several rows. The first folder may be a split.
 """
 
+import ast
+import contextlib
 import csv
 import json
 import os
@@ -79,6 +81,8 @@ def _read(row: Any, table: str) -> tuple[str, list[str], str]:
     """The path below the source, the captions and the class of a row's picture."""
     if not isinstance(row, dict):
         raise DataError("not a row of a table; write {'file_name': ..., 'text': ...}")
+    if None in row:  # From csv.
+        raise DataError("more cells than the header; put sentences with commas in double quotes")
     file = row.get("file_name")
     if not isinstance(file, str):
         raise DataError(f"file_name is {file!r}; it must be the path of a picture")
@@ -86,16 +90,21 @@ def _read(row: Any, table: str) -> tuple[str, list[str], str]:
     found = next((row[key] for key in _CAPTION_KEYS if row.get(key) is not None), None)
     captions = [found] if isinstance(found, str) else found
     if isinstance(found, str) and found.startswith("["):  # A list in a cell of a CSV.
-        try:
-            captions = json.loads(found)
-        except (ValueError, RecursionError):
-            captions = [found]
+        captions = _parse_list(found) or [found]
     if not isinstance(captions, list) or not all(isinstance(text, str) for text in captions):
         raise DataError(
             f"{file}: none of {', '.join(_CAPTION_KEYS)} holds a sentence or a list of them"
         )
     label = row.get("label")
     return name, captions, "" if label is None else str(label)
+
+
+def _parse_list(cell: str) -> Any:
+    """A list as JSON or, by pandas, as Python writes it; None for other text."""
+    for parse in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            return parse(cell)
+    return None
 
 
 def _item(source: Path, file: str, captions: tuple[str, ...], label: str, stems: set[str]) -> Item:

@@ -17,7 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ssagan_jax.data.formats.filename_pickles import CLASSES, read_classes, read_filenames
-from ssagan_jax.data.formats.folder_names import is_picture, split_from_name, strip_extension
+from ssagan_jax.data.formats.folder_names import (
+    is_picture,
+    split_from_name,
+    strip_extension,
+    unique_name,
+)
 from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.formats.safe_paths import find_picture, read_captions, walk_files
 from ssagan_jax.errors import DataError
@@ -39,15 +44,25 @@ class Paper:
             texts = _captions_folder(part)
             if texts is None:
                 raise DataError(f"{part}: no folder captions/; put 00000.txt, 00001.txt ... there")
-            names, prefix = set(), f"{part.name}/" if split else ""
-            for name, label in _listed(source, part):
-                names.add(name)
-                yield _item(part, texts, name, label, split, prefix)
+            pictures, prefix = _pictures_folder(part), f"{part.name}/" if split else ""
             if os.path.lexists(part / NAMES):
-                continue  # What is not listed is skipped on purpose.
+                for name, label in _listed(source, part):  # Others are skipped on purpose.
+                    picture = find_picture(pictures, name)
+                    captions, error = read_captions(part, picture, texts, texts / f"{name}.txt")
+                    yield Item(prefix + name, picture, captions, label, split, error=error)
+                continue
+            stems: set[str] = set()
+            for file in filter(is_picture, walk_files(pictures)):
+                text = texts / f"{strip_extension(file)}.txt"
+                captions, error = read_captions(part, pictures / file, texts, text)
+                name = prefix + unique_name(file, stems)
+                yield Item(name, pictures / file, captions, "", split, error=error)
             for file in walk_files(texts):
-                if file.endswith(".txt") and strip_extension(file) not in names:
-                    yield _item(part, texts, strip_extension(file), "", split, prefix)
+                if file.endswith(".txt") and strip_extension(file) not in stems:
+                    captions, error = read_captions(part, None, texts, texts / file)
+                    yield Item(
+                        prefix + strip_extension(file), None, captions, "", split, error=error
+                    )
 
 
 def _parts(source: Path) -> list[tuple[Path, str]]:
@@ -69,20 +84,10 @@ def _pictures_folder(part: Path) -> Path:
 
 
 def _listed(source: Path, part: Path) -> Iterator[tuple[str, str]]:
-    """Yields names without extension and classes of a split's pictures."""
-    if os.path.lexists(part / NAMES):
-        listed = read_filenames(source, part / NAMES)
-        classes = [""] * len(listed)
-        if os.path.lexists(part / CLASSES):
-            classes = read_classes(source, part / CLASSES, len(listed))
-        for name, label in zip(listed, classes, strict=True):
-            yield (strip_extension(name) if is_picture(name) else name), label
-    else:
-        for file in filter(is_picture, walk_files(_pictures_folder(part))):
-            yield strip_extension(file), ""
-
-
-def _item(part: Path, texts: Path, name: str, label: str, split: str, prefix: str) -> Item:
-    picture = find_picture(_pictures_folder(part), name)
-    captions, error = read_captions(part, picture, texts, texts / f"{name}.txt")
-    return Item(prefix + name, picture, captions, label, split, error=error)
+    """Yields names without extension and classes of the pictures that a split lists."""
+    listed = read_filenames(source, part / NAMES)
+    classes = [""] * len(listed)
+    if os.path.lexists(part / CLASSES):
+        classes = read_classes(source, part / CLASSES, len(listed))
+    for name, label in zip(listed, classes, strict=True):
+        yield (strip_extension(name) if is_picture(name) else name), label

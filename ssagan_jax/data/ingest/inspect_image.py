@@ -22,7 +22,7 @@ _LARGE_IMAGE_LOCK = threading.Lock()
 _MAX_BYTES = 2**28  # Of an encoded picture in a shard: what MAX_PIXELS take without compression.
 # Those of other formats are their names. MPO is a JPEG with several images, as phones write it.
 _EXTENSIONS = {
-    "JPEG": (".jpg", ".jpeg"),
+    "JPEG": (".jpg", ".jpeg", ".jfif"),
     "MPO": (".jpg", ".jpeg"),
     "TIFF": (".tif", ".tiff"),
 }

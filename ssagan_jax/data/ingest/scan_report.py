@@ -4,11 +4,12 @@ import collections
 import dataclasses
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ssagan_jax.data.class_ids import class_ids
 from ssagan_jax.data.ingest.scan import ERROR_KINDS, DatasetScan, ScanError
-from ssagan_jax.errors import escape_terminal
+from ssagan_jax.errors import InputError, escape_terminal
 
 _MAX_LISTED = 10
 Row = tuple[str, str]
@@ -137,3 +138,21 @@ def _histogram(counts: collections.Counter[int]) -> dict[str, int]:
 def _row(*cells: str | int) -> str:
     texts = (escape_terminal(str(cell)).replace("|", "\\|") for cell in cells)
     return f"| {' | '.join(texts)} |"
+
+
+def report_folder(flag: str, dry_run: bool, source: Path) -> str:
+    """The folder for the report by --report, "" for none; the current one in a dry run.
+
+    Raises:
+      InputError: it is in the source, where the contact sheet would be taken for a picture.
+    """
+    folder = flag or ("." if dry_run else "")
+    if not folder or not Path(folder).resolve().is_relative_to(source.resolve()):
+        return folder
+    if flag:
+        raise InputError(
+            f"--report={flag}: is in the source, whose pictures contact_sheet.png would join; "
+            "choose another folder"
+        )
+    print("the current folder is in the source, so no files of the report go there; --report=DIR")
+    return ""

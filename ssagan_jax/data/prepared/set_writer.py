@@ -100,6 +100,7 @@ def work_path(folder: Path) -> Path:
 def replace_set(written: Path, folder: Path, work: Path) -> None:
     """Moves a complete set into place; one that is there already goes to `work`, to be removed."""
     if folder.exists():
+        shutil.rmtree(work / "replaced", ignore_errors=True)  # Left by a process that was killed.
         folder.rename(work / "replaced")
     written.rename(folder)
 

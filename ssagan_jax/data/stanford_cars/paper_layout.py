@@ -15,6 +15,7 @@ describes:
 
 import csv
 import dataclasses
+import io
 import pickle
 import shutil
 from collections.abc import Sequence
@@ -35,6 +36,11 @@ from ssagan_jax.errors import DataError
 
 COLUMNS = ("split", "number", "class_id", "class", "make", "model", "body", "year", "source")
 _FOLDERS = {"train": "train", "validation": "test"}
+_TABLE = "classes.csv"
+_IS_THERE = (
+    "{}: is there already, and its captions may have been edited; nothing was changed. Choose "
+    "another folder, or remove this one to write it again"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +80,8 @@ def write_paper_layout(
 
     Args:
       source: Kaggle's folder, at any level down to the folder of the classes.
-      target: a new folder, written completely or not at all.
+      target: a new folder, written completely or not at all. One that holds the same choice
+        already stays as it is.
       makes: how many makes to draw, or their names in upper or lower case.
       models: models of each make, distinguished by name.
       train: training pictures of each model.
@@ -86,8 +93,8 @@ def write_paper_layout(
       The chosen classes, make by make, and a message for each picture that was skipped.
 
     Raises:
-      DataError: the target exists already; or the source has another layout, or too few makes,
-        models or readable pictures, with their counts.
+      DataError: the target holds something else; or the source has another layout, or too few
+        makes, models or readable pictures, with their counts.
     """
     if seed < 0:
         raise DataError(f"seed={seed}: must be a whole number, at least 0")
@@ -103,17 +110,23 @@ def write_paper_layout(
         picks["train"] += chosen[:train]
         picks["validation"] += chosen[train:]
         unreadable += skipped
+    table = _table(picks)
+    if (target / _TABLE).exists():
+        if (target / _TABLE).read_text(encoding="utf-8", errors="replace") != table:
+            raise DataError(_IS_THERE.format(target))
+        return cars, unreadable
     with atomic_folder(target) as folder:
-        _write(picks, folder, seed)
+        for split, name in _FOLDERS.items():
+            _write_split(picks[split], folder / name, seed)
+        (folder / _TABLE).write_text(table, encoding="utf-8")
     return cars, unreadable
 
 
 def _check_target(target: Path) -> None:
+    if (target / _TABLE).is_file():
+        return  # Compared with the choice, when that is made.
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError(
-            f"{target}: is there already, and its captions may have been edited; nothing was "
-            "changed. Choose another folder, or remove this one to write it again"
-        )
+        raise DataError(_IS_THERE.format(target))
 
 
 def _check_counts(makes: int | Sequence[str], models: int, train: int, validation: int) -> None:
@@ -133,16 +146,16 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
-def _write(picks: dict[str, list[_Pick]], folder: Path, seed: int) -> None:
-    for split, name in _FOLDERS.items():
-        _write_split(picks[split], folder / name, seed)
-    with open(folder / "classes.csv", "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for split in _FOLDERS:
-            for number, pick in enumerate(picks[split]):
-                car = dataclasses.astuple(pick.car)
-                writer.writerow((split, f"{number:05d}", pick.class_id, *car, pick.source))
+def _table(picks: dict[str, list[_Pick]]) -> str:
+    """The text of classes.csv."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for split in _FOLDERS:
+        for number, pick in enumerate(picks[split]):
+            car = dataclasses.astuple(pick.car)
+            writer.writerow((split, f"{number:05d}", pick.class_id, *car, pick.source))
+    return file.getvalue()
 
 
 def _write_split(picks: list[_Pick], folder: Path, seed: int) -> None:
