@@ -61,7 +61,8 @@ def save_png(path: str | os.PathLike[str], image: Image.Image) -> None:
 def atomic_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     """Yields an empty folder beside `path` to fill, and renames it at the end.
 
-    If the body raises, nothing is left; what a killed process left is removed at the next call.
+    If the body raises, nothing is left; what a killed process left, in hidden folders beside
+    `path`, is removed at the next call.
 
     Args:
       path: where the folder goes.
@@ -70,7 +71,7 @@ def atomic_folder(path: Path, replace: bool = False) -> Iterator[Path]:
     Raises:
       OSError: `path` is a file, or, unless `replace`, a folder that is not empty.
     """
-    part, old = (path.with_name(f"{path.name}{suffix}") for suffix in (".part", ".old"))
+    part, old = (path.with_name(f".{path.name}.ssagan_jax.{kind}") for kind in ("part", "old"))
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:

@@ -69,7 +69,8 @@ def convert_from_pytorch(flags: argparse.Namespace) -> None:
         workdir.write_tokenizer(tokenizer)
         workdir.write_schedule(Schedule(steps_per_epoch=1, damsm_steps=0, total_steps=0))
         prefixes = {network: source.prefix for network, source in sources.items()}
-        safetensors.numpy.save_file(extras, workdir.pytorch_extras, prefixes)
+        # save_file would make a file that only its owner can read.
+        workdir.pytorch_extras.write_bytes(safetensors.numpy.save(extras, prefixes))
         checkpoints = Checkpoints(workdir.checkpoints, 1, tokenizer.digest)
         checkpoints.save(state, None)
         checkpoints.close()

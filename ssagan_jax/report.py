@@ -88,7 +88,7 @@ class Report:
             ("Config", self._config()),
         ]
         folders = [f"{run.method}: {run.workdir.path.name}{_best(run)}" for run in self._runs]
-        return page.page("Text to image generation: results", folders, sections)
+        return page.page("Text to image generation: results", folders, sections, self.files)
 
     def _score_table(self) -> str:
         rows = [

@@ -59,7 +59,7 @@ def save_images(
 ) -> Path:
     """Writes the images of each caption as single PNGs and a grid; returns the grid's path."""
     for index, (caption, row) in enumerate(zip(captions, images, strict=True)):
-        words = "-".join(re.findall(r"[a-z0-9]+", caption.lower()))[:60]
+        words = _words_of(caption)
         for number, image in enumerate(row):
             save_png(folder / f"{index:03d}_{words}_{number:03d}.png", image)
     rows = [(text, list(map(np.asarray, row))) for text, row in zip(captions, images, strict=True)]
@@ -67,11 +67,17 @@ def save_images(
     return folder / "grid.png"
 
 
+def _words_of(caption: str) -> str:
+    """The caption in the names of files."""
+    return "-".join(re.findall(r"[a-z0-9]+", caption.lower()))[:60]
+
+
 def save_interpolation(
     images: Sequence[Image.Image], captions: Sequence[str], folder: Path
 ) -> tuple[Path, Path]:
     """Writes images as a GIF that loops, and side by side as a PNG; returns both paths."""
-    animation, strip = folder / "interpolation.gif", folder / "strip.png"
+    name = "_to_".join(map(_words_of, captions))
+    animation, strip = folder / f"interpolation_{name}.gif", folder / f"strip_{name}.png"
     write_atomically(animation, encode_gif(images))
     save_png(strip, draw_image_grid([(" to ".join(captions), list(map(np.asarray, images)))], ()))
     return animation, strip

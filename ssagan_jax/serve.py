@@ -18,6 +18,7 @@ from absl import logging
 from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
 from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.config.compilation_cache import enable_compilation_cache
+from ssagan_jax.data.tokenizer import TokenizerError
 from ssagan_jax.errors import InputError, exit_immediately, exit_on_user_error
 from ssagan_jax.serving.run_view import run_html
 from ssagan_jax.serving.served_model import ServedModel
@@ -43,7 +44,8 @@ def serve(flags: argparse.Namespace) -> None:
     served = ServedModel(flags.workdir, flags.checkpoint)
     model = served.model(served.initial)
     print(f"step {model.step} of {flags.workdir}; compiling", flush=True)
-    model.paint("a", masks=True)  # Nobody waits for it later.
+    with contextlib.suppress(TokenizerError):  # The vocabulary may lack the word.
+        model.paint("a", masks=True)  # Nobody waits for it later.
     if stop.is_set():
         raise KeyboardInterrupt
     from ssagan_jax.serving.page import launched

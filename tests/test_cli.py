@@ -20,6 +20,7 @@ from test_stage_profile import traced_steps
 
 from ssagan_jax import evaluate, main, sample
 from ssagan_jax.config import flatten
+from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.inference.model_loading import load_state
 from ssagan_jax.reporting.tensorboard_events import read_events
 from ssagan_jax.workdir import Workdir
@@ -460,6 +461,18 @@ def test_the_seed_determines_the_images(run_sample, tmp_path):
     assert one == again and one.keys() == other.keys()
     assert all(one[name] != other[name] for name in one)
     assert len(set(one.values())) == 3
+
+
+def test_a_tilde_in_a_flag_is_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parser = command_parser("sample", "")
+    parser.add_argument("--output")
+    parser.add_argument("--workdir", nargs="+")
+    parser.add_argument("--caption", action="append", default=[])
+    flags = ["--output=~/a", "--workdir", "~", "b~", "--caption=~ a car", "--caption=c"]
+    found = parser.parse_args(flags)
+    assert (found.output, found.workdir) == (f"{tmp_path}/a", [str(tmp_path), "b~"])
+    assert found.caption == ["~ a car", "c"]
 
 
 def test_captions_come_from_a_file_too(run_sample, tmp_path):

@@ -16,7 +16,7 @@ from PIL import Image
 from ssagan_jax import convert, sample
 from ssagan_jax.config import ConfigError, default_config
 from ssagan_jax.errors import DataError, InputError
-from ssagan_jax.inference.model_loading import load_state
+from ssagan_jax.inference.model_loading import load_model, load_state
 from ssagan_jax.models.discriminator import Discriminator
 from ssagan_jax.models.generator import Generator
 from ssagan_jax.models.inception import InceptionImageEncoder
@@ -278,6 +278,9 @@ def test_a_converted_folder_generates_and_converts_back_exactly(files, run, tens
     for image in map(Image.open, tmp_path.glob("out/000_a-red-zebra_00[01].png")):
         assert image.getcolors() == [(SIZE * SIZE, (64, 128, 191))]
     assert len(os.listdir(tmp_path / "out")) == 3
+    with pytest.raises(InputError, match="no image encoder"):  # Not one of random weights.
+        load_model(workdir).score([image], "a red bird")
+    assert Workdir(workdir).pytorch_extras.stat().st_mode & 0o044  # As of other files.
     run(workdir=workdir, output=tmp_path / "back")
     for network, name in zip(FILES, ("netG", "netD", "text_encoder"), strict=True):
         wanted = parallel if network == "generator" else tensors[network]

@@ -113,12 +113,25 @@ def test_the_best_of_several_noises_is_the_one_that_scores_highest(model):
     assert scores.argmax(0).any()  # Not simply the first ones.
 
 
+def test_pictures_are_scored_upright_and_without_transparency(model, tmp_path):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # As phones write it: to be rotated by 90 degrees.
+    image.save(tmp_path / "phone.png", exif=exif)
+    clear = image.convert("RGBA")
+    clear.putalpha(0)
+    with Image.open(tmp_path / "phone.png") as phone:
+        found = model.score([phone, clear], [RED, RED])
+    wanted = [image.transpose(Image.Transpose.ROTATE_270), Image.new("RGB", (40, 40), "white")]
+    np.testing.assert_array_equal(found, model.score(wanted, [RED, RED]))
+
+
 def test_scores_are_cosines_and_accept_any_picture(model):
     images = model.paint(RED, num=2)
     scores = model.score([*images, np.asarray(images[0])], [RED, RED, RED])
     assert scores.shape == (3,) and (np.abs(scores) <= 1).all() and scores[0] == scores[2]
     assert model.score([images[0]], BLUE) != scores[0]
-    large = Image.new("LA", (300, 40), 128)
+    large = Image.new("LA", (300, 40), (128, 255))
     assert model.score([large], RED) == model.score([np.full((32, 32, 3), 128, np.uint8)], RED)
 
 
@@ -223,15 +236,18 @@ def test_the_command_writes_an_interpolation_as_gif_and_strip(model, folder, mon
     run_sample(
         monkeypatch, folder, f"--caption={RED}", f"--caption={BLUE}", "--interpolate=4", "--seed=2"
     )
-    output = folder / "generated/step_0000007_seed_2"
+    output, name = folder / "generated/step_0000007_seed_2", "a-red-car_to_a-blue-truck"
     between = pixels(model.interpolate(RED, BLUE, 4, seed=2))
-    strip = read(output / "strip.png")
+    strip = read(output / f"strip_{name}.png")
     shown = [strip[4:132:4, 220 + column * 136 :][:, :128:4] for column in range(4)]
     np.testing.assert_array_equal(shown, between)
-    with Image.open(output / "interpolation.gif") as animation:
+    with Image.open(output / f"interpolation_{name}.gif") as animation:
         assert (animation.n_frames, animation.size) == (4, (32, 32))
         assert animation.info["loop"] == 0
-    assert {path.name for path in output.iterdir()} == {"strip.png", "interpolation.gif"}
+    assert {path.name for path in output.iterdir()} == {
+        f"strip_{name}.png",
+        f"interpolation_{name}.gif",
+    }
 
 
 @pytest.mark.parametrize(

@@ -470,15 +470,24 @@ def test_only_an_earlier_report_is_replaced(written, tmp_path):
     output = tmp_path / "deep/r"
     check_output(output)
     page = (written / "index.html").read_bytes()
-    for files in ({"index.html": page, "old.png": b"old"}, {"index.html": page, "a.png": b"a"}):
-        (tmp_path / "deep/r.part").mkdir(parents=True)
-        (tmp_path / "deep/r.part/torn.png").touch()
+    mine = ["r.part/notes.txt", "r.old/notes.txt"]
+    for name in mine:
+        (tmp_path / "deep" / name).parent.mkdir(parents=True)
+        (tmp_path / "deep" / name).write_text("mine")
+    for files in ({"index.html": page, "table1.md": b"old"}, {"index.html": page}):
+        (tmp_path / "deep/.r.ssagan_jax.part").mkdir()
+        (tmp_path / "deep/.r.ssagan_jax.part/torn.png").touch()
         write_output(output, files)
         check_output(output)
         assert {path.name: path.read_bytes() for path in output.iterdir()} == files
-        assert [path.name for path in (tmp_path / "deep").iterdir()] == ["r"]
+        assert {path.name for path in (tmp_path / "deep").iterdir()} == {"r", "r.part", "r.old"}
+    assert all((tmp_path / "deep" / name).exists() for name in mine)
+    (output / "notes.md").write_text("mine")
+    with pytest.raises(InputError, match="not a report's, such as notes.md"):
+        check_output(output)
     (output / "index.html").write_text("<html>a page of another</html>")
-    with pytest.raises(InputError, match="holds files that are not a report"):
+    (output / "notes.md").unlink()
+    with pytest.raises(InputError, match="not a report's, such as index.html"):
         check_output(output)
 
 

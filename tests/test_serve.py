@@ -148,6 +148,18 @@ def test_newer_checkpoints_are_offered_and_the_latest_is_used(tiny_config, tmp_p
         served.model("50")
 
 
+def test_a_damaged_checkpoint_is_not_replaced_by_another_under_its_name(tiny_config, tmp_path):
+    run = tiny_run.make_run(tmp_path / "run", tiny_config)
+    for file in (run.checkpoints / "30").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"damaged")
+    served = ServedModel(str(run.path))
+    assert served.model().step == 10
+    with pytest.raises(InputError, match="30"):
+        served.model("30")
+    assert served.model("10").step == 10
+
+
 # The run
 
 
@@ -300,6 +312,21 @@ def test_a_public_link_is_explained_before_anything_is_loaded(monkeypatch, capsy
 def free_port():
     with socket.create_server(("127.0.0.1", 0)) as server:
         return server.getsockname()[1]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_the_page_is_reached_without_the_proxy_of_the_environment(served, monkeypatch, host):
+    pytest.importorskip("gradio", reason="pip install -e '.[web]' to test the page")
+    from ssagan_jax.serving.page import launched
+
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "example.org")
+    with launched(served, host, free_port(), False) as page:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        assert opener.open(page.local_url).status == 200
+    assert os.environ["no_proxy"].startswith("example.org,")
 
 
 # In the browser

@@ -289,8 +289,8 @@ def test_edited_captions_stay(kaggle, tmp_path):
 
 
 def test_a_failure_leaves_nothing(kaggle, tmp_path, monkeypatch):
-    (tmp_path / "cars.part/images").mkdir(parents=True)
-    (tmp_path / "cars.part/images/99999.jpg").write_bytes(b"of a killed run")
+    (tmp_path / ".cars.ssagan_jax.part/images").mkdir(parents=True)
+    (tmp_path / ".cars.ssagan_jax.part/images/99999.jpg").write_bytes(b"of a killed run")
     copies = []
 
     def copyfile(source, target):
@@ -303,8 +303,8 @@ def test_a_failure_leaves_nothing(kaggle, tmp_path, monkeypatch):
         with pytest.raises(OSError, match="No space"):
             write(kaggle, tmp_path / "cars")
     assert len(copies) == 7 and list(tmp_path.iterdir()) == []
-    (tmp_path / "cars.part").mkdir()
-    (tmp_path / "cars.part/99999.jpg").write_bytes(b"of a killed run")
+    (tmp_path / ".cars.ssagan_jax.part").mkdir()
+    (tmp_path / ".cars.ssagan_jax.part/99999.jpg").write_bytes(b"of a killed run")
     write(kaggle, tmp_path / "cars")
     assert [path.name for path in tmp_path.iterdir()] == ["cars"]
     assert not (tmp_path / "cars/99999.jpg").exists()

@@ -1,7 +1,9 @@
 """How the help of a command names it, and the parser of all commands but the training command."""
 
 import argparse
+import os
 import sys
+from typing import Any
 
 
 def command_name(module: str) -> str:
@@ -15,6 +17,25 @@ def describe_command(module: str, description: str) -> str:
     return description.replace(f"python -m ssagan_jax.{module}", command_name(module))
 
 
+class _Parser(argparse.ArgumentParser):
+    """Replaces "~/" by the home folder, which shells do not in --flag=~/folder."""
+
+    def parse_args(self, *arguments: Any, **options: Any) -> argparse.Namespace:
+        """Parses as ArgumentParser does."""
+        flags = super().parse_args(*arguments, **options)
+        for name, value in vars(flags).items():
+            if isinstance(value, list):
+                setattr(flags, name, [_expand(item) for item in value])
+            else:
+                setattr(flags, name, _expand(value))
+        return flags
+
+
+def _expand(value: Any) -> Any:
+    is_path = isinstance(value, str) and (value == "~" or value.startswith("~/"))
+    return os.path.expanduser(value) if is_path else value
+
+
 def command_parser(module: str, description: str) -> argparse.ArgumentParser:
     """A parser of the command line.
 
@@ -22,7 +43,7 @@ def command_parser(module: str, description: str) -> argparse.ArgumentParser:
       module: of the command, as in "sample".
       description: its docstring; line breaks are kept.
     """
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=command_name(module),
         description=describe_command(module, description),
         formatter_class=argparse.RawDescriptionHelpFormatter,

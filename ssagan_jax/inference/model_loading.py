@@ -103,13 +103,16 @@ def _from_workdir(workdir: Workdir, checkpoint: CheckpointChoice) -> TrainedMode
         captions = tuple(workdir.fixed_samples().captions)
     except WorkdirError:  # A converted model has none, and painting needs none.
         captions = ()
+    converted = workdir.converted()
+    is_known = not converted or "image_encoder" in converted
+    image_encoder = jax.device_put(network_variables(state)["image_encoder"])
     return TrainedModel(
         config=config,
         tokenizer=tokenizer,
         step=int(state.step),
         # On the device already, so that not every batch moves them there.
         variables=jax.device_put(generation_variables(state)),
-        image_encoder=jax.device_put(network_variables(state)["image_encoder"]),
+        image_encoder=image_encoder if is_known else None,
         example_captions=captions,
         sampler=Sampler(build_networks(config, tokenizer.vocabulary)),
     )

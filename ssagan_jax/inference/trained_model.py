@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from ssagan_jax.config.validation import check_seed
+from ssagan_jax.data.images.open_image import to_upright_rgb
 from ssagan_jax.data.images.resizing import resize_smaller_edge
 from ssagan_jax.data.tokenizer import Tokenizer
 from ssagan_jax.errors import InputError
@@ -280,6 +281,6 @@ def _square(image: Image.Image | np.ndarray, size: int) -> np.ndarray:
             raise InputError(f"images: {image.dtype}{list(image.shape)}: must be uint8 [H, W, 3]")
         image = Image.fromarray(image)
     _check("images", image, lambda value: isinstance(value, Image.Image), "Pillow images or arrays")
-    image = resize_smaller_edge(image.convert("RGB"), size)
+    image = resize_smaller_edge(to_upright_rgb(image), size)
     left, top = (image.width - size) // 2, (image.height - size) // 2
     return np.asarray(image.crop((left, top, left + size, top + size)))

@@ -4,20 +4,23 @@ from pathlib import Path
 
 from ssagan_jax.atomic_files import atomic_folder
 from ssagan_jax.errors import InputError
-from ssagan_jax.reporting.page import MARK
+from ssagan_jax.reporting.page import MARK, files_beside
 
 PAGE = "index.html"
 
 
 def check_output(output: Path) -> None:
-    """Raises InputError if the path holds anything but an earlier report."""
+    """Raises InputError if the path holds anything but the files of an earlier report."""
     if output.exists() and not output.is_dir():
         raise InputError(f"--output={output}: is a file; choose a folder")
     index = output / PAGE
-    ours = index.is_file() and MARK in index.read_text(encoding="utf-8", errors="replace")
-    if output.is_dir() and any(output.iterdir()) and not ours:
+    page = index.read_text(encoding="utf-8", errors="replace") if index.is_file() else ""
+    known = {PAGE, *files_beside(page)} if MARK in page else set()
+    others = sorted(path.name for path in output.glob("*") if path.name not in known)
+    if others:
         raise InputError(
-            f"--output={output}: holds files that are not a report; choose another folder"
+            f"--output={output}: holds files that are not a report's, such as {others[0]}; "
+            "choose another folder"
         )
 
 

@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Iterable, Sequence
-from html import escape
+from html import escape, unescape
 
 import numpy as np
 from PIL import Image
@@ -12,6 +12,7 @@ from ssagan_jax.reporting.figures import Panel
 from ssagan_jax.reporting.score_table import ScoreTable
 
 MARK = '<meta name="generator" content="ssagan_jax.report">'
+_FILES = '<meta name="files" content="'
 _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 1rem/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 72rem; padding: 1rem; }
@@ -45,20 +46,33 @@ def png(image: np.ndarray | Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def page(title: str, intro: Sequence[str], sections: Iterable[tuple[str, str]]) -> str:
-    """The whole page: introductory lines of text, then sections (heading, HTML)."""
+def page(
+    title: str, intro: Sequence[str], sections: Iterable[tuple[str, str]], files: Iterable[str]
+) -> str:
+    """The whole page: introductory lines of text, then sections (heading, HTML).
+
+    Names of the `files` that belong beside it are kept in its head.
+    """
+    names = "/".join(files)
     parts = [f"<h2>{escape(heading)}</h2>\n{content}" for heading, content in sections]
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"{MARK}\n<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
+            f'{MARK}\n{_FILES}{escape(names)}">',
+            f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
             f"<h1>{escape(title)}</h1>",
             *(f"<p>{escape(line)}</p>" for line in intro),
             *parts,
             "</body>\n</html>\n",
         ]
     )
+
+
+def files_beside(page: str) -> list[str]:
+    """The names of the files that belong beside a page."""
+    _, _, rest = page.partition(_FILES)
+    return unescape(rest.partition('">')[0]).split("/")
 
 
 def note(text: str) -> str:

@@ -69,10 +69,14 @@ def launched(served: ServedModel, host: str, port: int, share: bool) -> Iterator
         size = served.model().config.data.image_size
         css = CSS.replace("PIXELS", "pixelated" if size < 128 else "auto")
         quiet = contextlib.redirect_stdout(io.StringIO())  # The command tells about the link.
+        # Gradio asks the page itself whether it works, not by way of a proxy.
+        for name in ("no_proxy", "NO_PROXY"):
+            known = os.environ.get(name)
+            os.environ[name] = ",".join(filter(None, (known, "localhost,127.0.0.1,::1", host)))
         try:
             with quiet:
                 page.launch(
-                    server_name=host,
+                    server_name=f"[{host}]" if ":" in host else host,
                     server_port=port,
                     share=share,
                     quiet=True,

@@ -28,7 +28,7 @@ class ServedModel:
 
     def __init__(self, source: str, checkpoint: CheckpointChoice = None) -> None:
         """Loads the first model; raises what `load_model` does."""
-        is_workdir = os.path.exists(os.path.expanduser(source)) and not is_model_folder(source)
+        is_workdir = os.path.exists(source) and not is_model_folder(source)
         self.workdir = Workdir(source) if is_workdir else None
         self.initial = LATEST if checkpoint is None else str(checkpoint)
         self._source = source
@@ -58,13 +58,12 @@ class ServedModel:
         with self._lock:
             if self.workdir is None:
                 return next(iter(self._models.values()))
-            step = self._step(choice)
-            if step not in self._models:
-                self._models[step] = self._load(choice)
-            self._models.move_to_end(step)
+            model = self._models.get(self._step(choice)) or self._load(choice)
+            self._models[model.step] = model
+            self._models.move_to_end(model.step)
             while len(self._models) > _KEPT:
                 self._models.popitem(last=False)
-            return self._models[step]
+            return model
 
     def is_trained(self, model: TrainedModel) -> bool:
         """Whether training of the model's generator has begun."""

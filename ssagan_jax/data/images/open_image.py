@@ -34,7 +34,7 @@ def open_image(
         with Image.open(file, formats=_FORMATS) as image:
             check_pixels(image.size, max_pixels)
             image.load()
-            upright = _to_rgb(ImageOps.exif_transpose(image))
+            upright = to_upright_rgb(image)
             upright.format = image.format
             return upright
     except DataError as error:
@@ -45,7 +45,9 @@ def open_image(
         raise DataError(f"{path}: cannot be read as a picture ({error})") from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_upright_rgb(image: Image.Image) -> Image.Image:
+    """An image as `open_image` returns it; raises DataError for floating-point pixels."""
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         # Pillow would clip 16-bit grey at 255, which turns nearly every image white.
         grey = np.clip(np.asarray(image), 0, 65535) / 257
