@@ -275,7 +275,11 @@ def test_steps_replace_epochs():
     config.train.steps = 7
     assert make_schedule(config, 40 * 16) == Schedule(40, 8000, 8000 + 7)
     config.damsm.batch_size = 64
-    assert make_schedule(config, 40 * 16) == Schedule(40, 2000, 2000 + 7)
+    schedule = make_schedule(config, 40 * 16)
+    assert schedule == Schedule(40, 2000, 2000 + 7)
+    schedule.check_can_resume(2007)
+    with pytest.raises(ConfigError, match="taken 8 steps of stage 2 already, more than the 7"):
+        schedule.check_can_resume(2008)
 
 
 def test_differences_name_key_and_both_values():

@@ -166,6 +166,11 @@ def test_scores_depend_on_seed_split_and_number_alone(make_evaluator, state):
     assert on_train["encoder_frechet"].recipe["num_real"] == 40
     data = {scores["diversity"].recipe["real_statistics"] for scores in (one, other, on_train)}
     assert len(data) == 2
+    # Training takes over no scores of other images than its own.
+    by_training = evaluator(state)
+    assert evaluator.are_of_training(by_training) and not evaluator.are_of_training([])
+    others = (one, by_name(evaluator(state, EvalRequest(num=20))))
+    assert not any(evaluator.are_of_training(scores.values()) for scores in others)
 
 
 def test_encoders_alone_are_scored_before_the_gan(make_evaluator, state):

@@ -13,7 +13,7 @@ GRADIENT = {"discriminator/magp": 0.5, "nonfinite/generator": 1.0}
 
 
 def test_a_nonfinite_step_is_reported_with_its_terms(capsys):
-    nonfinite_limit = NonFiniteLimit(3)
+    nonfinite_limit = NonFiniteLimit(3, "gan")
     nonfinite_limit.check(8, FINITE)
     assert capsys.readouterr().out == ""
     nonfinite_limit.check(9, NONFINITE)
@@ -29,9 +29,15 @@ def test_a_nonfinite_step_is_reported_with_its_terms(capsys):
 
 
 def test_too_many_in_a_row_end_the_run():
-    nonfinite_limit = NonFiniteLimit(2)
+    nonfinite_limit = NonFiniteLimit(2, "gan")
     for step, metrics in enumerate((NONFINITE, FINITE, NONFINITE, FINITE)):
         nonfinite_limit.check(step, metrics)
     nonfinite_limit.check(4, NONFINITE)
     with pytest.raises(TrainingError, match=r"step 5: .* \(2 in a row.*checkpoint is intact"):
         nonfinite_limit.check(5, NONFINITE)
+
+
+def test_what_to_do_depends_on_the_stage():
+    """In stage 1 no checkpoint may have been saved, and none can be continued as a GAN."""
+    with pytest.raises(TrainingError, match=r"lower config\.damsm\.learning_rate and start again"):
+        NonFiniteLimit(1, "encoders").check(1, NONFINITE)

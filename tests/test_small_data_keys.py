@@ -127,6 +127,14 @@ def test_an_averaged_update_halves_in_so_many_images(
     assert ema_decay(config, jnp.int32(updates)) == pytest.approx(decay, abs=1e-6)
 
 
+@pytest.mark.parametrize(("half_life", "decay"), [(1000, 0.5 ** (8 / 1000)), (0, 0.9)])
+def test_an_average_that_training_starts_from_is_kept(tiny_config, half_life, decay):
+    config = changed(tiny_config, train__ema_half_life=half_life, train__ema_decay=0.9)
+    assert ema_decay(config, jnp.int32(0)) < decay
+    config.train.checkpoint = "runs/other"
+    assert ema_decay(config, jnp.int32(0)) == pytest.approx(decay, abs=1e-6)
+
+
 def paint(noise, generator):
     return jnp.tanh(jnp.einsum("bn,nhwc->bhwc", noise, generator))
 

@@ -668,6 +668,11 @@ def test_nearest_captions_of_the_batch(trained_config, gan_start):
         wanted[0] = wanted[3] = {2, 9}
         assert [set(pair) for pair in lengths_found] == wanted
         assert (weights == 1).all() and weights.size == 16
+        # All captions but one are copies of one: a copy is no mismatched caption.
+        copies = np.where(np.arange(8)[:, None] == 5, sentence[5], sentence[0])
+        _, weights = chosen(copies.reshape(devices, -1, 2))
+        weights = weights.reshape(8, 2)
+        assert (weights.sum(1) == np.where(np.arange(8) == 5, 2, 1)).all()
 
 
 class LinearDiscriminator:

@@ -4,7 +4,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from ssagan_jax.config import warm_start_dir
+from ssagan_jax.config import ConfigError, warm_start_dir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +49,15 @@ class Schedule:
     def has_generator(self, step: int) -> bool:
         """Whether the generator has been trained at a step; a converted one has from step 0 on."""
         return step > self.damsm_steps or not self.damsm_steps
+
+    def check_can_resume(self, step: int) -> None:
+        """Raises ConfigError if a checkpoint has taken more steps than the run is to take."""
+        if step > self.total_steps:
+            raise ConfigError(
+                f"this run has taken {max(step - self.damsm_steps, 0)} steps of stage 2 already, "
+                f"more than the {self.total_steps - self.damsm_steps} by config.train.steps or "
+                "config.train.epochs; set at least as many"
+            )
 
     def gan_epoch(self, step: int) -> float:
         """Epochs of stage 2 completed at a step."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 
 from ssagan_jax.config import ConfigError
 from ssagan_jax.config.validation import MIN_IMAGES
@@ -68,6 +69,13 @@ class Evaluator(EvalContext):
         if not every or step >= self.schedule.total_steps:
             return False
         return gan_steps > 0 and gan_steps % every == 0
+
+    def are_of_training(self, scores: Iterable[Score]) -> bool:
+        """Whether scores of a step are those that training computes, and not other ones."""
+        num = self.config.eval.num or len(self.datasets["validation"])
+        recipes = [score.recipe for score in scores]
+        counts = [recipe.get("num_generated") for recipe in recipes]
+        return num in counts and all(recipe.get("seed") == EvalRequest.seed for recipe in recipes)
 
     def __call__(self, state: TrainState, request: EvalRequest | None = None) -> list[Score]:
         """Scores a state; see `score_checkpoint`."""

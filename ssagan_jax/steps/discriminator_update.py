@@ -75,8 +75,9 @@ def choose_mismatched(
     There are `config.loss.num_mismatched` of them, or all if there are fewer: those of the next
     images. With `config.loss.mismatched` "roll" the last image is followed by the first one; with
     "shift", as in the reference, such pairs have weight 0. With "nearest" they are instead those of
-    the highest cosine similarity among all `known_sentences`, which differ by less than a color;
-    copies of the image's own come last.
+    the highest cosine similarity among all `known_sentences`, which differ by less than a color.
+    Copies of the image's own have weight 0. They are only recognised with `config.train.encoders`
+    "frozen": dropout embeds each copy differently.
     """
     axis_name, config = context.axis_name, context.config.loss
     size = len(sentence) * axis_size(axis_name)
@@ -85,9 +86,9 @@ def choose_mismatched(
         different = losses.different_sentences(sentence, sentences)
         similarity = losses.sentence_similarity(sentence, sentences)
         similarity = jnp.where(different, similarity, -2)
-        nearest = jax.lax.top_k(similarity, number)[1].reshape(-1)
-        ones = jnp.ones(len(nearest), sentence.dtype)
-        return sentences[nearest], ones
+        similarity, nearest = jax.lax.top_k(similarity, number)
+        weights = (similarity > -2).astype(sentence.dtype)
+        return sentences[nearest.reshape(-1)], weights.reshape(-1)
     shifted, weights = [], []
     for offset in range(1, number + 1):
         shifted.append(jnp.roll(sentences[:size], -offset, 0))

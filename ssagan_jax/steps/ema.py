@@ -21,7 +21,8 @@ def ema_decay(config: ConfigDict, updates: jax.Array) -> jax.Array:
     With `config.train.ema_half_life` it is that of StyleGAN2-ADA (Karras et al. 2020): the weight
     of an update halves in so many images, but at most in `config.train.ema_rampup` times those
     seen so far. Else it is `config.train.ema_decay`, with a warmup of (1 + updates) / (10 +
-    updates). Either way the initial weights are soon forgotten.
+    updates). Either way the initial weights are soon forgotten. Those
+    of `config.train.checkpoint` are not: the decay is then the final one from the first update on.
 
     Args:
       config: with at least one of both keys above 0.
@@ -29,9 +30,10 @@ def ema_decay(config: ConfigDict, updates: jax.Array) -> jax.Array:
     """
     train = config.train
     if not train.ema_half_life:
-        return jnp.minimum(train.ema_decay, (1 + updates) / (10 + updates))
+        warmup = 1.0 if train.checkpoint else (1 + updates) / (10 + updates)
+        return jnp.minimum(train.ema_decay, warmup)
     half_life = train.ema_half_life
-    if train.ema_rampup:
+    if train.ema_rampup and not train.checkpoint:
         seen = train.batch_size * updates.astype(jnp.float32)
         half_life = jnp.clip(train.ema_rampup * seen, 1e-8, half_life)
     return jnp.exp2(-train.batch_size / half_life)

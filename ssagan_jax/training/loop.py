@@ -199,7 +199,7 @@ def _train_stage(
             if run.evaluator.is_due(step):
                 with monitor.paused():
                     _write_scores(run, state, writer)
-            if step % log.checkpoint_every == 0 and not at_end:
+            if step % log.checkpoint_every == 0 and step < run.schedule.total_steps:
                 with monitor.paused():
                     run.save(state)
             signal = stop.after_step(largest_signal)
@@ -225,7 +225,7 @@ def _print_results(run: TrainingRun, state: TrainState) -> None:
     step = run.schedule.total_steps
     saved = read_scores(run.workdir, "validation") if is_primary() else {}
     scores = list(saved.get(step, {}).values())
-    if not broadcast_tree(np.asarray(bool(scores))):
+    if not broadcast_tree(np.asarray(run.evaluator.are_of_training(scores))):
         scores = run.score(state)
     print_on_primary(format_scores(scores))
     print_on_primary(f"trained {step} steps; sample grid: {run.workdir.sample_grid(step)}")

@@ -5,15 +5,23 @@ import numpy as np
 from ssagan_jax.distributed import print_on_primary
 from ssagan_jax.errors import TrainingError
 
+_WHAT_TO_DO = {
+    "encoders": "Choose another --workdir, lower config.damsm.learning_rate and start again",
+    "gan": (
+        "The last checkpoint is intact. To continue from it, choose another --workdir, lower the "
+        "learning rates, and name this folder in config.train.checkpoint (in "
+        "config.damsm.checkpoint if the checkpoint is of the end of stage 1)"
+    ),
+}
 _PREFIX = "nonfinite/"  # of the metrics that are 1 where a network's update was skipped
 
 
 class NonFiniteLimit:
     """Counts consecutive steps in which the update of a network was skipped."""
 
-    def __init__(self, limit: int) -> None:
-        """Aborts at the `limit`-th such step in a row."""
-        self._limit = limit
+    def __init__(self, limit: int, stage: str) -> None:
+        """Aborts at the `limit`-th such step in a row of a stage, "encoders" or "gan"."""
+        self._limit, self._stage = limit, stage
         self._in_a_row = 0
 
     def check(self, step: int, metrics: dict[str, float]) -> None:
@@ -39,8 +47,5 @@ class NonFiniteLimit:
             f"{self._limit})"
         )
         if self._in_a_row >= self._limit:
-            raise TrainingError(
-                f"{report}. The last checkpoint is intact. To continue from it, name this folder "
-                "in config.train.checkpoint, choose another --workdir and lower the learning rates"
-            )
+            raise TrainingError(f"{report}. {_WHAT_TO_DO[self._stage]}")
         print_on_primary(report)

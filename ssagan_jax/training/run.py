@@ -20,11 +20,7 @@ from ssagan_jax.data.datasets import open_datasets
 from ssagan_jax.data.device_images import load_device_images
 from ssagan_jax.data.pipeline import CaptionedImages, training_batches
 from ssagan_jax.data.pretrained_tokenizer import pretrained_tokenizer
-from ssagan_jax.data.tokenizer import (
-    Tokenizer,
-    learn_tokenizer,
-    tokenizer_from_json,
-)
+from ssagan_jax.data.tokenizer import Tokenizer, learn_tokenizer, tokenizer_from_json
 from ssagan_jax.distributed import (
     assert_equal_across_processes,
     broadcast_text,
@@ -268,6 +264,7 @@ def _open_workdir(
     checkpoints = Checkpoints(workdir.checkpoints, config.log.keep_checkpoints, tokenizer.digest)
     if resuming:
         state = checkpoints.restore(template, batches)
+        schedule.check_can_resume(int(state.step))
         # Files that are needed later are refused now.
         workdir.schedule(), read_best(workdir), read_health(workdir)
         fixed_samples = workdir.fixed_samples()
