@@ -4,9 +4,9 @@
 
 The judge is a text and an image encoder of another seed and with another last layer than the run's,
 trained by DAMSM on all images of the run's data, so that it knows the held-out ones too, whose
-captions are painted. Prints Markdown: of the held-out images themselves,
-and of one image generated for each of their captions, how many have their own caption ranked above
-99 of other classes, and of how many the class is that of most of the `--nearest` closest captions.
+captions are painted. Prints Markdown: of the held-out images themselves, and of one image generated
+for each of their captions, how many have their own caption ranked above 99 of other classes, and of
+how many the class is that of most of the `--nearest` closest captions.
 """
 
 import argparse
@@ -100,10 +100,8 @@ def main() -> None:
         judge = train_judge(config, everything, tokenizer, flags.steps)
         if flags.judge:
             flags.judge.write_bytes(flax.serialization.msgpack_serialize(judge))
-    encode, judge = (
-        build_encode_fn(build_networks(config, tokenizer.vocabulary), BATCH),
-        replicate(judge),
-    )
+    encode = build_encode_fn(build_networks(config, tokenizer.vocabulary), BATCH)
+    judge = replicate(judge)
 
     pairs = [
         (record, caption) for record in datasets["validation"] for caption in record["captions"]

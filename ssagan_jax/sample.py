@@ -68,8 +68,9 @@ def save_images(
 
 
 def _words_of(caption: str) -> str:
-    """The caption in the names of files."""
-    return "-".join(re.findall(r"[a-z0-9]+", caption.lower()))[:60]
+    """The caption's words in the name of a file, at most 60 bytes."""
+    words = "-".join(re.findall(r"\w+", caption.lower()))
+    return words.encode()[:60].decode(errors="ignore")
 
 
 def save_interpolation(

@@ -453,6 +453,12 @@ def test_sampling_needs_only_the_work_folder(finished, run_sample, tmp_path):
     assert png_files(tmp_path / "again") == png_files(folder)
 
 
+def test_names_of_files_have_the_captions_words_in_any_language():
+    assert sample._words_of("A red car, on the beach!") == "a-red-car-on-the-beach"
+    assert sample._words_of("Ein grünes Auto") == "ein-grünes-auto"
+    assert sample._words_of("车" * 30) == "车" * 20
+
+
 def test_the_seed_determines_the_images(run_sample, tmp_path):
     for name, seed in (("one", 1), ("other", 2), ("one-again", 1)):
         run_sample(

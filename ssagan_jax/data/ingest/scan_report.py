@@ -154,5 +154,5 @@ def report_folder(flag: str, dry_run: bool, source: Path) -> str:
             f"--report={flag}: is in the source, whose pictures contact_sheet.png would join; "
             "choose another folder"
         )
-    print("the current folder is in the source, so no files of the report go there; --report=DIR")
+    print("no files of the report are written, since this folder is in the source; use --report")
     return ""
