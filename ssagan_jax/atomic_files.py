@@ -104,11 +104,13 @@ def check_new_folder(flag: str, path: str) -> Path:
     """The absolute path of a folder to make with `atomic_folder`.
 
     Raises:
-      InputError: names the flag; the path is a file or a folder with something in it, is not UTF-8,
-        or cannot be written.
+      InputError: names the flag; the path is a file, a mount point or a folder with something in
+        it, is not UTF-8, or cannot be written.
     """
-    target = Path(path).expanduser().absolute()
+    target = Path(path).expanduser().resolve()  # A link cannot be replaced by a folder.
     check_utf8(flag, target)
+    if os.path.ismount(target):
+        raise InputError(f"{flag}={path}: is a mount point; choose a new folder in it")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise InputError(f"{flag}={path}: exists already; choose a new folder")
     parent = next(folder for folder in target.parents if folder.exists())

@@ -116,7 +116,9 @@ def _flag_error_message(error: BaseException) -> str:
         cause = cause.__context__
     if isinstance(cause, InputError):
         return str(cause)
-    if _CONFIG.value is None and "--config=None" in str(error):
+    # Of a file that was not read, no key is a known flag; those of all configs were checked before.
+    missing = "--config=None" in str(error) or "flag 'config." in str(error)
+    if flags.FLAGS["config"].value is None and missing:
         return (
             f"--config: is missing; give {_config_names()} (NAME:DATA for prepared data), or the "
             "path of a config file"

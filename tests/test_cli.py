@@ -623,10 +623,21 @@ REFUSALS = {
 }
 
 
-def test_training_without_a_config_names_those_of_the_project(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["main"])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "--config: is missing; give bert, lstm, quickst"),
+        (["--config.train.steps=3"], "--config: is missing; give bert, lstm, quickst"),
+        (["--config=nope.py"], "nope.py"),
+        (["--config=nope.py", "--config.train.steps=3"], "nope.py"),
+    ],
+)
+def test_training_without_a_config_names_those_of_the_project(
+    monkeypatch, capsys, arguments, message
+):
+    monkeypatch.setattr(sys, "argv", ["main", *arguments])
     with flagsaver.flagsaver():
-        assert_refused(main.run_command, "--config: is missing; give bert, lstm, quickst", capsys)
+        assert_refused(main.run_command, message, capsys)
 
 
 @pytest.mark.parametrize("name", REFUSALS)

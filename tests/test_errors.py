@@ -11,7 +11,12 @@ import jax
 import numpy as np
 import pytest
 
-from ssagan_jax.atomic_files import atomic_folder, atomic_path, write_atomically
+from ssagan_jax.atomic_files import (
+    atomic_folder,
+    atomic_path,
+    check_new_folder,
+    write_atomically,
+)
 from ssagan_jax.errors import InputError, TrainingError, exit_on_user_error, is_lost_device
 
 ROOT = Path(__file__).parents[1]
@@ -137,6 +142,17 @@ def test_a_disk_that_fills_up_is_named_and_nothing_is_left(write_to, tmp_path, c
             full.write(b"x")
     assert f"No space left on device: '{target}'; free some space" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_new_folder_may_be_a_link_to_an_empty_one_but_no_mount_point(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    target = check_new_folder("--output", str(tmp_path / "link"))
+    with atomic_folder(target) as part:
+        (part / "file").touch()
+    assert (tmp_path / "link/file").exists() and (tmp_path / "link").is_symlink()
+    with pytest.raises(InputError, match="--output=/proc: is a mount point"):
+        check_new_folder("--output", "/proc")
 
 
 @pytest.mark.parametrize(

@@ -166,11 +166,12 @@ def test_a_tokenizer_that_the_page_does_not_know_is_refused():
     tokenizer = learn_tokenizer("wordpiece", tiny_run.CAPTIONS, 200)
     web.check_tokenizer(tokenizer)
     content = json.loads(tokenizer.to_json())
-    content["tokenizer"]["normalizer"] = {"type": "NFKC"}
-    other = web.Tokenizer.__new__(web.Tokenizer)
-    other.kind, other.to_json = "wordpiece", lambda: json.dumps(content)
-    with pytest.raises(ExportError, match="--web: its tokenizer is not one of BERT's"):
-        web.check_tokenizer(other)
+    for normalizer in ({"type": "NFKC"}, None):
+        content["tokenizer"]["normalizer"] = normalizer
+        other = web.Tokenizer.__new__(web.Tokenizer)
+        other.kind, other.to_json = "wordpiece", lambda: json.dumps(content)
+        with pytest.raises(ExportError, match="--web: its tokenizer is not one of BERT's"):
+            web.check_tokenizer(other)
 
 
 # The page's tokenizer

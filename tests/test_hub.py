@@ -11,6 +11,8 @@ import pytest
 import tiny_run
 from hub_server import TOKEN, Hub
 
+from ssagan_jax.errors import InputError
+from ssagan_jax.inference import model_loading
 from ssagan_jax.inference.hub import is_hub_name
 
 ROOT = Path(__file__).parents[1]
@@ -147,6 +149,13 @@ def test_what_fails_is_said_in_one_sentence(session, case, code, message):
     assert text.count("\n") <= 1
     assert (folder / "kept" / "config.json").exists()
     assert not (folder / "other").exists() and not (folder / "another").exists()
+
+
+def test_a_path_is_no_name_of_the_hub(monkeypatch):
+    monkeypatch.setattr(model_loading, "download_model", None)
+    assert model_loading.find_model_folder(Path("runs/missing")) is None
+    with pytest.raises(InputError, match="runs/missing: there is no such folder"):
+        model_loading.load_model(Path("runs/missing"))
 
 
 def test_names_of_the_hub():

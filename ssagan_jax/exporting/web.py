@@ -76,8 +76,8 @@ def check_tokenizer(tokenizer: Tokenizer) -> None:
     pipeline = json.loads(tokenizer.to_json())["tokenizer"]
     flags = ("lstrip", "rstrip", "single_word", "normalized")
     known = (
-        pipeline["normalizer"]["type"] == "BertNormalizer"
-        and pipeline["pre_tokenizer"]["type"] == "BertPreTokenizer"
+        (pipeline["normalizer"] or {}).get("type") == "BertNormalizer"
+        and (pipeline["pre_tokenizer"] or {}).get("type") == "BertPreTokenizer"
         and pipeline["model"]["continuing_subword_prefix"] == "##"
         and not any(token[flag] for token in pipeline["added_tokens"] for flag in flags)
     )

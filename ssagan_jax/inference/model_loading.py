@@ -76,8 +76,9 @@ def find_model_folder(source: str | os.PathLike[str]) -> str | os.PathLike[str] 
     Raises:
       InputError: it is a name on the hub, and there is no such model or no connection.
     """
+    may_be_name = is_hub_name(source)
     source = os.path.expanduser(source)
-    if not os.path.exists(source) and is_hub_name(source):
+    if may_be_name and not os.path.exists(source):
         return download_model(source)
     return source if is_model_folder(source) else None
 

@@ -51,10 +51,12 @@ async function generate(generator) {
   paint.disabled = true;
   const start = performance.now();
   try {
-    const first = Number(seed.value);
-    for (let number = first; number < first + Number(count.value); number += 1) {
+    // The form may be changed meanwhile.
+    const first = Number(seed.value), end = first + Number(count.value);
+    const psi = Number(truncation.value);
+    for (let number = first; number < end; number += 1) {
       const noise = sampleNoise(number, generator.settings.noise_dim);
-      const truncated = truncateNoise(noise, Number(truncation.value));
+      const truncated = truncateNoise(noise, psi);
       add(await generator.generate(text, truncated), text, number);
       await new Promise(requestAnimationFrame);
     }
