@@ -309,6 +309,40 @@ def test_coco_names_captions_without_an_image_and_names_that_lead_out(tmp_path):
     assert (third.name, third.captions) == ("cars/image_id=5", ("a car",))
 
 
+def test_coco_captions_may_be_missing_but_are_never_numbers(tmp_path):
+    images = [{"id": number, "file_name": f"{number}.jpg"} for number in (1, 2)]
+    texts = [(1, None), (2, "a car"), (2, ["a van", "a bus"])]
+    annotations = [{"image_id": number, "caption": text} for number, text in texts]
+    table = write(tmp_path / "captions_x.json", {"images": images, "annotations": annotations})
+    assert [item.captions for item in items(tmp_path, "coco")] == [(), ("a car", "a van", "a bus")]
+    write(table, {"images": images, "annotations": [{"image_id": 1, "caption": 7}]})
+    with pytest.raises(DataError, match=r"not COCO's captions \(TypeError: caption 7\)"):
+        items(tmp_path, "coco")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-8-sig", "utf-8"])
+def test_texts_of_windows_programs_are_read(tmp_path, encoding):
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    for name, folder in (("a", "sidecar"), ("b", "imagefolder")):
+        draw(tmp_path / folder / f"{name}.jpg", 1)
+    text = f"{mark}a grün car\r\na van\r\n".encode(encoding)
+    (tmp_path / "sidecar/a.txt").write_bytes(text)
+    table = f'{mark}file_name,text\r\nb.jpg,"a grün car, parked"\r\n'.encode(encoding)
+    (tmp_path / "imagefolder/metadata.csv").write_bytes(table)
+    assert items(tmp_path / "sidecar", "sidecar")[0].captions == ("a grün car", "a van")
+    assert items(tmp_path / "imagefolder", "imagefolder")[0].captions == ("a grün car, parked",)
+
+
+def test_a_downloaded_archive_beside_its_pictures_is_not_the_source(tmp_path):
+    write(tmp_path / "flowers.tgz", "")
+    assert format_of(tmp_path) == "webdataset"
+    for seed, name in enumerate(("rose", "tulip")):
+        draw(tmp_path / f"flowers/{name}/1.jpg", seed)
+    assert format_of(tmp_path) == "classes"
+    write(tmp_path / "00.tar", "")
+    assert format_of(tmp_path) == "webdataset"
+
+
 def test_folders_of_classes_get_sentences_of_templates(tmp_path):
     for name in ("train/001.Red_car/0001", "train/blue_car/0001", "val/blue_car/0002"):
         draw(tmp_path / f"{name}.jpg", 1)

@@ -244,6 +244,7 @@ def test_an_archives_outer_folders_do_not_hide_the_splits(run, tmp_path, sets_di
                 file = archive / "archive/cars" / split / car / f"{photo}.png"
                 draw(file, 4 * seed + 2 * number + photo)
     (archive / "__MACOSX").mkdir()
+    write(archive / "README.md", "cars")
     assert run(f"--source={archive}")[0] == 0
     found = stored_records(sets_dir, "my_cars")
     assert set(found["validation"]) == {
@@ -338,6 +339,24 @@ def test_errors_stop_it_and_skip_bad_skips_and_lists_them(run, tmp_path, sets_di
     assert counts["notes"]["sentences without a word, skipped"] == 1
     text = (sets_folder(sets_dir) / "my_cars/report.md").read_text()
     assert all(f"| {name} |" in text for name in ("00", "01", "02", "03", "04", "05", "06"))
+
+
+def test_what_could_not_be_read_is_read_again(run, tmp_path, sets_dir, monkeypatch):
+    """After a change of rights, say, which the journal of the scan cannot see."""
+    sidecar(tmp_path / "data")
+    inspect = scan.inspect_image
+
+    def fail_once(item, load_size):
+        if item.name in ("02", "05"):
+            raise DataError(f"{item.name}: Permission denied")
+        return inspect(item, load_size)
+
+    monkeypatch.setattr(scan, "inspect_image", fail_once)
+    code, printed = run()
+    assert code == 2 and "2 entries" in printed
+    monkeypatch.setattr(scan, "inspect_image", inspect)
+    assert run()[0] == 0
+    assert len(all_records(sets_dir)) == 8
 
 
 def test_sentences_of_every_kind_are_counted_and_kept_readable(run, tmp_path, sets_dir):

@@ -271,6 +271,12 @@ def test_unreadable_pictures_are_skipped_while_enough_are_left(kaggle, tmp_path)
     assert not (tmp_path / "more").exists()
 
 
+def test_the_choice_does_not_go_into_the_source(kaggle, tmp_path):
+    for target in (kaggle, kaggle / "cars"):
+        with pytest.raises(DataError, match=r"--cars_dir=.* is in the source"):
+            write(kaggle, target, makes=1)
+
+
 def test_edited_captions_stay(kaggle, tmp_path):
     write(kaggle, tmp_path / "cars", makes=1)
     edited = tmp_path / "cars/train/captions/00000.txt"

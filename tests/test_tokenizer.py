@@ -7,6 +7,8 @@ import unicodedata
 import numpy as np
 import pytest
 
+from ssagan_jax.config import default_config
+from ssagan_jax.data.captions import with_mirrored
 from ssagan_jax.data.pretrained_tokenizer import pretrained_tokenizer
 from ssagan_jax.data.tokenizer import (
     PIECE_SPECIALS,
@@ -15,6 +17,8 @@ from ssagan_jax.data.tokenizer import (
     learn_tokenizer,
     load_tokenizer,
 )
+from ssagan_jax.training import run
+from ssagan_jax.workdir import Workdir
 
 CAPTIONS = [
     "This red bird has 2 white wings.",
@@ -316,3 +320,27 @@ def test_words_that_are_not_listed_are_reported_and_dropped(listed):
 def test_listed_words_begin_with_the_padding():
     with pytest.raises(TokenizerError, match="lacks '<end>'"):
         fixed_vocab_tokenizer(["a", "red"])
+
+
+class OneSided:
+    """A data set of cars that all face one way."""
+
+    def __len__(self):
+        return 2
+
+    def metadata(self, index):
+        return {"captions": ["the car faces left"]}
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_a_run_that_mirrors_its_images_learns_the_words_of_both_sides(tmp_path, flip):
+    config = default_config()
+    config.data.random_flip = flip
+    tokenizer = run._open_tokenizer(config, Workdir(tmp_path), OneSided())
+    assert tokenizer.unknown_words("the car faces right") == ([] if flip else ["right"])
+
+
+def test_captions_are_followed_by_their_mirrored_ones():
+    sentences = ["the car faces left", "a Right turn", "a red car"]
+    mirrored = ["the car faces left", "the car faces right", "a Right turn", "a Left turn"]
+    assert list(with_mirrored(sentences)) == [*mirrored, "a red car"]

@@ -91,6 +91,17 @@ def test_a_pattern_names_shards_and_each_must_be_there(tmp_path, pattern):
         items(tmp_path / pattern)
 
 
+def test_a_folder_around_the_splits_of_a_shard_does_not_hide_them(tmp_path):
+    names = [f"cars/{split}/{kind}/{n}" for split in ("train", "test") for kind, n in ("a0", "b1")]
+    members = [(f"{name}.png", encoded(n)) for n, name in enumerate(names)]
+    tar(tmp_path / "x.tar", members)
+    tar(tmp_path / "y.tar", [(f"cars/{name}", content) for name, content in members[:2]])
+    found = [(item.name, item.split, item.label) for item in items(tmp_path)]
+    assert found[0] == ("x/cars/train/a/0", "train", "a")
+    assert [split for _, split, _ in found] == ["train"] * 2 + ["validation"] * 2 + ["train"] * 2
+    assert {label for _, _, label in found} == {"a", "b"}
+
+
 def test_braces_keep_their_digits_and_cannot_fill_the_memory():
     assert expand_braces("a/{08..10}-{x,y}.tar")[:3] == ["a/08-x.tar", "a/08-y.tar", "a/09-x.tar"]
     assert expand_braces("a.tar") == ["a.tar"]

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ssagan_jax.untrusted.limits import CAPTION_BYTES
 
@@ -50,6 +50,12 @@ def words(sentence: str) -> list[str]:
 def mirror_caption(sentence: str) -> str:
     """The caption of the mirrored image: "left" and "right" are exchanged, in "leftmost" too."""
     return _SIDE.sub(_other_side, sentence)
+
+
+def with_mirrored(sentences: Iterable[str]) -> Iterator[str]:
+    """Sentences, each followed by its mirrored one if that differs."""
+    for sentence in sentences:
+        yield from dict.fromkeys((sentence, mirror_caption(sentence)))
 
 
 def _other_side(side: re.Match[str]) -> str:

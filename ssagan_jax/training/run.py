@@ -16,6 +16,7 @@ from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.config import config_from_dict, warm_start_dir
 from ssagan_jax.config.schedule import Schedule, batches_per_damsm_step, make_schedule
 from ssagan_jax.config.validation import validate
+from ssagan_jax.data.captions import with_mirrored
 from ssagan_jax.data.datasets import open_datasets
 from ssagan_jax.data.device_images import load_device_images
 from ssagan_jax.data.pipeline import CaptionedImages, training_batches
@@ -194,6 +195,8 @@ def _open_tokenizer(config: ConfigDict, workdir: Workdir, dataset: CaptionedImag
         return workdir.tokenizer()
     records = map(dataset.metadata, range(len(dataset)))
     captions = (caption for record in records for caption in record["captions"])
+    if config.data.random_flip:
+        captions = with_mirrored(captions)
     if warm_start_dir(config):
         return warm_start_tokenizer(config, captions)
     if config.tokenizer.pretrained:

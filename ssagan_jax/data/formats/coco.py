@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ssagan_jax.data.caption_columns import texts_of
 from ssagan_jax.data.formats.folder_names import split_from_name, strip_extension
 from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.formats.safe_paths import check_name, read_text, unsafe_reason
@@ -57,7 +58,10 @@ def _read(source: Path, table: Path) -> tuple[dict[Any, str], dict[Any, list[str
         images = {_key(image["id"]): str(image["file_name"]) for image in content["images"]}
         captions: dict[Any, list[str]] = {}
         for annotation in content["annotations"]:
-            captions.setdefault(_key(annotation["image_id"]), []).append(str(annotation["caption"]))
+            texts = texts_of(annotation["caption"])
+            if texts is None:
+                raise TypeError(f"caption {annotation['caption']!r:.40}")
+            captions.setdefault(_key(annotation["image_id"]), []).extend(texts)
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         if isinstance(error, DataError):
             raise

@@ -2,12 +2,14 @@
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 PICTURE_EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 PICTURE_EXTENSIONS += (".ppm",)
 # Of pictures that are not read.
 OTHER_PICTURE_EXTENSIONS = (".heic", ".heif", ".avif", ".jxl", ".tga", ".dng", ".nef", ".cr2")
+_DATA_EXTENSIONS = (*PICTURE_EXTENSIONS, ".json", ".jsonl", ".csv", ".parquet", ".tar")
 _SPLITS = dict.fromkeys(("train", "training"), "train")
 _SPLITS |= dict.fromkeys(("val", "valid", "validation", "dev", "test", "testing"), "validation")
 
@@ -35,17 +37,31 @@ def split_and_label(name: str) -> tuple[str, str]:
 
 
 def unwrap_splits(source: str) -> str:
-    """The folder of the splits, if the source holds nothing but that folder, as archives do."""
+    """The folder of the splits, if the source has no other folder and no data, as archives do."""
     folder = source
     while os.path.isdir(folder):
         with os.scandir(folder) as found:
             entries = [e for e in found if not e.name.startswith(".") and e.name != "__MACOSX"]
-        if folder != source and any(e.is_dir() and split_from_name(e.name) for e in entries):
+        folders = [entry for entry in entries if entry.is_dir()]
+        if folder != source and any(split_from_name(entry.name) for entry in folders):
             return folder
-        if len(entries) != 1 or entries[0].is_symlink() or split_from_name(entries[0].name):
+        has_data = any(entry.name.lower().endswith(_DATA_EXTENSIONS) for entry in entries)
+        if has_data or len(folders) != 1 or folders[0].is_symlink():
             break
-        folder = entries[0].path
+        if split_from_name(folders[0].name):
+            break
+        folder = folders[0].path
     return source
+
+
+def outer_folders(names: Iterable[str]) -> str:
+    """The folders, with "/", that all paths share and below which a folder names a split, or ""."""
+    folders = [PurePosixPath(name).parent.parts for name in names]
+    shared = os.path.commonprefix(folders)
+    for depth in range(len(shared) + 1):
+        if any(map(split_from_name, {parts[depth] for parts in folders if len(parts) > depth})):
+            return "".join(f"{folder}/" for folder in shared[:depth])
+    return ""
 
 
 def is_picture(name: str) -> bool:

@@ -16,7 +16,13 @@ from typing import Any
 
 from ssagan_jax.data.formats.folder_names import is_picture, split_and_label, unique_name
 from ssagan_jax.data.formats.item import Item
-from ssagan_jax.data.formats.safe_paths import check_name, check_safe, unsafe_reason, walk_files
+from ssagan_jax.data.formats.safe_paths import (
+    check_name,
+    check_safe,
+    text_encoding,
+    unsafe_reason,
+    walk_files,
+)
 from ssagan_jax.errors import DataError
 
 TABLES = ("metadata.jsonl", "metadata.csv")
@@ -58,7 +64,9 @@ def _is_table(file: str) -> bool:
 def _rows(source: Path, table: Path) -> Iterator[tuple[int, Any]]:
     """Yields the rows of a table with their line numbers; DataError if the table cannot be read."""
     check_safe(source, table)
-    with open(table, encoding="utf-8-sig", errors="replace", newline="") as file:
+    with open(table, "rb") as start:
+        encoding = text_encoding(start.read(2))
+    with open(table, encoding=encoding, errors="replace", newline="") as file:
         if table.suffix == ".csv":
             rows = csv.DictReader(iter(lambda: file.readline(_MAX_LINE), ""))
             while True:

@@ -1,5 +1,6 @@
 """Safe access to folders of unknown origin: only regular files inside of the folder are opened."""
 
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ def check_safe(root: Path, path: Path) -> None:
 
 
 def read_text(root: Path, path: Path, max_bytes: int = _MAX_TEXT_BYTES) -> str:
-    """The text of a file below `root`; bytes that are not UTF-8 become U+FFFD.
+    """The text of a file below `root`; see `decode_text`.
 
     Raises:
       DataError: the file is missing, not a regular file, or larger than `max_bytes`.
@@ -94,9 +95,19 @@ def read_text(root: Path, path: Path, max_bytes: int = _MAX_TEXT_BYTES) -> str:
     if (size := path.stat().st_size) > max_bytes:
         raise DataError(f"{path}: {size} bytes of text are more than the {max_bytes} allowed")
     try:
-        return path.read_text(encoding="utf-8-sig", errors="replace")
+        return decode_text(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from None
+
+
+def decode_text(raw: bytes) -> str:
+    """Text in UTF-8, or in UTF-16 as some Windows programs write; damaged bytes become U+FFFD."""
+    return io.TextIOWrapper(io.BytesIO(raw), text_encoding(raw), errors="replace").read()
+
+
+def text_encoding(start: bytes) -> str:
+    """The encoding of a text that begins so."""
+    return "utf-16" if start.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
 
 
 def read_captions(

@@ -16,12 +16,13 @@ from ssagan_jax.data.caption_columns import guess_caption_columns, texts_of
 from ssagan_jax.data.formats.folder_names import (
     PICTURE_EXTENSIONS,
     is_picture,
+    outer_folders,
     split_and_label,
     split_of_file,
     strip_extension,
 )
 from ssagan_jax.data.formats.item import Item
-from ssagan_jax.data.formats.safe_paths import check_name, unsafe_reason, walk_files
+from ssagan_jax.data.formats.safe_paths import check_name, decode_text, unsafe_reason, walk_files
 from ssagan_jax.errors import DataError
 from ssagan_jax.untrusted.tar_members import FileSlice, list_members
 
@@ -53,7 +54,12 @@ class WebDataset:
     def recognises(self, source: Path) -> bool:
         """Whether there is a shard, or the source is one or a pattern of shards."""
         if source.is_dir():
-            return any(file.endswith((".tar", *_COMPRESSED)) for file in walk_files(source))
+            files = list(walk_files(source))
+            if any(file.endswith(".tar") for file in files):
+                return True
+            # Beside folders of pictures, an archive is what they were unpacked from.
+            unpacked = any(is_picture(file) and "/" in file for file in files)
+            return not unpacked and any(file.endswith(_COMPRESSED) for file in files)
         return source.name.endswith(".tar") and (source.is_file() or "{" in str(source))
 
     def items(self, source: Path) -> Iterator[Item]:
@@ -74,8 +80,9 @@ class WebDataset:
             if not error:
                 samples, error = _read_shard(root / shard)
                 split = split_of_file(shard)
+                outer = outer_folders(samples)
                 for key, sample in samples.items():
-                    yield self._item(f"{name}/{key}", key, split, sample)
+                    yield self._item(f"{name}/{key}", key.removeprefix(outer), split, sample)
             if error:
                 yield Item(shard, None, (), error=error)
 
@@ -200,4 +207,4 @@ def _read_shard(shard: Path) -> tuple[dict[str, _Sample], str]:
 
 
 def _read_text(member: FileSlice) -> str:
-    return member.read(_MAX_TEXT_BYTES).decode("utf-8-sig", errors="replace")
+    return decode_text(member.read(_MAX_TEXT_BYTES))

@@ -170,6 +170,8 @@ def _check_items(
         journal,
         to_json=_to_json,
         from_json=_from_json,
+        # Rights, a network drive or Pillow may have been the reason.
+        is_final=lambda result: not isinstance(result, ScanError) or result.kind != UNREADABLE,
         salt=str(load_size),
         run=run,
     )

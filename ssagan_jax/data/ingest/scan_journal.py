@@ -24,6 +24,7 @@ def map_with_journal(
     *,
     to_json: Callable[[Result], list],
     from_json: Callable[[list], Result],
+    is_final: Callable[[Result], bool],
     salt: str,
     run: OrderedMap,
 ) -> Iterator[tuple[Item, Result]]:
@@ -38,6 +39,7 @@ def map_with_journal(
       path: of the journal; it is made if it is missing.
       to_json: from a result to a list that JSON can hold.
       from_json: its inverse.
+      is_final: whether the same item always gives this result; others are not taken over.
       salt: whatever else the results depend on.
       run: applies a function to the items that are not in the journal.
     """
@@ -58,7 +60,8 @@ def map_with_journal(
                 items = itertools.chain([item], items)
                 break
             end += len(line)
-            yield item, from_json(result)
+            result = from_json(result)
+            yield item, result if is_final(result) else function(item)
         journal.truncate(end)
         pairs = run(lambda item: (_fingerprint(item, salt), function(item)), items)
         for count, (item, (fingerprint, result)) in enumerate(pairs):

@@ -39,7 +39,7 @@ _FOLDERS = {"train": "train", "validation": "test"}
 _TABLE = "classes.csv"
 _IS_THERE = (
     "{}: is there already, and its captions may have been edited; nothing was changed. Choose "
-    "another folder, or remove this one to write it again"
+    "another folder by --cars_dir, or remove this one to write it again"
 )
 
 
@@ -98,9 +98,11 @@ def write_paper_layout(
     """
     if seed < 0:
         raise DataError(f"seed={seed}: must be a whole number, at least 0")
-    _check_target(target)
     _check_counts(makes, models, train, validation)
     pictures = list_pictures(source)
+    if target.resolve().is_relative_to(source.resolve()):
+        raise DataError(f"--cars_dir={target}: is in the source; choose another folder")
+    _check_target(target)
     picks: dict[str, list[_Pick]] = {"train": [], "validation": []}
     unreadable: list[str] = []
     cars = choose_cars(pictures, makes, models, train + validation, seed)
