@@ -38,7 +38,7 @@ def read_captions(captions: list[str], file: str | None) -> list[str]:
     captions = list(captions)
     if file:
         try:
-            lines = Path(file).read_text(encoding="utf-8").splitlines()
+            lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"--captions_file={file}: cannot be read ({error})") from error
         captions += [line for line in lines if line.strip()]

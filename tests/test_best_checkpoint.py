@@ -128,6 +128,27 @@ def test_only_better_scores_replace_it(workdir, capsys):
     assert_kept(workdir, 8)
 
 
+def test_a_step_that_is_passed_again_keeps_its_score_with_its_state(workdir):
+    """A resumed run may round differently, on a GPU or with other devices."""
+
+    def score(value, state, name="kid"):
+        scores = [Score(5, 1.0, "gan", "validation", name, value, None, {})]
+        keep_if_best(workdir, name, scores, state, make_position(5), DIGEST)
+
+    first, again = make_state(5, 5), make_state(5, 6)
+    score(0.5, first)
+    score(0.4, again)
+    assert read_best(workdir).value == 0.5
+    assert_kept(workdir, 5)
+    score(0.9, again, "fid")
+    folder, found = find_checkpoint(workdir, "best")
+    assert bits(Checkpoints(folder, None, DIGEST).restore(TEMPLATE, step=found)) == bits(again)
+    # One that was killed before best.json named it.
+    workdir.best.unlink()
+    score(0.5, first)
+    assert_kept(workdir, 5)
+
+
 def test_scores_are_better_in_the_direction_of_the_report():
     # The table marks no best encoder_frechet, which cannot be compared between runs.
     assert BEST_SCORES == {name: COLUMNS[name].better or min for name in BEST_SCORES}

@@ -483,7 +483,8 @@ def test_a_tilde_in_a_flag_is_the_home_folder(monkeypatch, tmp_path):
 
 
 def test_captions_come_from_a_file_too(run_sample, tmp_path):
-    (tmp_path / "captions.txt").write_text("a blue car\n\n  \na green truck\n", encoding="utf-8")
+    text = "a blue car\n\n  \na green truck\n"
+    (tmp_path / "captions.txt").write_text(text, encoding="utf-8-sig")  # As Notepad writes.
     out = tmp_path / "out"
     output = run_sample(
         "--caption=a red car",

@@ -226,6 +226,16 @@ def test_a_bad_value_is_refused_with_its_key_and_what_is_allowed(key, value):
             "config.data.max_words=18: must be at most 17",
         ),
         (
+            dict(
+                text_encoder__name="bert",
+                tokenizer__kind="wordpiece",
+                text_encoder__max_positions=19,
+                text_encoder__pretrained="b",
+                tokenizer__pretrained="b",
+            ),
+            "config.data.max_words=18: must be at most 17",
+        ),
+        (
             dict(damsm__batch_size=24),
             "config.damsm.batch_size=24: must be 0 or a multiple of config.train.batch_size=16",
         ),
@@ -277,9 +287,12 @@ def test_steps_replace_epochs():
     config.damsm.batch_size = 64
     schedule = make_schedule(config, 40 * 16)
     assert schedule == Schedule(40, 2000, 2000 + 7)
-    schedule.check_can_resume(2007)
+    schedule.check_can_resume(2007, Schedule(40, 2000, 9000))
     with pytest.raises(ConfigError, match="taken 8 steps of stage 2 already, more than the 7"):
-        schedule.check_can_resume(2008)
+        schedule.check_can_resume(2008, schedule)
+    for saved in (Schedule(39, 2000, 2007), Schedule(40, 1999, 2007)):
+        with pytest.raises(ConfigError, match="an epoch of this run has .* former data"):
+            schedule.check_can_resume(2000, saved)
 
 
 def test_differences_name_key_and_both_values():

@@ -72,14 +72,17 @@ def write_best(
     """
     folder = workdir.best_checkpoints
     target, part = folder / f"{best.step}", folder.with_name(f"{folder.name}.part")
-    if not target.exists():  # A run that was killed may have written it already.
-        shutil.rmtree(part, ignore_errors=True)
-        checkpoints = Checkpoints(part, 1, tokenizer)
-        checkpoints.save(state, batches)
-        checkpoints.close()
-        folder.mkdir(exist_ok=True)
-        (part / target.name).rename(target)
-        shutil.rmtree(part)
+    shutil.rmtree(part, ignore_errors=True)
+    checkpoints = Checkpoints(part, 1, tokenizer)
+    checkpoints.save(state, batches)
+    checkpoints.close()
+    folder.mkdir(exist_ok=True)
+    if target.exists():  # The same step before a run was killed, or by another score.
+        if (last := read_best(workdir)) and last.step == best.step:
+            workdir.best.unlink()
+        shutil.rmtree(target)
+    (part / target.name).rename(target)
+    shutil.rmtree(part)
     write_atomically(workdir.best, json.dumps(dataclasses.asdict(best)) + "\n")
     for other in folder.iterdir():
         if other != target:

@@ -50,8 +50,23 @@ class Schedule:
         """Whether the generator has been trained at a step; a converted one has from step 0 on."""
         return step > self.damsm_steps or not self.damsm_steps
 
-    def check_can_resume(self, step: int) -> None:
-        """Raises ConfigError if a checkpoint has taken more steps than the run is to take."""
+    def check_can_resume(self, step: int, saved: "Schedule") -> None:
+        """Checks that a run may go on from a step with this schedule.
+
+        Args:
+          step: of the checkpoint.
+          saved: the run's schedule so far.
+
+        Raises:
+          ConfigError: epochs or stage 1 have other lengths, since the data set has changed, or the
+            step is after the last one.
+        """
+        if (self.steps_per_epoch, self.damsm_steps) != (saved.steps_per_epoch, saved.damsm_steps):
+            raise ConfigError(
+                f"an epoch of this run has {saved.steps_per_epoch} steps, but now the data set has "
+                f"images for {self.steps_per_epoch}; prepare the former data again, or choose "
+                "another --workdir and name this one in config.train.checkpoint to start from it"
+            )
         if step > self.total_steps:
             raise ConfigError(
                 f"this run has taken {max(step - self.damsm_steps, 0)} steps of stage 2 already, "

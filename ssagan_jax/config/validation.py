@@ -209,7 +209,7 @@ def validate(config: ConfigDict) -> None:
             f"config.train.batch_size={config.train.batch_size}"
         )
     words, most_words = config.data.max_words, text.max_positions - 2
-    if text.name == "bert" and not text.pretrained and words > most_words:
+    if text.name == "bert" and words > most_words:
         raise ConfigError(
             f"config.data.max_words={words}: must be at most {most_words}, since [CLS] and [SEP] "
             f"count towards config.text_encoder.max_positions={text.max_positions}"

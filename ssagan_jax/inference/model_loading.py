@@ -63,11 +63,15 @@ def load_state(workdir: Workdir, checkpoint: CheckpointChoice = None) -> TrainSt
     while True:
         there = workdir.checkpoint_steps(), find_checkpoint(workdir, checkpoint)
         _, (folder, step) = there
+        verbosity = logging.get_verbosity()
+        logging.set_verbosity(logging.ERROR)  # Orbax warns that a folder is opened read-only.
         try:
             return Checkpoints(folder, None, tokenizer.digest).restore(template, step=step)
         except Exception:  # Of a folder that is deleted while it is read, any.
             if there == (workdir.checkpoint_steps(), find_checkpoint(workdir, checkpoint)):
                 raise
+        finally:
+            logging.set_verbosity(verbosity)
 
 
 def find_model_folder(source: str | os.PathLike[str]) -> str | os.PathLike[str] | None:
@@ -94,12 +98,7 @@ def _check_is_trained(source: str | os.PathLike[str]) -> None:
 def _from_workdir(workdir: Workdir, checkpoint: CheckpointChoice) -> TrainedModel:
     config, tokenizer = workdir.config(), workdir.tokenizer()
     workdir.check_generator()
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)  # Orbax warns that a folder is opened read-only.
-    try:
-        state = load_state(workdir, checkpoint)
-    finally:
-        logging.set_verbosity(verbosity)
+    state = load_state(workdir, checkpoint)
     try:
         captions = tuple(workdir.fixed_samples().captions)
     except WorkdirError:  # A converted model has none, and painting needs none.

@@ -35,9 +35,9 @@ def keep_if_best(
     if not found or not math.isfinite(found[0].value):
         return
     best, last = BestCheckpoint(found[0].step, found[0].name, found[0].value), read_best(workdir)
-    # Another score than before starts over.
+    # Another score than before starts over. A resumed run may pass the best step once more.
     if last and last.score == best.score:
-        if BEST_SCORES[name](best.value, last.value) == last.value:
+        if last.step == best.step or BEST_SCORES[name](best.value, last.value) == last.value:
             return
     write_best(workdir, best, state, batches, tokenizer)
     print_on_primary(f"step {best.step}: best {best.score} so far, {best.value:.4g}")

@@ -267,9 +267,9 @@ def _open_workdir(
     checkpoints = Checkpoints(workdir.checkpoints, config.log.keep_checkpoints, tokenizer.digest)
     if resuming:
         state = checkpoints.restore(template, batches)
-        schedule.check_can_resume(int(state.step))
+        schedule.check_can_resume(int(state.step), workdir.schedule())
         # Files that are needed later are refused now.
-        workdir.schedule(), read_best(workdir), read_health(workdir)
+        read_best(workdir), read_health(workdir)
         fixed_samples = workdir.fixed_samples()
     workdir.write_config(config)
     workdir.write_tokenizer(tokenizer)

@@ -25,6 +25,7 @@ from ssagan_jax.workdir import Workdir
 PyTree = Any
 
 _ENCODERS = ("tokenizer", "text_encoder", "image_encoder")
+_SHARED_TEXT_KEYS, _LSTM_KEYS = ("name", "embedding_dim", "normalize"), ("dropout", "word_dim")
 # The other keys fix the shapes and function of a network.
 _TRAINING_KEYS = ("dropout", "bert_dropout", "learning_rate", "updates")
 
@@ -160,6 +161,12 @@ def _variables(config: ConfigDict, model: TrainedModel) -> dict[str, PyTree]:
 def _encoder_keys(config: ConfigDict) -> ConfigDict:
     """The part of a config that the encoders' variables depend on."""
     parts = {section: config[section].to_dict() for section in _ENCODERS}
+    name = config.text_encoder.name
+    parts["text_encoder"] = {
+        key: value
+        for key, value in parts["text_encoder"].items()
+        if key in _SHARED_TEXT_KEYS or (key in _LSTM_KEYS) == (name == "lstm")
+    }
     if config.image_encoder.name == "cnn":
         parts["data"] = {"image_size": config.data.image_size}
     return ConfigDict(parts)
