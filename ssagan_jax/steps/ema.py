@@ -21,8 +21,8 @@ def ema_decay(config: ConfigDict, updates: jax.Array) -> jax.Array:
     With `config.train.ema_half_life` it is that of StyleGAN2-ADA (Karras et al. 2020): the weight
     of an update halves in so many images, but at most in `config.train.ema_rampup` times those
     seen so far. Else it is `config.train.ema_decay`, with a warmup of (1 + updates) / (10 +
-    updates). Either way the initial weights are soon forgotten. Those
-    of `config.train.checkpoint` are not: the decay is then the final one from the first update on.
+    updates). Either way the initial weights are soon forgotten. Those of `config.train.checkpoint`
+    are not: the decay is then the final one from the first update on.
 
     Args:
       config: with at least one of both keys above 0.
