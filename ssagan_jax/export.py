@@ -42,7 +42,7 @@ def export(flags: argparse.Namespace) -> None:
     workdir.config()  # Not a model folder or a name of the hub, which have no scores and counts.
     model = load_model(workdir.path, flags.checkpoint)
     schedule = workdir.schedule()
-    if not schedule.has_generator(model.step):
+    if not schedule.is_generator_trained(model.step):
         raise InputError(
             f"--checkpoint={model.step}: its generator is untrained, which begins after step "
             f"{schedule.damsm_steps}; choose a later one of {workdir.checkpoint_steps()}, or "

@@ -20,6 +20,7 @@ from absl import logging
 from ssagan_jax.checkpointing.best_checkpoint import CheckpointChoice, parse_checkpoint
 from ssagan_jax.checkpointing.checksums import CheckpointError
 from ssagan_jax.config.command_line import command_parser
+from ssagan_jax.config.compilation_cache import enable_compilation_cache
 from ssagan_jax.config.validation import check_seed
 from ssagan_jax.errors import InputError, exit_on_user_error
 from ssagan_jax.inference.image_grid import draw_image_grid
@@ -236,6 +237,7 @@ def main() -> None:
         captions = read_captions(flags.caption, flags.captions_file) if given else []
         output = Path(flags.output).expanduser().absolute()
         check_output(output)
+        enable_compilation_cache()
         request = ReportRequest(
             read_epochs(flags.epochs), flags.checkpoint, captions, flags.num, flags.seed
         )

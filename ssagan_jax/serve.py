@@ -95,7 +95,7 @@ def check_address(host: str, port: int) -> None:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except (OSError, UnicodeError) as error:
-        raise InputError(f"--host={host}: is no address ({error})") from error
+        raise InputError(f"--host={host}: is not a valid address ({error})") from error
     with socket.socket(family) as attempt:
         attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

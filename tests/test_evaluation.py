@@ -352,5 +352,7 @@ def test_attributes_are_counted_if_captions_name_them_and_rules_can_read_them():
 
 
 def test_a_converted_generator_exists_from_step_0_on():
-    assert [Schedule(5, 10, 30).has_generator(step) for step in (0, 10, 11)] == [False, False, True]
-    assert Schedule(5, 0, 20).has_generator(0)
+    schedule = Schedule(5, 10, 30)
+    trained = [schedule.is_generator_trained(step) for step in (0, 10, 11)]
+    assert trained == [False, False, True]
+    assert Schedule(5, 0, 20).is_generator_trained(0)

@@ -609,7 +609,8 @@ def test_the_health_of_a_run_has_its_own_section_with_warnings(kept, monkeypatch
     out = tmp_path / "out"
     run_command(monkeypatch, f"--workdir={kept}", f"--output={out}", "--checkpoint=best")
     found = Page((out / "index.html").read_text(encoding="utf-8"))
-    assert f"{LSTM}, step 14: variety between images of one caption collapsed to 0.05" in found.text
+    warning = "step 14: variety between images of one caption fell from 0.5 to 0.05"
+    assert f"{LSTM}, {warning}" in found.text
     assert "best checkpoint: step 7, epoch 0.6, kid 0.25" in found.text
     names = {path.name for path in out.iterdir()}
     # There are no gradient norms.

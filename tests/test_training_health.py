@@ -93,17 +93,17 @@ def test_a_collapse_is_warned_of_once_at_its_second_measurement():
     assert warned(noise_variety=values) == [50, 90]
     (message,) = find_warnings(measurements(noise_variety=values))[50]
     assert message.startswith(
-        "step 50: variety between images of one caption collapsed to 0.08 of that of real images, "
-        "after 0.4. Use a ch"
+        "step 50: variety between images of one caption fell from 0.4 to 0.08 of that of real "
+        "images. Use a ch"
     )
     (message,) = find_warnings(measurements(caption_variety=[1.0, 1.0, 0.2, 0.1]))[30]
-    assert "between images of different captions collapsed to 0.1 of" in message
+    assert "between images of different captions fell from 1 to 0.1 of" in message
 
 
 def test_full_separation_is_warned_of():
     assert warned(separation=[0.9, 1.0, 0.9, 0.995, 0.99, 1.0]) == [40]
     (message,) = find_warnings(measurements(separation=[1.0, 1.0]))[10]
-    assert message.startswith("step 10: the discriminator gives 100% of the training images")
+    assert message.startswith("step 10: in 100% of pairs of a training and a held-out image the")
 
 
 def test_measurements_replace_those_of_their_step_and_of_later_ones(tmp_path):

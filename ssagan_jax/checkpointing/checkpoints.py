@@ -139,7 +139,7 @@ class Checkpoints:
             if position is None:
                 raise CheckpointError(
                     f"{self._folder / str(candidate)}: not of a training run, so it cannot be "
-                    "resumed; choose another --workdir and name this one in config.train.checkpoint"
+                    "resumed; choose another --workdir and set config.train.checkpoint to this one"
                 )
             batches.set_state(position)
         self._skip(corrupt, candidate)

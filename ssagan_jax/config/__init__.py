@@ -1,7 +1,8 @@
 """Every hyperparameter with its default and meaning; `validation` has the allowed values.
 
 Defaults are those of "Text to Image Generation with Semantic-Spatial Aware GAN and BERT" with its
-bi-LSTM; `configs/*.py` set what differs.
+bi-LSTM, and where SSA-GAN's code differs mostly of that (docs/training.md, "Paper or reference");
+`configs/*.py` set what differs.
 """
 
 from typing import Any
@@ -100,8 +101,8 @@ _DEFAULTS = {
         "contrastive_gamma": 10.0,  # sharpness of this contrast
         "lecam_weight": 0.0,  # of how far the discriminator's logits are from the moving average of
         # the other kind of images, in its loss
-        "diversity_weight": 0.0,  # of the distance between two images of one caption, as far as it
-        # is silent, in the generator's loss
+        "diversity_weight": 0.0,  # of the distance between two images of one caption, up to what
+        # the caption leaves open, in the generator's loss
         "kl_weight": 1.0,  # with conditioning_augmentation: of how far the variations are from
         # standard normal ones, in the generator's loss
         "gamma1": 5.0,  # sharpness of the attention over regions

@@ -23,7 +23,7 @@ def set_small_data_recipe(config: ConfigDict) -> ConfigDict:
     config.loss.damsm_weight = 0.05
     config.loss.damsm_decay_steps = 600
     config.loss.num_mismatched = 3
-    # The discriminator learns few photos by heart later, and sees when images are alike.
+    # The discriminator memorizes few photos later, and sees when images are alike.
     config.augment.policy = "translation,cutout"
     config.discriminator.minibatch_stddev = True
     # Networks that use their residual branches from the start, and learn fast, the discriminator

@@ -46,7 +46,7 @@ class Schedule:
         """Stage 2."""
         return Stage("gan", self.damsm_steps, self.total_steps)
 
-    def has_generator(self, step: int) -> bool:
+    def is_generator_trained(self, step: int) -> bool:
         """Whether the generator has been trained at a step; a converted one has from step 0 on."""
         return step > self.damsm_steps or not self.damsm_steps
 
@@ -65,13 +65,13 @@ class Schedule:
             raise ConfigError(
                 f"an epoch of this run has {saved.steps_per_epoch} steps, but now the data set has "
                 f"images for {self.steps_per_epoch}; prepare the former data again, or choose "
-                "another --workdir and name this one in config.train.checkpoint to start from it"
+                "another --workdir and set config.train.checkpoint to this one to start from it"
             )
         if step > self.total_steps:
             raise ConfigError(
                 f"this run has taken {max(step - self.damsm_steps, 0)} steps of stage 2 already, "
-                f"more than the {self.total_steps - self.damsm_steps} by config.train.steps or "
-                "config.train.epochs; set at least as many"
+                f"but config.train.steps or config.train.epochs allow only "
+                f"{self.total_steps - self.damsm_steps}; raise them"
             )
 
     def gan_epoch(self, step: int) -> float:

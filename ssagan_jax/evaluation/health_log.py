@@ -15,18 +15,18 @@ from ssagan_jax.workdir import Workdir
 # reached, or of that of real images if it was above.
 COLLAPSED = 0.35
 # The share of pairs in which a training image has a higher logit than a held-out one, from which on
-# the discriminator knows the training images by heart.
+# the discriminator has memorized the training images.
 SEPARATED = 0.99
 _COLLAPSE = (
-    "variety between {of} collapsed to {value:.2g} of that of real images, after {highest:.2g}. "
+    "variety between {of} fell from {highest:.2g} to {value:.2g} of that of real images. "
     "Use a checkpoint from before (config.eval.best keeps the best one for --checkpoint=best), and "
     "train again with lower learning rates in another --workdir"
 )
 _SEPARATION = (
-    "the discriminator gives {value:.0%} of the training images a higher logit than held-out ones, "
-    "so it knows them by heart, and images hardly improve from here on. Use the best checkpoint "
-    "(config.eval.best keeps it for --checkpoint=best); more training images or a smaller "
-    "config.discriminator.channels delay this"
+    "in {value:.0%} of pairs of a training and a held-out image the discriminator gives the first "
+    "a higher logit: it has memorized the training images, and generated ones hardly improve from "
+    "here on. Use the best checkpoint (config.eval.best keeps it for --checkpoint=best); more "
+    "training images or a smaller config.discriminator.channels delay this"
 )
 _MESSAGES = {
     "noise_variety": _COLLAPSE.replace("{of}", "images of one caption"),

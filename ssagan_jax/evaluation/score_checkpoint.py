@@ -50,7 +50,7 @@ def score_checkpoint(context: EvalContext, state: TrainState, request: EvalReque
     real, pixels_sha256 = real_features(context, functions, request.split)
     results: list[_Result] = []
     stage, epoch = "encoders", context.schedule.gan_epoch(step)
-    if context.schedule.has_generator(step):
+    if context.schedule.is_generator_trained(step):
         stage = "gan"
         results += _generator_scores(context, functions, request, real, pixels_sha256, encoder)
     for name, value in retrieval.retrieval(real.codes.features, real.sentences.rows()).items():

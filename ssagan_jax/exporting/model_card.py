@@ -190,5 +190,6 @@ def _recipe(score: Score) -> list[str]:
 def _vocabulary(tokenizer: Tokenizer) -> str:
     if tokenizer.kind == "wordpiece":
         return f"{tokenizer.vocabulary.size:,} word pieces; the rarer a word, the less it means"
-    others = "ignored" if tokenizer.kind == "listed_words" else "all the same to it"
-    return f"{tokenizer.vocabulary.size - 2:,} words; others are {others}"
+    if tokenizer.kind == "listed_words":
+        return f"{tokenizer.vocabulary.size - 1:,} words; others are ignored"
+    return f"{tokenizer.vocabulary.size - 2:,} words; others are all the same to it"

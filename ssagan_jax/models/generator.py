@@ -78,8 +78,8 @@ class SemanticSpatialBatchNorm(nn.Module):
 class ConditioningAugmentation(nn.Module):
     """Draws a condition from a Gaussian around the sentence (StackGAN, arXiv:1612.03242, eq. 2).
 
-    What a sentence leaves open keeps the variance of the noise, and is painted in many ways; a
-    standard deviation near zero keeps what it says. The Gaussian's KL divergence from a standard
+    Where a sentence leaves something open the variance stays high, so images vary; with a variance
+    near zero they follow the sentence. The Gaussian's KL divergence from a standard
     normal one, f32[], the mean over sentences and entries, is sown as "kl" into "losses".
 
     Attributes:

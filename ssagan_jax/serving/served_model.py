@@ -67,7 +67,7 @@ class ServedModel:
 
     def is_trained(self, model: TrainedModel) -> bool:
         """Whether training of the model's generator has begun."""
-        return self.workdir is None or self.workdir.schedule().has_generator(model.step)
+        return self.workdir is None or self.workdir.schedule().is_generator_trained(model.step)
 
     def _step(self, choice: str) -> int:
         if choice == LATEST:

@@ -110,8 +110,8 @@ def discriminator_loss(
 ) -> DiscriminatorLosses:
     """Eq. 6 from one pass over the real images, which serves all terms but the generated one's.
 
-    Of several mismatched sentences each image has the mean. The contrastive loss compares the real
-    images with the `known_sentences`, LeCam all logits with the `average_logits`.
+    The loss is averaged over an image's mismatched sentences. The contrastive loss compares the
+    real images with the `known_sentences`, LeCam all logits with the `average_logits`.
     """
     discriminator, variables = context.networks.discriminator, {"params": params}
     config = context.config.loss

@@ -22,11 +22,11 @@ class EncodedPairs(NamedTuple):
 
     Attributes:
       text: of the captions.
-      matches: f32[b], cosine similarities of the images' codes with their sentences.
+      similarities: f32[b], cosine similarities of the images' codes with their sentences.
     """
 
     text: TextFeatures
-    matches: jax.Array
+    similarities: jax.Array
 
 
 def encode_images(

@@ -111,7 +111,7 @@ def generator_loss(
     )
     total = adversarial + weight * damsm
     if loss.diversity_weight:
-        metrics["generator/diversity"] = pair_diversity(features.codes, encoded.matches)
+        metrics["generator/diversity"] = pair_diversity(features.codes, encoded.similarities)
         total -= loss.diversity_weight * metrics["generator/diversity"]
     return total, (trunk, metrics)
 

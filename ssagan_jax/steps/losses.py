@@ -1,4 +1,4 @@
-"""Loss functions: DAMSM (eq. 1, 2), hinge loss and MA-GP (eq. 6).
+"""Loss functions: DAMSM (eq. 1, 2), hinge loss and MA-GP (eq. 6), contrast, LeCam and diversity.
 
 Functions of arrays only. DAMSM is that of AttnGAN (Xu et al. 2018, arXiv:1711.10485, eq. 7 to 13).
 """
@@ -62,7 +62,7 @@ def word_attention(
 def word_similarity(
     regions: jax.Array, words: jax.Array, mask: jax.Array, gamma1: float, gamma2: float
 ) -> jax.Array:
-    """R(Q, D) of every image and caption, f32[I, J] (AttnGAN eq. 10)."""
+    """R(Q, D) of every image and caption, f32[I, J] (AttnGAN eq. 10 times gamma2, as its code)."""
     contexts, _ = word_attention(regions, words, mask, gamma1)
     scores = gamma2 * cosine(contexts, words[None])
     return jax.nn.logsumexp(jnp.where(mask[None], scores, -jnp.inf), axis=2)
@@ -75,6 +75,8 @@ def sentence_similarity(codes: jax.Array, sentences: jax.Array) -> jax.Array:
 
 def contrastive_loss(similarity: jax.Array, class_ids: jax.Array, gamma3: float) -> jax.Array:
     """Mean of -log P(D_i|Q_i) plus mean of -log P(Q_i|D_i), f32[] (eq. 1, 2).
+
+    As AttnGAN and SSA-GAN's code do; the paper's eq. 2 has the sum of the second term alone.
 
     Args:
       similarity: f32[B, B], images by captions.
@@ -149,8 +151,8 @@ def damsm_losses(
     }
 
 
-def pair_diversity(codes: jax.Array, matches: jax.Array) -> jax.Array:
-    """Mean distance between the codes of two images of one caption, as far as it is silent, f32[].
+def pair_diversity(codes: jax.Array, similarities: jax.Array) -> jax.Array:
+    """Mean distance between the codes of two images of a caption, up to what it leaves open, f32[].
 
     Diversity-sensitive GANs (Yang et al. 2019, arXiv:1901.09024) reward the distance between images
     of two noises up to a constant bound. Here it is 1 minus the cosine of their codes, and the
@@ -159,10 +161,10 @@ def pair_diversity(codes: jax.Array, matches: jax.Array) -> jax.Array:
 
     Args:
       codes: f32[B, E], of generated images; rows 2 i and 2 i + 1 are of one caption.
-      matches: f32[B], cosine similarity of each row's sentence with the code of its real image.
+      similarities: f32[B], cosines of each row's sentence and the code of its real image.
     """
     distance = 1 - cosine(codes[::2], codes[1::2])
-    return jnp.minimum(distance, 2 * (1 - matches[::2])).mean()
+    return jnp.minimum(distance, 2 * (1 - similarities[::2])).mean()
 
 
 def damsm_weight(start: float, end: float, decay_steps: int, step: jax.Array) -> jax.Array | float:

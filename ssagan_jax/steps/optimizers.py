@@ -14,7 +14,7 @@ PyTree = Any
 
 @dataclasses.dataclass(frozen=True)
 class Optimizers:
-    """One optimizer for each network.
+    """One optimizer for each network, and two for the encoders together.
 
     Each takes the gradient of all parameters as one vector, and has its moments so: a step of some
     large operations, and one transfer between devices, instead of one for each array.
@@ -33,7 +33,7 @@ class Optimizers:
 
 
 def build_optimizers(config: ConfigDict, damsm_steps: int) -> Optimizers:
-    """Adam with the paper's settings.
+    """Adam for each network; in stage 1 with warmup, decay and clipped gradients.
 
     Args:
       config: the run's configuration.

@@ -9,7 +9,7 @@ _WHAT_TO_DO = {
     "encoders": "Choose another --workdir, lower config.damsm.learning_rate and start again",
     "gan": (
         "The last checkpoint is intact. To continue from it, choose another --workdir, lower the "
-        "learning rates, and name this folder in config.train.checkpoint (in "
+        "learning rates, and set config.train.checkpoint to this folder ("
         "config.damsm.checkpoint if the checkpoint is of the end of stage 1)"
     ),
 }
