@@ -116,7 +116,8 @@ def scan_source(
         items, load_size=request.load_size, max_words=max_words, journal=journal, run=run
     )
     splits = assign_splits(scan.entries, request.val, request.seed)
-    title = f"{request.name}: {request.source} ({request.layout})"
+    by = ", sentences from names of folders" if request.layout == "classes" else ""
+    title = f"{request.name}: {request.source} ({request.layout}{by})"
     sizes = splits.count("train"), splits.count("validation")
     return ScanReport(title, scan, splits, training_command(request, *sizes))
 
@@ -126,6 +127,9 @@ def contact_sheet(items: Sequence[Item]) -> Image.Image:
     rows = []
     for item in items:
         thumbnail = crop_and_resize(load_item(item), item.box, _THUMBNAIL)
+        # Pillow cannot pad what would be less than a pixel high.
+        if max(thumbnail.size) > _THUMBNAIL * min(thumbnail.size) / 2:
+            thumbnail = ImageOps.fit(thumbnail, (_THUMBNAIL, _THUMBNAIL))
         thumbnail = ImageOps.pad(thumbnail, (_THUMBNAIL, _THUMBNAIL), color="white")
         text = " / ".join(captions.usable(item.captions)[:2])
         rows.append((f"{Path(item.name).name}: {text}", [np.asarray(thumbnail)]))

@@ -366,7 +366,9 @@ def test_folders_of_classes_get_sentences_of_templates(tmp_path):
         make_reader("classes", templates=("a car",))
     with pytest.raises(DataError, match="--templates: is for the formats tfds, .*not for sidecar"):
         make_reader("sidecar", templates=("a {label}",))
-    with pytest.raises(DataError, match="--caption_column: is for the formats webdataset, hugg"):
+    with pytest.raises(
+        DataError, match="--caption_column: is for the formats imagefolder, table, webdataset, h"
+    ):
         make_reader("coco", caption_columns=("text",))
 
 

@@ -63,6 +63,13 @@ def test_parquet_files_of_structs_are_read_by_split(tmp_path):
         np.testing.assert_array_equal(np.asarray(load_item(item)), picture(seed))
 
 
+def test_a_column_names_the_splits(tmp_path):
+    splits = ["train", "restval", "val", None, "all"]
+    parquet(tmp_path / "test-0.parquet", image=pictures(5), caption=["a car"] * 5, split=splits)
+    expected = ["train", "train", "validation", "validation", "validation"]
+    assert [item.split for item in items(tmp_path)] == expected
+
+
 @pytest.mark.parametrize(
     ("columns", "options", "expected"),
     [
@@ -118,7 +125,7 @@ def test_the_classes_image_and_class_label_are_understood(tmp_path):
         ({"text": ["a"]}, {"image_column": "text"}, "--image_column=text: holds .*as bytes"),
         ({"n": [1]}, {"caption_columns": ("n",)}, "--caption_column=n: holds .*not sentences"),
         ({"image": [1], "a": [b"x"], "b": [b"y"]}, {}, "choose one by --image_column=a|b"),
-        ({"image": ["a"], "text": ["a"]}, {}, "none of them holds pictures as bytes$"),
+        ({"image": ["a"], "text": ["a"]}, {}, "as bytes; write its rows to metadata.csv in"),
         (
             {"image": [1], "image_url": ["http://a/b.jpg"], "alt_text": ["a"], "text": ["a"]},
             {},

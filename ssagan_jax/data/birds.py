@@ -7,7 +7,15 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from ssagan_jax.data.class_ids import assign_class_ids
-from ssagan_jax.data.formats.attngan import BOX_PHOTOS, BOXES, NAMES, SPLITS, AttnGan, text_file
+from ssagan_jax.data.formats.attngan import (
+    BOX_PHOTOS,
+    BOXES,
+    NAMES,
+    SPLITS,
+    TEXTS,
+    AttnGan,
+    text_file,
+)
 from ssagan_jax.data.formats.filename_pickles import CLASSES
 from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.formats.safe_paths import check_safe
@@ -71,7 +79,7 @@ def _check_item(root: Path, item: Item) -> None:
     if item.error:
         raise DataError(item.error)
     if not item.captions:
-        path = text_file(root, item.name)
+        path = text_file(root / TEXTS, item.name)
         check_safe(root / "text", path)  # Raises if there is no such file.
         raise DataError(f"{path}: no sentences; write at least one, one a line")
 

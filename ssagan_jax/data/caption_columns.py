@@ -1,4 +1,4 @@
-"""Which columns of a table, or keys of a JSON object, hold captions."""
+"""Which columns of a table, or keys of a JSON object, hold captions or name pictures."""
 
 import re
 from collections.abc import Iterable
@@ -6,12 +6,10 @@ from typing import Any
 
 CAPTION_COLUMNS = ("captions", "caption", "sentences", "sentence", "texts", "text")
 CAPTION_COLUMNS += ("descriptions", "description", "prompt", "prompts", "txt")
-INNER_TEXTS = (
-    "raw",
-    "text",
-    "caption",
-    "sentence",
-)  # Of a sentence that comes with its tokens or ids.
+CAPTION_COLUMNS += ("comments", "comment", "caption_str")  # Of Flickr30k and TextCaps.
+PICTURE_COLUMNS = ("file_name", "filename", "file", "image_name", "image", "image_path", "filepath")
+PICTURE_COLUMNS += ("file_path", "path", "img", "image_id", "name")
+INNER_TEXTS = ("raw", "text", "caption", "sentence")  # Beside the sentence's tokens or ids.
 
 
 def guess_caption_columns(names: Iterable[str]) -> tuple[str, ...]:
@@ -42,3 +40,17 @@ def texts_of(value: Any) -> tuple[str, ...] | None:
         return None
     found = [texts_of(each) for each in value]
     return None if None in found else tuple(text for texts in found for text in texts)
+
+
+def holds_text(feature: Any) -> bool:
+    """Whether a column holds texts, lists of them, or objects with a text.
+
+    Args:
+      feature: of the package `datasets`.
+    """
+    inner = getattr(feature, "feature", feature[0] if isinstance(feature, list) else None)
+    if inner is not None:
+        return holds_text(inner)
+    if isinstance(feature, dict):
+        return any(key in feature and holds_text(feature[key]) for key in INNER_TEXTS)
+    return "string" in getattr(feature, "dtype", "")

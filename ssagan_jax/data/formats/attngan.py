@@ -1,21 +1,24 @@
 """The layout of AttnGAN, DF-GAN and SSA-GAN: birds, flowers, COCO, or other photos.
 
-Pictures are in `CUB_200_2011/images/`, `oxford-102-flowers/images/` or `images/`, sentences in
-`text/` under the same names, one per line. `train/filenames.pickle` and `test/filenames.pickle`
+Pictures are in `CUB_200_2011/images/`, `oxford-102-flowers/images/`, `images/` or `jpg/`, sentences
+in `text/`, `text_c10/`, `texts/` or `captions/` under the same names, one per line; if no picture
+has its text in the same folder, in any folder. `train/filenames.pickle` and `test/filenames.pickle`
 list the pictures of both splits; without them all pictures are used. Beside them,
 `class_info.pickle` may number the classes, which otherwise are the folders.
 `CUB_200_2011/bounding_boxes.txt` and `images.txt` hold the bounding boxes of the birds.
 `captions.pickle` is not needed.
 """
 
+import dataclasses
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from ssagan_jax.data.formats.filename_pickles import CLASSES, read_classes, read_filenames
 from ssagan_jax.data.formats.folder_names import (
+    SplitFolders,
     is_picture,
-    split_and_label,
     strip_extension,
     unique_name,
 )
@@ -27,7 +30,9 @@ SPLITS = {"train": "train", "validation": "test"}
 NAMES = "filenames.pickle"
 BOXES = "CUB_200_2011/bounding_boxes.txt"
 BOX_PHOTOS = "CUB_200_2011/images.txt"
-_PICTURES = ("CUB_200_2011/images", "oxford-102-flowers/images", "images")
+_PICTURES = ("CUB_200_2011/images", "oxford-102-flowers/images", "images", "jpg")
+TEXTS = "text"
+_TEXTS = (TEXTS, "text_c10", "cvpr2016_cub/text_c10", "texts", "captions")
 # DF-GAN keeps COCO's pictures in the folders that they come in.
 _PARTS = ("", "train2014", "val2014")
 _MAX_TABLE_BYTES = 64 * 2**20
@@ -37,37 +42,78 @@ class AttnGan:
     """Pictures and sentences in two trees of the same names."""
 
     def recognises(self, source: Path) -> bool:
-        """Whether there is `text/` and one of the folders of pictures."""
-        return (source / "text").is_dir() and _pictures_folder(source) is not None
+        """Whether there is one of the folders of texts, with a text, and one of pictures."""
+        texts = _first_folder(source, _TEXTS)
+        if not texts or not _first_folder(source, _PICTURES):
+            return False
+        return any(file.endswith(".txt") for file in walk_files(texts))
 
     def items(self, source: Path) -> Iterator[Item]:
         """Yields the pictures in the order of the listings or, without listings, of their names."""
         boxes = _boxes(source)
-        folder = _pictures_folder(source) or source / _PICTURES[0]
+        folder = _first_folder(source, _PICTURES) or source / _PICTURES[0]
         listings = _listings(source)
+        names = [name for name, _, _ in listings] or map(
+            strip_extension, filter(is_picture, walk_files(folder))
+        )
+        texts = _Texts(_first_folder(source, _TEXTS) or source / TEXTS, names)
         for name, label, split in listings:
             parts = (find_picture(folder / part, name) for part in _PARTS)
             picture = next(filter(None, parts), None)
-            yield _item(source, folder, picture, name, name, label, split, boxes)
+            yield _item(Item(name, picture, (), label, split), name, folder, texts, boxes)
         if listings:
             return
         stems: set[str] = set()
+        split_and_label = SplitFolders(filter(is_picture, walk_files(folder)))
         for file in filter(is_picture, walk_files(folder)):
             split, label = split_and_label(file)
             stem, name = strip_extension(file), unique_name(file, stems)
-            yield _item(source, folder, folder / file, stem, name, label, split, boxes)
-        yield from _texts_without_picture(source, stems)
+            yield _item(Item(name, folder / file, (), label, split), stem, folder, texts, boxes)
+        yield from texts.without_picture(stems)
 
 
-def text_file(source: Path, name: str) -> Path:
+def text_file(texts: Path, name: str) -> Path:
     """The file with the captions of a picture, whether or not it exists."""
-    path = source / "text" / f"{name}.txt"
-    flat = source / "text" / f"{PurePosixPath(name).name}.txt"
+    path, flat = texts / f"{name}.txt", texts / f"{PurePosixPath(name).name}.txt"
     return flat if not os.path.lexists(path) and os.path.lexists(flat) else path
 
 
-def _pictures_folder(source: Path) -> Path | None:
-    return next((source / part for part in _PICTURES if (source / part).is_dir()), None)
+class _Texts:
+    """The files of captions.
+
+    Attributes:
+      folder: that has them all.
+      in_classes: whether they are in several folders. Those of flowers are, unlike their pictures.
+    """
+
+    def __init__(self, folder: Path, pictures: Iterable[str]) -> None:
+        self.folder = folder
+        self._same_folders = any(os.path.lexists(text_file(folder, name)) for name in pictures)
+        self._by_name: dict[str, list[str]] = {}
+        for file in walk_files(folder) if folder.is_dir() else ():
+            if file.endswith(".txt"):
+                self._by_name.setdefault(PurePosixPath(file).stem, []).append(file)
+        files = itertools.chain.from_iterable(self._by_name.values())
+        self.in_classes = len({PurePosixPath(file).parent for file in files}) > 1
+
+    def find(self, stem: str) -> Path:
+        """The text of a picture, whether or not it exists."""
+        named = self._by_name.get(PurePosixPath(stem).name, [])
+        if len(named) == 1 and not self._same_folders:
+            return self.folder / named[0]
+        return text_file(self.folder, stem)
+
+    def without_picture(self, stems: set[str]) -> Iterator[Item]:
+        """Yields items of the texts that no picture has."""
+        used = {self.find(stem) for stem in stems}
+        for file in itertools.chain.from_iterable(self._by_name.values()):
+            if self.folder / file not in used:
+                captions, error = read_captions(self.folder, None, self.folder, self.folder / file)
+                yield Item(strip_extension(file), None, captions, error=error)
+
+
+def _first_folder(source: Path, names: tuple[str, ...]) -> Path | None:
+    return next((source / name for name in names if (source / name).is_dir()), None)
 
 
 def _listings(source: Path) -> list[tuple[str, str, str]]:
@@ -91,48 +137,39 @@ def _listings(source: Path) -> list[tuple[str, str, str]]:
 
 
 def _item(
-    source: Path,
-    folder: Path,
-    picture: Path | None,
-    stem: str,
-    name: str,
-    label: str,
-    split: str,
-    boxes: dict[str, Box] | None,
+    item: Item, stem: str, pictures: Path, texts: _Texts, boxes: dict[str, Box] | None
 ) -> Item:
-    """The item of a picture whose text and box are those of `stem`."""
-    captions, error = read_captions(folder, picture, source / "text", text_file(source, stem))
+    """The item with the captions and the box of the picture with the path `stem`."""
+    text = texts.find(stem)
+    captions, error = read_captions(pictures, item.picture, texts.folder, text)
     if boxes is not None and stem not in boxes:
-        error = error or f"{source / BOXES}: no box for {stem}; add it or remove the file"
-    return Item(name, picture, captions, label, split, (boxes or {}).get(stem), error)
-
-
-def _texts_without_picture(source: Path, names: set[str]) -> Iterator[Item]:
-    texts = source / "text"
-    names = names | {PurePosixPath(name).name for name in names}  # Texts may be in one folder.
-    for file in walk_files(texts):
-        name = strip_extension(file)
-        if file.endswith(".txt") and name not in names:
-            captions, error = read_captions(texts, None, texts, texts / file)
-            yield Item(name, None, captions, error=error)
+        error = error or f"{BOXES}: no box for {stem}; add it or remove the file"
+    label = item.label
+    if not label and texts.in_classes:
+        label = text.parent.relative_to(texts.folder).as_posix()
+    box = (boxes or {}).get(stem)
+    return dataclasses.replace(item, captions=captions, label=label, box=box, error=error)
 
 
 def _boxes(source: Path) -> dict[str, Box] | None:
     """Each photo's box by its name without extension; None if there is no file of boxes."""
-    if not os.path.lexists(source / BOXES):
+    file, photos_file = BOXES, BOX_PHOTOS
+    if not os.path.lexists(source / file):  # The source may be CUB_200_2011/ itself.
+        file, photos_file = PurePosixPath(BOXES).name, PurePosixPath(BOX_PHOTOS).name
+    if not os.path.lexists(source / file):
         return None
-    if not os.path.lexists(source / BOX_PHOTOS):
-        raise DataError(f"{source / BOX_PHOTOS}: missing; {BOXES} cannot be read without it")
+    if not os.path.lexists(source / photos_file):
+        raise DataError(f"{source / photos_file}: missing; {file} cannot be read without it")
     boxes = {}
-    for number, fields in _read_table(source, BOXES, 5):
+    for number, fields in _read_table(source, file, 5):
         try:
             left, top, width, height = (int(float(field)) for field in fields[1:])
         except (ValueError, OverflowError):
             raise DataError(
-                f"{source / BOXES}, line {number}: {fields[1:]} are not numbers of pixels"
+                f"{source / file}, line {number}: {fields[1:]} are not numbers of pixels"
             ) from None
         boxes[fields[0]] = (left, top, width, height)
-    photos = {fields[0]: fields[1].strip() for _, fields in _read_table(source, BOX_PHOTOS, 2)}
+    photos = {fields[0]: fields[1].strip() for _, fields in _read_table(source, photos_file, 2)}
     return {path.rpartition(".")[0]: boxes[key] for key, path in photos.items() if key in boxes}
 
 

@@ -5,21 +5,29 @@ The sentences come from templates. The first folder may be a split.
 
 import collections
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from ssagan_jax.data.formats.folder_names import (
-    OTHER_PICTURE_EXTENSIONS,
+    SplitFolders,
     is_picture,
-    split_and_label,
     unique_name,
+    unread_reason,
 )
 from ssagan_jax.data.formats.item import Item
 from ssagan_jax.data.formats.safe_paths import unsafe_reason, walk_files
+from ssagan_jax.data.formats.sidecar import NOT_CAPTIONS
 from ssagan_jax.data.formats.tfds_dataset import TEMPLATES, check_templates, clean_label
 from ssagan_jax.errors import DataError
 
 _SHOWN = 3
+# Words in names of folders that are no classes, and endings of files that may hold sentences.
+_PURPOSES = {"train", "training", "val", "valid", "validation", "test", "testing", "pred", "part"}
+_PURPOSES |= {"image", "images", "img", "imgs", "pictures", "photos", "data", "dataset", "jpg"}
+_PURPOSES |= {"mask", "masks", "seg", "segm", "segmentation", "segmentations", "annotations"}
+_PURPOSES |= {"trimaps", "sketch", "sketches", "densepose", "depth", "labels"}
+_TABLES = {".txt", ".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".xls", ".mat", ".h5", ".token"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +47,7 @@ class Classes:
         """Whether each picture is in one of several folders that have letters in their names."""
         if not source.is_dir():
             return False
-        labels = {split_and_label(file)[1] for file in walk_files(source) if is_picture(file)}
+        labels = {label for _, _, label in _pictures(source)}
         named = (any(map(str.isalpha, clean_label(label))) for label in labels)
         return len(labels) > 1 and all(named)
 
@@ -53,14 +61,9 @@ class Classes:
         """
         stems: set[str] = set()
         for file in walk_files(source):
-            split, folder = split_and_label(file)
-            if file.lower().endswith(OTHER_PICTURE_EXTENSIONS):
-                suffix = PurePosixPath(file).suffix
-                yield Item(
-                    file, None, (), error=f"{source / file}: {suffix} is not read; save as JPEG"
-                )
-            if not is_picture(file):
-                continue
+            if reason := unread_reason(file):
+                yield Item(file, None, (), error=f"{source / file}: {reason}")
+        for file, split, folder in _pictures(source):
             label = clean_label(PurePosixPath(folder).name)
             if not label:
                 raise DataError(
@@ -74,18 +77,46 @@ class Classes:
             )
 
 
+def _pictures(source: Path) -> Iterator[tuple[str, str, str]]:
+    """Yields path, split and class of all pictures."""
+    files = [file for file in walk_files(source) if is_picture(file)]
+    split_and_label = SplitFolders(files)
+    for file in files:
+        yield file, *split_and_label(file)
+
+
+def doubt_of_classes(source: Path) -> str:
+    """What speaks against sentences from names of folders, "" if nothing does.
+
+    That is a file that may hold real sentences, or a name that does not say what pictures show.
+    """
+    labels = {PurePosixPath(label).name for _, _, label in _pictures(source)}
+    for label in sorted(labels):
+        if _PURPOSES.intersection(re.split(r"[^a-z]+", label.lower())):
+            return f"the folder {label} does not seem to be named after what its pictures show"
+    return unread_table(source)
+
+
+def unread_table(source: Path) -> str:
+    """That a file may hold the pictures' sentences, "" if none may."""
+    for file in walk_files(source):
+        name = PurePosixPath(file.lower())
+        if name.suffix in _TABLES and name.stem not in NOT_CAPTIONS:
+            return f"{file} may hold the pictures' sentences, in a form that is not read"
+    return ""
+
+
 def describe_pictures(source: Path) -> str:
     """What pictures a folder without captions holds, "" if it holds none."""
     folders: collections.Counter[str] = collections.Counter()
     example = ""
     for file in filter(is_picture, walk_files(source)):
         example = example or file
-        folders[split_and_label(file)[1]] += 1
+        folders[PurePosixPath(file).parent.as_posix()] += 1
     if not example:
         return ""
-    shown = [f"{name or '.'} ({count})" for name, count in folders.most_common(_SHOWN)]
+    shown = [f"{name} ({count})" for name, count in folders.most_common(_SHOWN)]
     more = ["..."] if len(folders) > _SHOWN else []
-    return (
-        f"{folders.total()} pictures such as {example}, in {', '.join(shown + more)}, and no "
-        "sentences"
+    return f"{folders.total()} pictures such as {example}, in {', '.join(shown + more)}, " + (
+        f"but {found}" if (found := unread_table(source)) else "and no sentences"
     )

@@ -1,6 +1,7 @@
 """COCO's captions: `captions_train2014.json` beside the pictures in `train2014/`.
 
-The JSON files may be in `annotations/`, the folders of pictures in `images/`. What follows
+The JSON files may be in `annotations/`, the folders of pictures in `images/`, and both in folders
+as Kaggle has them. What follows
 `captions_` in a file's name is the folder, and its beginning the split. Years and further words may
 differ.
 """
@@ -25,7 +26,7 @@ class Coco:
     """Lists of images, and of annotations that refer to them by number."""
 
     def recognises(self, source: Path) -> bool:
-        """Whether there is a `captions_*.json` in the folder or in `annotations/`."""
+        """Whether there is a `captions_*.json` in the folder or up to two folders below."""
         return source.is_dir() and bool(_tables(source))
 
     def items(self, source: Path) -> Iterator[Item]:
@@ -33,7 +34,9 @@ class Coco:
         for table in _tables(source):
             part = table.stem.removeprefix("captions_")
             images, captions = _read(source, table)
-            folders = [source / part, source / "images" / part, source / "images", source]
+            roots = [root for root in (source, *table.parents[:3]) if root.is_relative_to(source)]
+            places = (part, f"{part}/{part}", f"images/{part}", "images", "")
+            folders = [root / place for root in dict.fromkeys(roots) for place in places]
             split = split_from_name(part.partition("_")[0])
             for number, file in images.items():
                 name, found = strip_extension(f"{part}/{file}"), tuple(captions.pop(number, ()))
@@ -44,11 +47,8 @@ class Coco:
 
 
 def _tables(source: Path) -> list[Path]:
-    return [
-        table
-        for folder in (source, source / "annotations")
-        for table in sorted(folder.glob("captions_*.json"))
-    ]
+    patterns = ("captions_*.json", "*/captions_*.json", "*/*/captions_*.json")
+    return [table for pattern in patterns for table in sorted(source.glob(pattern))]
 
 
 def _read(source: Path, table: Path) -> tuple[dict[Any, str], dict[Any, list[str]]]:

@@ -8,9 +8,9 @@ from pathlib import PurePosixPath
 PICTURE_EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 PICTURE_EXTENSIONS += (".ppm",)
 # Of pictures that are not read.
-OTHER_PICTURE_EXTENSIONS = (".heic", ".heif", ".avif", ".jxl", ".tga", ".dng", ".nef", ".cr2")
+_OTHER_PICTURE_EXTENSIONS = (".heic", ".heif", ".avif", ".jxl", ".tga", ".dng", ".nef", ".cr2")
 _DATA_EXTENSIONS = (*PICTURE_EXTENSIONS, ".json", ".jsonl", ".csv", ".parquet", ".tar")
-_SPLITS = dict.fromkeys(("train", "training"), "train")
+_SPLITS = dict.fromkeys(("train", "training", "restval"), "train")
 _SPLITS |= dict.fromkeys(("val", "valid", "validation", "dev", "test", "testing"), "validation")
 
 
@@ -25,15 +25,47 @@ def split_from_name(word: str) -> str:
 def split_of_file(file: str) -> str:
     """The split named by a folder of a path, or by a word of the file's name: "train-00000.tar"."""
     path = PurePosixPath(file)
-    words = [*path.parent.parts, *re.split(r"[-_.]", path.stem)]
-    return next(filter(None, map(split_from_name, words)), "")
+    return next(filter(None, map(split_from_name, path.parent.parts)), "") or _split_of_words(
+        path.stem
+    )
 
 
-def split_and_label(name: str) -> tuple[str, str]:
-    """The split named by the first folder of a path, and the other folders as a class."""
-    folders = PurePosixPath(name).parent.parts
-    split = split_from_name(folders[0]) if folders else ""
-    return split, "/".join(folders[1:] if split else folders)
+def _split_of_words(name: str) -> str:
+    """The split of the first word that names one, as in "cars_train"."""
+    return next(filter(None, map(split_from_name, re.split(r"[-_. ]", name))), "")
+
+
+class SplitFolders:
+    """Reads split and class of a picture from its folders, given those of all pictures.
+
+    The first folder may name a split; the others are the class. Folders that all pictures share are
+    left out if one below them names a split. Names such as "cars_train" and "cars_test" only name
+    splits together. Numbers such as 00012 are no classes but parts of a large set.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        """Keeps what the pictures' paths tell of the folders."""
+        folders = {PurePosixPath(name).parent.parts for name in names}
+        shared = len(os.path.commonprefix(list(folders)))
+        self._outer, self._split = 0, split_from_name
+        for depth in range(shared + 1):
+            words = {parts[depth] for parts in folders if len(parts) > depth}
+            if any(map(split_from_name, words)):
+                self._outer = depth
+            elif {"train", "validation"} <= set(map(_split_of_words, words)):
+                self._outer, self._split = depth, _split_of_words
+            else:
+                continue
+            break
+
+    def __call__(self, name: str) -> tuple[str, str]:
+        """The split, "" if none is named, and the class of a path."""
+        folders = PurePosixPath(name).parent.parts[self._outer :]
+        split = self._split(folders[0]) if folders else ""
+        # As in training_set/training_set/cats.
+        while split and folders and self._split(folders[0]) == split:
+            folders = folders[1:]
+        return split, "/".join(part for part in folders if not re.fullmatch(r"\d{5,}", part))
 
 
 def unwrap_splits(source: str) -> str:
@@ -54,19 +86,16 @@ def unwrap_splits(source: str) -> str:
     return source
 
 
-def outer_folders(names: Iterable[str]) -> str:
-    """The folders, with "/", that all paths share and below which a folder names a split, or ""."""
-    folders = [PurePosixPath(name).parent.parts for name in names]
-    shared = os.path.commonprefix(folders)
-    for depth in range(len(shared) + 1):
-        if any(map(split_from_name, {parts[depth] for parts in folders if len(parts) > depth})):
-            return "".join(f"{folder}/" for folder in shared[:depth])
-    return ""
-
-
 def is_picture(name: str) -> bool:
     """Whether a file has the extension of a picture."""
     return name.lower().endswith(PICTURE_EXTENSIONS)
+
+
+def unread_reason(name: str) -> str:
+    """Why a picture is not read, judged by its extension; "" for other files."""
+    suffix = PurePosixPath(name).suffix
+    is_other = suffix.lower() in _OTHER_PICTURE_EXTENSIONS
+    return f"{suffix} is not read; save it as JPEG or PNG" if is_other else ""
 
 
 def strip_extension(name: str) -> str:

@@ -15,8 +15,9 @@ from typing import Any
 
 from ssagan_jax.data.caption_columns import (
     CAPTION_COLUMNS,
-    INNER_TEXTS,
+    PICTURE_COLUMNS,
     guess_caption_columns,
+    holds_text,
     texts_of,
 )
 from ssagan_jax.data.formats.folder_names import split_from_name, split_of_file, strip_extension
@@ -150,6 +151,7 @@ class HuggingFace:
         self, row: Mapping[str, Any], columns: "_Columns", name: str, split: str, home: Path | str
     ) -> Item:
         label = columns.label_of(row)
+        split = split_from_name(str(row.get(columns.split))) or split
         captions = texts_of([row[column] for column in columns.captions])
         if not columns.captions and label:
             captions = tuple(each.replace("{label}", label) for each in self.templates)
@@ -173,6 +175,7 @@ class _Columns:
     captions: tuple[str, ...]
     label: str  # "" for none.
     classes: tuple[str, ...]
+    split: str  # "" for none.
 
     @classmethod
     def choose(cls, features: Mapping[str, Any], where: str, wanted: HuggingFace) -> "_Columns":
@@ -190,10 +193,10 @@ class _Columns:
         classes = [name for name, each in features.items() if hasattr(each, "int2str")]
         label = "label" if "label" in classes else classes[0] if len(classes) == 1 else ""
         captions = wanted.caption_columns or guess_caption_columns(
-            name for name, feature in features.items() if _holds_text(feature)
+            name for name, feature in features.items() if holds_text(feature)
         )
         for column in captions:
-            if not _holds_text(features[column]):
+            if not holds_text(features[column]):
                 raise DataError(
                     f"--caption_column={column}: holds {features[column]}, not sentences"
                 )
@@ -204,10 +207,12 @@ class _Columns:
             )
         names = features[label].names if label else ()
         is_image = type(features[image]).__name__ == "Image"
-        return cls(image, is_image, tuple(captions), label, tuple(map(clean_label, names)))
+        split = "split" if "split" in features and holds_text(features["split"]) else ""
+        return cls(image, is_image, tuple(captions), label, tuple(map(clean_label, names)), split)
 
     def names(self) -> list[str]:
-        return list(dict.fromkeys([self.image, *self.captions, *filter(None, [self.label])]))
+        names = [self.image, *self.captions, self.label, self.split]
+        return list(filter(None, dict.fromkeys(names)))
 
     def label_of(self, row: Mapping[str, Any]) -> str:
         number = row[self.label] if self.label else None
@@ -245,10 +250,11 @@ def _guess_image(features: Mapping[str, Any], present: str) -> str:
 
 
 def _if_urls(features: Iterable[str]) -> str:
-    """What to do if there are only the pictures' URLs."""
+    """What to do if there are only the pictures' URLs or names."""
     urls = [name for name in features if "url" in name.lower()]
     if not urls:
-        return ""
+        named = any(name.lower() in PICTURE_COLUMNS for name in features)
+        return "; write its rows to metadata.csv in the same folder" if named else ""
     captions = (*guess_caption_columns(features), "caption")
     return (
         ". Download its pictures first: pip install img2dataset; img2dataset --url_list=DIR "
@@ -262,16 +268,6 @@ def _holds_picture(feature: Any) -> bool:
     if isinstance(feature, dict):
         return "bytes" in feature and _holds_picture(feature["bytes"])
     return type(feature).__name__ == "Image" or getattr(feature, "dtype", "").endswith("binary")
-
-
-def _holds_text(feature: Any) -> bool:
-    """Whether a column holds texts, lists of them, or objects with a text."""
-    inner = getattr(feature, "feature", feature[0] if isinstance(feature, list) else None)
-    if inner is not None:
-        return _holds_text(inner)
-    if isinstance(feature, dict):
-        return any(key in feature and _holds_text(feature[key]) for key in INNER_TEXTS)
-    return "string" in getattr(feature, "dtype", "")
 
 
 def _picture(cell: Any, home: Path | str) -> Path | bytes | None:

@@ -1,123 +1,157 @@
-"""Hugging Face's ImageFolder: tables of file names and captions.
+"""Tables of pictures and captions: Hugging Face's ImageFolder, and tables of other names.
 
-`metadata.jsonl` or `metadata.csv`, in the source or in any folder below it, holds `file_name`,
-relative to the table's folder, and `text`, `caption` or `captions` (a list); `label` may name a
-class. A picture may have several rows. The first folder may be a split.
+`metadata.jsonl` or `metadata.csv`, in the source or in any folder below it, holds `file_name`, the
+path from the table's folder or a name that no other picture has, and `text`, `caption` or
+`captions` (a list); `label` may name a class and `split` a split. A picture may have several rows.
+A folder may name the split.
 """
 
-import ast
 import contextlib
-import csv
-import json
+import dataclasses
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from ssagan_jax.data.formats.folder_names import is_picture, split_and_label, unique_name
-from ssagan_jax.data.formats.item import Item
-from ssagan_jax.data.formats.safe_paths import (
-    check_name,
-    check_safe,
-    text_encoding,
-    unsafe_reason,
-    walk_files,
+from ssagan_jax.data.formats.folder_names import (
+    SplitFolders,
+    is_picture,
+    strip_extension,
+    unique_name,
 )
+from ssagan_jax.data.formats.item import Item
+from ssagan_jax.data.formats.safe_paths import check_name, unsafe_reason, walk_files
+from ssagan_jax.data.formats.table_rows import CaptionRow, read_row, read_rows
 from ssagan_jax.errors import DataError
 
 TABLES = ("metadata.jsonl", "metadata.csv")
-_CAPTION_KEYS = ("text", "caption", "captions")
-_MAX_LINE = 2**20
+_OTHER_TABLES = (".csv", ".tsv", ".txt", ".token", ".json", ".jsonl")
+_SNIFFED_TABLES, _SNIFFED_ROWS = 20, 20
+# The path below the source of a picture, by the path of a table and the name that it has there.
+FindPicture = Callable[[str, str], str]
 
 
+@dataclasses.dataclass(frozen=True)
 class ImageFolder:
-    """Pictures that are described in tables."""
+    """Pictures that are described in tables named metadata.jsonl or metadata.csv.
+
+    Attributes:
+      caption_columns: names of the columns with sentences; guessed if empty.
+    """
+
+    caption_columns: tuple[str, ...] = ()
 
     def recognises(self, source: Path) -> bool:
         """Whether there is a table."""
-        return source.is_dir() and any(_is_table(file) for file in walk_files(source))
+        return source.is_dir() and any(self._tables(source))
 
     def items(self, source: Path) -> Iterator[Item]:
-        """Yields rows that cannot be used, the pictures of the tables, then all other pictures."""
-        pictures: dict[str, tuple[list[str], str]] = {}
-        for table in filter(_is_table, walk_files(source)):
-            for number, row in _rows(source, source / table):
+        """Yields rows that cannot be used, the pictures of the tables, then those they lack."""
+        find = _picture_finder(source)
+        pictures: dict[str, CaptionRow] = {}
+        for table in self._tables(source):
+            for number, row in read_rows(source, source / table):
                 try:
-                    name, captions, label = _read(row, table)
+                    found = read_row(row, table, self.caption_columns)
+                    name = find(table, found.file)
                 except DataError as error:
                     yield Item(f"{table}:{number}", None, (), error=f"line {number}: {error}")
                     continue
-                known, _ = pictures.setdefault(name, ([], label))
-                known.extend(captions)
-        stems: set[str] = set()
-        for file, (captions, label) in pictures.items():
-            yield _item(source, file, tuple(captions), label, stems)
-        for file in walk_files(source):
-            if is_picture(file) and file not in pictures:
-                yield _item(source, file, (), "", stems)
+                pictures.setdefault(name, found._replace(captions=[])).captions.extend(
+                    found.captions
+                )
+        for file in self._missing(source, pictures):
+            pictures[file] = CaptionRow(file, [], "", "")
+        split_and_label, stems = SplitFolders(pictures), set()
+        for file, row in pictures.items():
+            split, folder = split_and_label(file)
+            picture = source / file if os.path.lexists(source / file) else None
+            yield Item(
+                unique_name(file, stems),
+                picture,
+                tuple(row.captions),
+                row.label or folder,
+                row.split or split,
+                error=unsafe_reason(source, picture) if picture else "",
+            )
+
+    def _tables(self, source: Path) -> Iterator[str]:
+        return (file for file in walk_files(source) if PurePosixPath(file).name in TABLES)
+
+    def _missing(self, source: Path, pictures: Iterable[str]) -> list[str]:
+        """The pictures that the tables should have, too."""
+        return [file for file in walk_files(source) if is_picture(file) and file not in pictures]
 
 
-def _is_table(file: str) -> bool:
-    return PurePosixPath(file).name in TABLES
+class CaptionTable(ImageFolder):
+    """Pictures that are described in tables of other names, such as Flickr8k's captions.txt."""
 
-
-def _rows(source: Path, table: Path) -> Iterator[tuple[int, Any]]:
-    """Yields the rows of a table with their line numbers; DataError if the table cannot be read."""
-    check_safe(source, table)
-    with open(table, "rb") as start:
-        encoding = text_encoding(start.read(2))
-    with open(table, encoding=encoding, errors="replace", newline="") as file:
-        if table.suffix == ".csv":
-            rows = csv.DictReader(iter(lambda: file.readline(_MAX_LINE), ""))
-            while True:
-                try:
-                    row = next(rows)
-                    yield rows.line_num, row
-                except StopIteration:
-                    return
-                except csv.Error as error:
-                    raise DataError(f"{table}, line {rows.line_num + 1}: {error}") from None
-        for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), ""), start=1):
-            if line.strip():
-                try:
-                    yield number, json.loads(line)
-                except (ValueError, RecursionError):
-                    yield number, None
-
-
-def _read(row: Any, table: str) -> tuple[str, list[str], str]:
-    """The path below the source, the captions and the class of a row's picture."""
-    if not isinstance(row, dict):
-        raise DataError("not a row of a table; write {'file_name': ..., 'text': ...}")
-    if None in row:  # From csv.
-        raise DataError("more cells than the header; put sentences with commas in double quotes")
-    file = row.get("file_name")
-    if not isinstance(file, str):
-        raise DataError(f"file_name is {file!r}; it must be the path of a picture")
-    name = str(PurePosixPath(table).parent / check_name(file, Path(table)))
-    found = next((row[key] for key in _CAPTION_KEYS if row.get(key) is not None), None)
-    captions = [found] if isinstance(found, str) else found
-    if isinstance(found, str) and found.startswith("["):  # A list in a cell of a CSV.
-        captions = _parse_list(found) or [found]
-    if not isinstance(captions, list) or not all(isinstance(text, str) for text in captions):
-        raise DataError(
-            f"{file}: none of {', '.join(_CAPTION_KEYS)} holds a sentence or a list of them"
+    def _tables(self, source: Path) -> Iterator[str]:
+        find, files = _picture_finder(source), list(walk_files(source))
+        pictures = {file for file in files if is_picture(file)}
+        stems = set(map(strip_extension, pictures))
+        tables = (
+            file
+            for file in files
+            if file.lower().endswith(_OTHER_TABLES)
+            and PurePosixPath(file).name not in TABLES
+            and strip_extension(file) not in stems  # Of one picture.
         )
-    label = row.get("label")
-    return name, captions, "" if label is None else str(label)
+        for table in itertools.islice(tables, _SNIFFED_TABLES):
+            if self._names_pictures(source, table, find, pictures):
+                yield table
+
+    def _names_pictures(
+        self, source: Path, table: str, find: FindPicture, pictures: Container[str]
+    ) -> bool:
+        """Whether most of a table's first rows have a picture that is there and a sentence."""
+        read = found = 0
+        with contextlib.suppress(DataError):
+            for _, cells in itertools.islice(read_rows(source, source / table), _SNIFFED_ROWS):
+                read += 1
+                with contextlib.suppress(DataError):
+                    row = read_row(cells, table, self.caption_columns)
+                    found += find(table, row.file) in pictures and any(row.captions)
+        return found > read / 2
+
+    def _missing(self, source: Path, pictures: Iterable[str]) -> list[str]:
+        # Masks and the like are in folders of their own.
+        folders = {PurePosixPath(name).parent for name in pictures}
+        return [
+            file
+            for file in super()._missing(source, pictures)
+            if PurePosixPath(file).parent in folders
+        ]
 
 
-def _parse_list(cell: str) -> Any:
-    """A list as JSON or, by pandas, as Python writes it; None for other text."""
-    for parse in (json.loads, ast.literal_eval):
-        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-            return parse(cell)
-    return None
+def _picture_finder(source: Path) -> FindPicture:
+    """A function that finds pictures beside their table, below the source, or by their name alone.
 
+    Only pictures of folders that do not exist, as on another machine, are found by name. It raises
+    DataError for names outside of the source, and for those that several pictures have.
+    """
+    folders: set[PurePosixPath] = set()
+    by_name: dict[str, list[str]] = {}
+    for file in filter(is_picture, walk_files(source)):
+        folders.add(PurePosixPath(file).parent)
+        for name in (PurePosixPath(file).name, PurePosixPath(strip_extension(file)).name):
+            by_name.setdefault(name, []).append(file)
 
-def _item(source: Path, file: str, captions: tuple[str, ...], label: str, stems: set[str]) -> Item:
-    name = unique_name(file, stems)
-    split, folder = split_and_label(file)
-    picture = source / file if os.path.lexists(source / file) else None
-    error = unsafe_reason(source, picture) if picture else ""
-    return Item(name, picture, captions, label or folder, split, error=error)
+    def find(table: str, file: str) -> str:
+        path = PurePosixPath(file.replace("\\", "/"))
+        beside = PurePosixPath(table).parent / path
+        if ".." in path.parts:
+            check_name(file, Path(table))
+        known = [each for each in dict.fromkeys((beside, path)) if each.parent in folders]
+        named = by_name.get(path.name, [])
+        matching = [str(each) for each in known if str(each) in named][:1]
+        if not known:
+            matching = [each for each in named if f"/{each}".endswith(f"/{path}")] or named
+        if len(matching) > 1:
+            raise DataError(
+                f"{file}: {len(matching)} pictures have that name, such as {matching[0]} and "
+                f"{matching[1]}; add their folders in the table"
+            )
+        return matching[0] if matching else check_name(str(beside), Path(table))
+
+    return find

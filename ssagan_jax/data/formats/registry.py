@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from ssagan_jax.data.formats.attngan import AttnGan
-from ssagan_jax.data.formats.classes import Classes, describe_pictures
+from ssagan_jax.data.formats.classes import Classes, describe_pictures, doubt_of_classes
 from ssagan_jax.data.formats.coco import Coco
 from ssagan_jax.data.formats.huggingface import HuggingFace
-from ssagan_jax.data.formats.imagefolder import ImageFolder
+from ssagan_jax.data.formats.imagefolder import CaptionTable, ImageFolder
 from ssagan_jax.data.formats.item import Format
 from ssagan_jax.data.formats.paper import Paper
 from ssagan_jax.data.formats.sidecar import Sidecar
@@ -26,10 +26,15 @@ FORMATS: dict[str, Format] = {
     "coco": Coco(),
     "imagefolder": ImageFolder(),
     "sidecar": Sidecar(),
+    "table": CaptionTable(),
     "webdataset": WebDataset(),
     "huggingface": HuggingFace(),
     "classes": Classes(),
 }
+_HOW_TO_LIST = (
+    "put the sentences of car_01.jpg into car_01.txt beside it, one per line, or list all "
+    "pictures in metadata.csv with the columns file_name and text"
+)
 
 
 def format_of(source: Path, name: str = "auto") -> str:
@@ -47,6 +52,11 @@ def format_of(source: Path, name: str = "auto") -> str:
         if known == "classes" and paper_layout.recognises(source):
             return STANFORD_CARS  # They are in folders of classes too.
         if layout.recognises(source):
+            if known == "classes" and (doubt := doubt_of_classes(source)):
+                raise DataError(
+                    f"--source={source}: {doubt}. If each folder's name is what its pictures show, "
+                    f"add --format=classes; if not, {_HOW_TO_LIST}"
+                )
             return known
     if not source.is_dir():
         raise DataError(
@@ -57,10 +67,8 @@ def format_of(source: Path, name: str = "auto") -> str:
     raise DataError(
         f"--source={source}: its layout is not recognised"
         + (f"; it holds {seen}" if seen else "")
-        + ". Put the sentences of car_01.jpg into car_01.txt beside it, one per line, or list all "
-        'pictures in metadata.jsonl by lines such as {"file_name": "car_01.jpg", "text": "a red '
-        'car"}, or sort them into a folder for each class (red_car/01.jpg), or name the layout: '
-        f"--format={'|'.join(names)}"
+        + f". To describe pictures, {_HOW_TO_LIST}, or sort them into a folder for each class "
+        f"(red_car/01.jpg), or name the layout: --format={'|'.join(names)}"
     )
 
 

@@ -65,6 +65,12 @@ class TfdsSet:
     def recognises(self, source: Path) -> bool:
         """Whether TFDS has a set of that name, or wrote the folder."""
         if source.is_dir():
+            if any((source / name).is_file() for name in ("state.json", "dataset_dict.json")):
+                raise DataError(
+                    f"--source={source}: was written by save_to_disk of the package datasets; "
+                    "write it, or each of its splits, as parquet: datasets.load_from_disk("
+                    f"{str(source)!r}).to_parquet('data/train.parquet'), then --source=data"
+                )
             return (source / "dataset_info.json").is_file()
         known = tfds.list_builders(with_community_datasets=False)
         return re.split("[:/]", str(source))[0] in known

@@ -15,9 +15,8 @@ from pathlib import Path, PurePosixPath
 from ssagan_jax.data.caption_columns import guess_caption_columns, texts_of
 from ssagan_jax.data.formats.folder_names import (
     PICTURE_EXTENSIONS,
+    SplitFolders,
     is_picture,
-    outer_folders,
-    split_and_label,
     split_of_file,
     strip_extension,
 )
@@ -28,6 +27,7 @@ from ssagan_jax.untrusted.tar_members import FileSlice, list_members
 
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _TEXTS = ("txt", "json", "cls")
+_OTHER_TEXTS = {"text": "txt", "caption": "txt"}
 _MAX_TEXT_BYTES = 2**20
 _MAX_SHARDS = 10**6
 
@@ -80,15 +80,14 @@ class WebDataset:
             if not error:
                 samples, error = _read_shard(root / shard)
                 split = split_of_file(shard)
-                outer = outer_folders(samples)
+                split_and_label = SplitFolders(samples)
                 for key, sample in samples.items():
-                    yield self._item(f"{name}/{key}", key.removeprefix(outer), split, sample)
+                    inner_split, label = split_and_label(key)
+                    yield self._item(f"{name}/{key}", label, inner_split or split, sample)
             if error:
                 yield Item(shard, None, (), error=error)
 
-    def _item(self, name: str, key: str, split: str, sample: _Sample) -> Item:
-        inner_split, label = split_and_label(key)
-        split = inner_split or split
+    def _item(self, name: str, label: str, split: str, sample: _Sample) -> Item:
         if sample.error:
             return Item(name, None, (), label, split, error=sample.error)
         pictures = [
@@ -188,7 +187,7 @@ def _read_shard(shard: Path) -> tuple[dict[str, _Sample], str]:
             stem, _, kind = path.name.partition(".")
             if not stem:  # Hidden, such as macOS's "._0001.jpg".
                 continue
-            kind = kind.lower()
+            kind = _OTHER_TEXTS.get(kind.lower(), kind.lower())
             if kind not in _TEXTS and not is_picture(path.name) and not reason:
                 continue
             sample = samples.setdefault(str(path.with_name(stem)), _Sample())
