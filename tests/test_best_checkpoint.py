@@ -51,7 +51,8 @@ def test_the_new_one_replaces_the_old_one_whatever_their_order(workdir):
         assert [path.name for path in workdir.best_checkpoints.iterdir()] == [f"{step}"]
     names = sorted(path.name for path in workdir.path.iterdir())
     assert names == ["best.json", "checkpoints_best"]
-    assert json.loads(workdir.best.read_text()) == {"step": 3, "score": "kid", "value": 0.5}
+    expected = {"step": 3, "score": "kid", "value": 0.5, "num": 0}
+    assert json.loads(workdir.best.read_text()) == expected
 
 
 @pytest.mark.parametrize("at", ["write_atomically", "Checkpoints.close", "shutil.rmtree"])
@@ -100,9 +101,11 @@ def test_a_damaged_file_is_refused_by_its_name(workdir, content):
 
 
 def test_only_better_scores_replace_it(workdir, capsys):
+    recipe = {}
+
     def score(step, **values):
         scores = [
-            Score(step, 1.0, "gan", "validation", name, value, None, {})
+            Score(step, 1.0, "gan", "validation", name, value, None, recipe)
             for name, value in values.items()
         ]
         keep_if_best(workdir, name, scores, make_state(step, step), make_position(step), DIGEST)
@@ -111,6 +114,9 @@ def test_only_better_scores_replace_it(workdir, capsys):
 
     name = "kid"
     assert score(1, kid=math.nan, fid=1.0) is None
+    assert capsys.readouterr().out == (
+        "config.eval.best='kid' has no value here, so nothing is kept\n"
+    )
     assert [score(2, kid=0.5), score(3, kid=0.5), score(4, kid=0.4), score(5, kid=0.6)] == [
         2,
         2,
@@ -123,9 +129,12 @@ def test_only_better_scores_replace_it(workdir, capsys):
     name = "r_precision"
     assert [score(7, r_precision=0.1), score(8, r_precision=0.2)] == [7, 8]
     assert score(9, r_precision=0.1) == 8
+    # So do those of another number of images, which are not comparable.
+    recipe = {"num_generated": 16}
+    assert [score(10, r_precision=0.1), score(11, r_precision=0.05)] == [10, 10]
     name = ""
-    assert score(10, r_precision=0.9) == 8
-    assert_kept(workdir, 8)
+    assert score(12, r_precision=0.9) == 10
+    assert_kept(workdir, 10)
 
 
 def test_a_step_that_is_passed_again_keeps_its_score_with_its_state(workdir):

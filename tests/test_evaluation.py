@@ -171,6 +171,11 @@ def test_scores_depend_on_seed_split_and_number_alone(make_evaluator, state):
     assert evaluator.are_of_training(by_training) and not evaluator.are_of_training([])
     others = (one, by_name(evaluator(state, EvalRequest(num=20))))
     assert not any(evaluator.are_of_training(scores.values()) for scores in others)
+    # That of diversity is its own.
+    evaluator.config = copy.deepcopy(evaluator.config)
+    with evaluator.config.unlocked():
+        evaluator.config.eval.num = by_name(by_training)["diversity"].recipe["num_generated"]
+    assert not evaluator.are_of_training(by_training)
 
 
 def test_encoders_alone_are_scored_before_the_gan(make_evaluator, state):

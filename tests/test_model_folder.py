@@ -16,6 +16,7 @@ from PIL import Image
 
 from ssagan_jax import export
 from ssagan_jax.config import ConfigError
+from ssagan_jax.config.schedule import Schedule
 from ssagan_jax.data.tokenizer import (
     TokenizerError,
     fixed_vocab_tokenizer,
@@ -430,6 +431,47 @@ def test_encoders_of_a_model_folder_replace_stage_1(tiny_config, exported, origi
     encoders = with_warm_start_encoders(state, config).encoders
     jax.tree.map(np.testing.assert_array_equal, encoders["text"], original.variables["text"])
     jax.tree.map(np.testing.assert_array_equal, encoders["image"], original.image_encoder["params"])
+
+
+def test_discriminator_keys_of_a_run_from_a_model_folder_stay_its_own(tiny_config, exported, run):
+    """A resumed run then refuses others, as it does for all keys."""
+    given = warm_start_config(tiny_config, exported)
+    assert with_warm_start_sizes(given, resumed=run).discriminator.channels == 3
+    given.train.checkpoint = str(run.path)
+    theirs = run.config().discriminator.channels
+    assert with_warm_start_sizes(given, resumed=run).discriminator.channels == theirs != 3
+
+
+def test_keys_that_do_not_fit_the_source_are_explained(tiny_config, run):
+    config = warm_start_config(tiny_config, run.path)
+    config.discriminator.projection_channels, config.loss.contrastive_weight = 64, 1.0
+    config.train.encoders = "frozen"
+    message = r"projection_channels=0: .* \(sizes are those of config\.train\.checkpoint="
+    with pytest.raises(ConfigError, match=message):
+        with_warm_start_sizes(config)
+
+
+@pytest.mark.parametrize(
+    "damsm_steps, key", [(40, "damsm"), (40, "train"), (tiny_run.STEP, "train")]
+)
+def test_runs_that_are_not_trained_so_far_are_no_start(tiny_config, tmp_path, damsm_steps, key):
+    source = tiny_run.make_run(tmp_path, tiny_config)
+    source.write_schedule(Schedule(10, damsm_steps, 60))
+    config = copy.deepcopy(tiny_config)
+    config[key].checkpoint = str(tmp_path)
+    with pytest.raises(ConfigError, match=rf"config\.{key}\.checkpoint=.* trained"):
+        if key == "train":
+            warm_start_state(with_warm_start_sizes(config))
+        else:
+            state = initial_state(config, source.tokenizer().vocabulary)
+            with_warm_start_encoders(state, config)
+
+
+def test_dropout_may_differ_from_that_of_the_encoders_source(tiny_config, run):
+    config = copy.deepcopy(tiny_config)
+    config.damsm.checkpoint, config.text_encoder.dropout = str(run.path), 0.3
+    state = initial_state(config, run.tokenizer().vocabulary)
+    assert with_warm_start_encoders(state, config).encoders is not state.encoders
 
 
 def test_training_needs_the_image_encoder(tiny_config, exported, tmp_path):

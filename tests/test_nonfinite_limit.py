@@ -37,6 +37,15 @@ def test_too_many_in_a_row_end_the_run():
         nonfinite_limit.check(5, NONFINITE)
 
 
+def test_a_term_of_every_third_step_alone_can_end_the_run():
+    nonfinite_limit = NonFiniteLimit(3, "gan", period=3)
+    values = [NONFINITE if step % 3 == 1 else FINITE for step in range(9)]
+    for step, metrics in enumerate(values[:7]):
+        nonfinite_limit.check(step, metrics)
+    with pytest.raises(TrainingError, match=r"step 7: .* \(3 in a row"):
+        nonfinite_limit.check(7, values[7])
+
+
 def test_what_to_do_depends_on_the_stage():
     """In stage 1 no checkpoint may have been saved, and none can be continued as a GAN."""
     with pytest.raises(TrainingError, match=r"lower config\.damsm\.learning_rate and start again"):

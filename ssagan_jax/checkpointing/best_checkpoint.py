@@ -26,11 +26,19 @@ CheckpointChoice = int | Literal["best"] | None
 
 @dataclasses.dataclass(frozen=True)
 class BestCheckpoint:
-    """A step, and the score by which it is the best."""
+    """A step, and the score by which it is the best.
+
+    Attributes:
+      step: of the checkpoint.
+      score: its name.
+      value: of the score.
+      num: generated images that it was computed from.
+    """
 
     step: int
     score: str
     value: float
+    num: int = 0
 
 
 def read_best(workdir: Workdir) -> BestCheckpoint | None:
@@ -43,9 +51,9 @@ def read_best(workdir: Workdir) -> BestCheckpoint | None:
         return None
     try:
         best = BestCheckpoint(**read_json(workdir.best))
-        types = type(best.step), type(best.score), type(best.value)
-        if types not in ((int, str, float), (int, str, int)) or best.step < 0:
-            raise TypeError("step, score or value have another type")
+        types = type(best.step), type(best.score), type(best.value), type(best.num)
+        if types not in ((int, str, float, int), (int, str, int, int)) or best.step < 0:
+            raise TypeError("step, score, value or num have another type")
         return best
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(

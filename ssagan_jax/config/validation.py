@@ -208,6 +208,11 @@ def validate(config: ConfigDict) -> None:
             f"config.damsm.batch_size={config.damsm.batch_size}: must be 0 or a multiple of "
             f"config.train.batch_size={config.train.batch_size}"
         )
+    if config.train.checkpoint and config.damsm.checkpoint:
+        raise ConfigError(
+            f"config.damsm.checkpoint={config.damsm.checkpoint!r}: config.train.checkpoint="
+            f"{config.train.checkpoint!r} has encoders, too; set one of them"
+        )
     words, most_words = config.data.max_words, text.max_positions - 2
     if text.name == "bert" and words > most_words:
         raise ConfigError(

@@ -73,9 +73,11 @@ class Evaluator(EvalContext):
     def are_of_training(self, scores: Iterable[Score]) -> bool:
         """Whether scores of a step are those that training computes, and not other ones."""
         num = self.config.eval.num or len(self.datasets["validation"])
-        recipes = [score.recipe for score in scores]
-        counts = [recipe.get("num_generated") for recipe in recipes]
-        return num in counts and all(recipe.get("seed") == EvalRequest.seed for recipe in recipes)
+        recipes = {score.name: score.recipe for score in scores}
+        # Diversity has a number of its own, and the encoders' retrieval has none.
+        counts = [recipes[name].get("num_generated") for name in recipes if name != "diversity"]
+        seeds = {recipe.get("seed") for recipe in recipes.values()}
+        return num in counts and seeds == {EvalRequest.seed}
 
     def __call__(self, state: TrainState, request: EvalRequest | None = None) -> list[Score]:
         """Scores a state; see `score_checkpoint`."""

@@ -33,10 +33,14 @@ def keep_if_best(
     """
     found = [score for score in scores if score.name.removesuffix("_torchvision") == name]
     if not found or not math.isfinite(found[0].value):
+        if name:
+            print_on_primary(f"config.eval.best={name!r} has no value here, so nothing is kept")
         return
-    best, last = BestCheckpoint(found[0].step, found[0].name, found[0].value), read_best(workdir)
+    number = found[0].recipe.get("num_generated", 0)
+    best = BestCheckpoint(found[0].step, found[0].name, found[0].value, number)
+    last = read_best(workdir)
     # Another score than before starts over. A resumed run may pass the best step once more.
-    if last and last.score == best.score:
+    if last and (last.score, last.num) == (best.score, best.num):
         if last.step == best.step or BEST_SCORES[name](best.value, last.value) == last.value:
             return
     write_best(workdir, best, state, batches, tokenizer)

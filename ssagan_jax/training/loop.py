@@ -10,6 +10,7 @@ import numpy as np
 from clu import metric_writers, parameter_overview
 from ml_collections import ConfigDict
 
+from ssagan_jax.checkpointing.best_checkpoint import read_best
 from ssagan_jax.config import flatten
 from ssagan_jax.config.schedule import Stage, batches_per_damsm_step
 from ssagan_jax.data.pipeline import concatenate_batches
@@ -225,7 +226,10 @@ def _print_results(run: TrainingRun, state: TrainState) -> None:
     step = run.schedule.total_steps
     saved = read_scores(run.workdir, "validation") if is_primary() else {}
     scores = list(saved.get(step, {}).values())
-    if not broadcast_tree(np.asarray(run.evaluator.are_of_training(scores))):
+    best = read_best(run.workdir) if is_primary() else None
+    keeps_best = not run.config.eval.best or (best and best.score.startswith(run.config.eval.best))
+    known = bool(keeps_best) and run.evaluator.are_of_training(scores)
+    if not broadcast_tree(np.asarray(known)):
         scores = run.score(state)
     print_on_primary(format_scores(scores))
     print_on_primary(f"trained {step} steps; sample grid: {run.workdir.sample_grid(step)}")

@@ -33,7 +33,9 @@ class StepMonitor:
         """Monitors a stage of a run that is at `step`, with `batch_size` images per step."""
         self._scalars_every = config.log.scalars_every
         self._writer = writer
-        self._limit = NonFiniteLimit(config.train.max_nonfinite_steps, stage.name)
+        self._limit = NonFiniteLimit(
+            config.train.max_nonfinite_steps, stage.name, config.loss.magp_every
+        )
         self._meter = ThroughputMeter(stage.first, batch_size, steps_per_epoch)
         self._bar = ProgressBar(stage, step, batch_size)
         self._unread: tuple[int, Metrics] | None = None

@@ -4,6 +4,7 @@ A source is a work folder, a model folder or a model's name on the hub, as for `
 """
 
 import copy
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,7 +15,12 @@ from ssagan_jax.config import ConfigError, incompatible_keys, warm_start_dir
 from ssagan_jax.config.validation import validate
 from ssagan_jax.data.tokenizer import Tokenizer, TokenizerError
 from ssagan_jax.errors import InputError
-from ssagan_jax.inference.model_folder import ModelFolderError, read_model_folder
+from ssagan_jax.inference.hub import is_hub_name
+from ssagan_jax.inference.model_folder import (
+    ModelFolderError,
+    is_model_folder,
+    read_model_folder,
+)
 from ssagan_jax.inference.model_loading import find_model_folder, load_state
 from ssagan_jax.inference.trained_model import TrainedModel
 from ssagan_jax.steps.networks import build_networks, initial_variables
@@ -25,7 +31,7 @@ from ssagan_jax.workdir import Workdir
 PyTree = Any
 
 _ENCODERS = ("tokenizer", "text_encoder", "image_encoder")
-_SHARED_TEXT_KEYS, _LSTM_KEYS = ("name", "embedding_dim", "normalize"), ("dropout", "word_dim")
+_SHARED_TEXT_KEYS, _LSTM_KEYS = ("name", "embedding_dim", "normalize"), ("word_dim",)
 # The other keys fix the shapes and function of a network.
 _TRAINING_KEYS = ("dropout", "bert_dropout", "learning_rate", "updates")
 
@@ -68,6 +74,8 @@ def with_warm_start_sizes(config: ConfigDict, resumed: Workdir | None = None) ->
     config, name = copy.deepcopy(config), config.train.checkpoint
     try:
         model = None if resumed else _read_model(name)
+        # A model folder has no discriminator: its keys are the user's, also when resuming.
+        has_discriminator = not model and not _names_model(name)
         if model:
             source = model.config
         else:
@@ -78,12 +86,17 @@ def with_warm_start_sizes(config: ConfigDict, resumed: Workdir | None = None) ->
         raise ConfigError(f"config.train.checkpoint={name!r}: {error}") from error
     config.data.image_size = source.data.image_size
     sections = (*_ENCODERS, "generator")
-    if not model:  # A model folder has no discriminator.
+    if has_discriminator:
         sections += ("discriminator",)
     for section in sections:
         sizes = {key: value for key, value in source[section].items() if key not in _TRAINING_KEYS}
         config[section].update(sizes)
-    validate(config)
+    try:
+        validate(config)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error} (sizes are those of config.train.checkpoint={name!r})"
+        ) from error
     return config.lock()
 
 
@@ -98,7 +111,7 @@ def warm_start_state(config: ConfigDict) -> TrainState:
     optimizers = build_optimizers(config, damsm_steps=1)
     if model := _read_model(config.train.checkpoint):
         return state_from_variables(config, _variables(config, model), optimizers)
-    source = load_state(Workdir(config.train.checkpoint))
+    source = _load_trained("train.checkpoint", config.train.checkpoint)
     state = state_from_variables(config, network_variables(source), optimizers)
     if state.ema is not None and source.ema is not None:
         state = state.replace(ema=source.ema)
@@ -122,8 +135,32 @@ def with_warm_start_encoders(state: TrainState, config: ConfigDict) -> TrainStat
     if model:
         encoders = {"text": model.variables["text"], "image": model.image_encoder["params"]}
         return state.replace(encoders=encoders, trunk=model.image_encoder["trunk"])
-    source = load_state(Workdir(name))
+    source = _load_trained("damsm.checkpoint", name)
     return state.replace(encoders=source.encoders, trunk=source.trunk)
+
+
+def _load_trained(key: str, name: str) -> TrainState:
+    """The state of a work folder that a key names; ConfigError if it is not trained so far."""
+    workdir = Workdir(name)
+    state, schedule = load_state(workdir), workdir.schedule()
+    step, last = int(state.step), schedule.damsm_steps
+    if step < last:
+        raise ConfigError(
+            f"config.{key}={name!r}: its encoders have been trained for {step} of {last} steps; "
+            "resume it until stage 1 has ended"
+        )
+    if key == "train.checkpoint" and not schedule.is_generator_trained(step):
+        raise ConfigError(
+            f"config.{key}={name!r}: its generator is not trained yet; name it in "
+            "config.damsm.checkpoint to start stage 2 with its encoders"
+        )
+    return state
+
+
+def _names_model(source: str) -> bool:
+    """Whether this names a model folder or a model on the hub, without downloading it."""
+    path = os.path.expanduser(source)
+    return is_model_folder(path) or (not os.path.exists(path) and is_hub_name(source))
 
 
 def _read_model(source: str) -> TrainedModel | None:
@@ -167,6 +204,9 @@ def _encoder_keys(config: ConfigDict) -> ConfigDict:
         for key, value in parts["text_encoder"].items()
         if key in _SHARED_TEXT_KEYS or (key in _LSTM_KEYS) == (name == "lstm")
     }
+    for section in parts.values():
+        for key in _TRAINING_KEYS:
+            section.pop(key, None)
     if config.image_encoder.name == "cnn":
         parts["data"] = {"image_size": config.data.image_size}
     return ConfigDict(parts)
