@@ -3,7 +3,7 @@
 # Sets up for this machine's accelerator and trains on all its GPUs (or its TPU, or its CPU) in one
 # process. Run the same command to resume.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH="" cd "$(dirname "$0")/.."
 . launch/environment.sh auto
 python -c 'import jax; print("devices:", jax.device_count(), "x", jax.devices()[0].device_kind)'
 exec python -m ssagan_jax.main "$@"

@@ -6,7 +6,7 @@
 # bash launch/multihost.sh --local N --config=configs/bert.py [...]
 # Starts N processes on this machine, which share its GPUs. If one fails, the others are stopped.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH="" cd "$(dirname "$0")/.."
 usage() {
   sed -n '2,7s/^# \{0,1\}//p' launch/multihost.sh >&2
   exit 2
@@ -16,9 +16,9 @@ train() { # I ARGUMENTS
     "--num_processes=$processes" "--process_id=$1" "${@:2}"
 }
 train_here() { # I ARGUMENTS
-  local share=$((gpus / processes))
+  local share=$((${#gpus[@]} / processes))
   if [ "$share" -gt 0 ]; then
-    CUDA_VISIBLE_DEVICES="$(seq -s, $(($1 * share)) $(($1 * share + share - 1)))"
+    CUDA_VISIBLE_DEVICES="$(IFS=,; echo "${gpus[*]:$(($1 * share)):share}")"
     export CUDA_VISIBLE_DEVICES
   fi
   train "$@"
@@ -37,9 +37,11 @@ shift 2
 . launch/environment.sh auto
 port="$(python -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')"
 address="127.0.0.1:$port"
-gpus="$(nvidia-smi --list-gpus 2>/dev/null | grep -c ^GPU || true)"
-if [ "$gpus" -gt 0 ] && [ $((gpus % processes)) -ne 0 ]; then
-  echo "error: --local $processes: must divide this machine's $gpus GPUs" >&2
+count="$(nvidia-smi --list-gpus 2>/dev/null | grep -c ^GPU || true)"
+mapfile -t gpus < <([ "$count" -eq 0 ] || seq 0 $((count - 1)))
+[ -z "${CUDA_VISIBLE_DEVICES:-}" ] || IFS=, read -ra gpus <<< "$CUDA_VISIBLE_DEVICES"
+if [ $((${#gpus[@]} % processes)) -ne 0 ]; then
+  echo "error: --local $processes: must divide the ${#gpus[@]} GPUs" >&2
   exit 2
 fi
 # Job control puts each process in its own group, so that it gets Ctrl-C once, from this script: a

@@ -5,7 +5,7 @@
 # of its sample grid. Run the same command to resume. With --pretrained it does not train: it
 # generates images of a caption with the model in launch/toy_cars.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH="" cd "$(dirname "$0")/.."
 . launch/environment.sh "" # Without an argument it would get this script's.
 if [ "${1:-}" = --pretrained ]; then
   shift

@@ -5,7 +5,7 @@
 # --oldest run the tests with the newest and the oldest versions that setup.cfg allows, in
 # environments of their own.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH="" cd "$(dirname "$0")/.."
 workers=(-n 2 --dist loadfile --no-loadscope-reorder)
 if [ "${1:-}" = --latest ]; then
   shift

@@ -4,7 +4,7 @@
 # one process in the background. Run the same command to resume. The work folder is in ssagan_jax/
 # on worker 0.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+CDPATH="" cd "$(dirname "$0")/.."
 if [ $# -lt 3 ]; then
   sed -n '2,5s/^# //p' launch/tpu_vm.sh >&2
   exit 2

@@ -1,6 +1,6 @@
 """Converts PyTorch weights of SSA-GAN, AttnGAN and DF-GAN to a work folder, and back.
 
-python -m ssagan_jax.convert --workdir=runs/birds --generator=netG_550.pth \
+python -m ssagan_jax.convert --workdir=runs/birds --generator=netG_550.pth \\
     --text_encoder=text_encoder_550.pth --captions=captions.pickle
 python -m ssagan_jax.convert --workdir=runs/birds --output=FOLDER
 """

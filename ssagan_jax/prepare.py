@@ -1,7 +1,7 @@
 """Prepares your own captioned pictures: `python -m ssagan_jax.prepare --source=DIR --name=my_cars`.
 
 Reads all of them once, reports what it finds, and writes the data set that
-`--config=configs/bert.py:my_cars` trains on.
+`python -m ssagan_jax.main --config=small_data:my_cars` trains on.
 """
 
 import argparse

@@ -288,7 +288,10 @@ def test_steps_replace_epochs():
     schedule = make_schedule(config, 40 * 16)
     assert schedule == Schedule(40, 2000, 2000 + 7)
     schedule.check_can_resume(2007, Schedule(40, 2000, 9000))
-    with pytest.raises(ConfigError, match="taken 8 steps of stage 2 already, but config.train.steps or .* only 7; raise them"):
+    with pytest.raises(
+        ConfigError,
+        match="taken 8 steps of stage 2 already, but config.train.steps or .* only 7; raise them",
+    ):
         schedule.check_can_resume(2008, schedule)
     for saved in (Schedule(39, 2000, 2007), Schedule(40, 1999, 2007)):
         with pytest.raises(ConfigError, match="an epoch of this run has .* former data"):

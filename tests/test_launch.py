@@ -31,6 +31,7 @@ elif arguments[:2] == ["-m", "venv"]:
     Path(arguments[-1], "bin/python").symlink_to(__file__)
 elif arguments[1] == "pip":
     notes.joinpath("pip").write_text(command)
+    sys.exit(int(os.environ.get("PIP_CODE", "0")))
 else:
     number = int((re.search("--process_id=([0-9]+)", command) or ["", "0"])[1])
     notes.joinpath(f"train{{number}}").write_text(
@@ -230,7 +231,36 @@ def test_local_processes_share_an_address_and_divide_the_gpus(machine):
     assert first[1:3] == second[1:3] and first[2] == "--num_processes=2"
     assert first[4:] == second[4:] == list(EXTRA_FLAGS)
     done = machine.run("launch/multihost.sh", "--local", "3", *EXTRA_FLAGS)
-    assert done.returncode == 2 and "must divide this machine's 4 GPUs" in done.stderr
+    assert done.returncode == 2 and "must divide the 4 GPUs" in done.stderr
+
+
+def test_local_processes_divide_the_gpus_that_the_user_chose(machine):
+    machine.gpus(4)
+    options = ("launch/multihost.sh", "--local", "2", *EXTRA_FLAGS)
+    done = machine.run(*options, CUDA_VISIBLE_DEVICES="3,GPU-abc")
+    assert done.returncode == 0, done.stderr
+    assert [machine.training(number)[1] for number in (0, 1)] == ["3", "GPU-abc"]
+    done = machine.run(*options, CUDA_VISIBLE_DEVICES="3")
+    assert done.returncode == 2 and "must divide the 1 GPUs" in done.stderr
+
+
+def test_a_failed_installation_is_repeated(machine):
+    """Also where the caller does not stop at errors, as in the command for Slurm."""
+    failed = machine.run("-c", ". launch/environment.sh; echo done", PIP_CODE="1")
+    assert failed.returncode == 1 and "done" not in failed.stdout
+    machine.notes.joinpath("pip").unlink()
+    again = machine.run("-c", ". launch/environment.sh; echo done")
+    assert again.returncode == 0 and "done" in again.stdout and machine.note("pip")
+
+
+def test_an_interrupted_or_outdated_environment_is_made_anew(machine):
+    assert machine.run("-c", ". launch/environment.sh").returncode == 0
+    stamp = machine.root / ".venv/installed-project"
+    stamp.write_text(stamp.read_text().replace(sys.version, "3.10"))
+    assert "installing" in machine.run("-c", ". launch/environment.sh").stdout
+    (machine.root / ".venv/bin/python").unlink()
+    (machine.root / ".venv/bin/python").symlink_to("/bin/false")
+    assert "creating a virtual" in machine.run("-c", ". launch/environment.sh").stdout
 
 
 def test_local_processes_are_stopped_when_one_fails_and_its_exit_code_is_returned(machine):

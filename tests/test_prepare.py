@@ -92,7 +92,7 @@ def test_a_prepared_folder_is_no_longer_needed(run, tmp_path, sets_dir):
     (command,) = re.findall("python -m ssagan_jax.main.*", printed)
     assert command in (folder / "report.md").read_text()
     assert shlex.split(command)[3:] == [
-        "--config=configs/small_data.py:my_cars",
+        "--config=small_data:my_cars",
         "--config.data.image_size=32",
         f"--config.data.prepared_dir={sets_dir}",
         "--config.train.batch_size=8",

@@ -15,7 +15,7 @@ def training_command(request: PrepareRequest, train: int, validation: int) -> st
     """The command that trains on so many training and validation pictures."""
     config, large = default_config(), train >= _LARGE
     recipe = "bert" if large else "small_data"
-    words = ["python", "-m", "ssagan_jax.main", f"--config=configs/{recipe}.py:{request.name}"]
+    words = ["python", "-m", "ssagan_jax.main", f"--config={recipe}:{request.name}"]
     if request.image_size != config.data.image_size:
         words.append(f"--config.data.image_size={request.image_size}")
     if request.prepared_dir:
