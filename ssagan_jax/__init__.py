@@ -10,6 +10,7 @@ The names below are imported when they are first used, since JAX takes seconds.
 
 import importlib
 import importlib.metadata
+import logging
 import os
 import re
 from typing import TYPE_CHECKING, Any
@@ -33,7 +34,11 @@ def __getattr__(name: str) -> Any:
     """Imports a public name (PEP 562)."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+    handlers = logging.root.handlers[:]
+    module = importlib.import_module(_MODULES[name])
+    # Orbax logs while it is imported, after which logging.basicConfig would do nothing.
+    logging.root.handlers[:] = handlers
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

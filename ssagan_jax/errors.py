@@ -132,6 +132,8 @@ def _user_message(error: Exception) -> str | None:
         )
     if _is_os_error(error, _TOO_MANY_FILES):
         return f"{first_line}; allow the process more open files (ulimit -n 1024), and try again"
+    if "No usable temporary directory" in first_line:
+        return f"{first_line}; set TMPDIR to a folder that can be written, and try again"
     if first_line == "Could not determine home directory.":
         return f"{first_line} Set HOME to a folder that can be written, and try again"
     if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":

@@ -12,7 +12,7 @@ from pathlib import Path
 from absl import logging
 from ml_collections import ConfigDict
 
-from ssagan_jax.checkpointing.best_checkpoint import CheckpointChoice, find_checkpoint
+from ssagan_jax.checkpointing.best_checkpoint import CheckpointChoice, find_checkpoint, read_best
 from ssagan_jax.checkpointing.checksums import CheckpointError
 from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.config.compilation_cache import enable_compilation_cache
@@ -44,6 +44,9 @@ def evaluate(
     """
     datasets, tokenizer, schedule = open_datasets(config), workdir.tokenizer(), workdir.schedule()
     evaluator = Evaluator(config, datasets, tokenizer, schedule)
+    evaluator.has_image_encoder = workdir.has_image_encoder()
+    if not evaluator.has_image_encoder:
+        print("the image encoder is untrained: scores that need it are skipped")
     if not evaluator.inception:
         print(
             "no Inception v3 weights: IS, FID, KID, precision and recall are skipped. "
@@ -86,6 +89,8 @@ def _select_checkpoints(workdir: Workdir, wanted: str | None) -> list[Checkpoint
     if wanted == "best":
         find_checkpoint(workdir, "best")
     choices = {None: [None], "best": ["best"], "all": steps}
+    if best := read_best(workdir):
+        steps = sorted({*steps, best.step})
     choices |= {str(step): [step] for step in steps}
     if wanted not in choices:
         raise InputError(f"--checkpoint={wanted}: must be all, best or one of {steps}")
@@ -132,6 +137,8 @@ def main() -> None:
                 config.eval[key] = getattr(flags, key)
                 check_value(f"eval.{key}", config.eval[key])
         folder = Path(flags.save_pictures) if flags.save_pictures else None
+        if folder and folder.exists() and not folder.is_dir():
+            raise InputError(f"--save_pictures={folder}: is a file; choose a folder")
         request = EvalRequest(flags.split, flags.num, flags.seed, folder)
         evaluate(workdir, config, _select_checkpoints(workdir, flags.checkpoint), request)
 

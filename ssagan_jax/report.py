@@ -235,7 +235,7 @@ def main() -> None:
         check_seed(flags.seed)
         given = flags.caption or flags.captions_file
         captions = read_captions(flags.caption, flags.captions_file) if given else []
-        output = Path(flags.output).expanduser().absolute()
+        output = Path(flags.output).expanduser().resolve()
         check_output(output)
         enable_compilation_cache()
         request = ReportRequest(

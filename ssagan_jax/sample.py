@@ -24,6 +24,7 @@ from ssagan_jax.data.tokenizer import check_caption
 from ssagan_jax.errors import InputError, escape_terminal, exit_on_user_error
 from ssagan_jax.inference.image_grid import draw_image_grid, encode_gif
 from ssagan_jax.inference.model_loading import load_model
+from ssagan_jax.workdir import Workdir, WorkdirError
 
 _NUM = 8  # Images per caption, unless --num says otherwise.
 
@@ -125,6 +126,14 @@ def _check_flags(flags: argparse.Namespace, captions: Sequence[str]) -> None:
         )
 
 
+def _is_generator_trained(source: str, step: int) -> bool:
+    """Whether a checkpoint has a trained generator, as those without a schedule do."""
+    try:
+        return Workdir(source).schedule().is_generator_trained(step)
+    except WorkdirError:
+        return True
+
+
 def main() -> None:
     """The command."""
     parser = command_parser("sample", __doc__)
@@ -163,6 +172,10 @@ def main() -> None:
                 listed = escape_terminal(", ".join(unknown))
                 print(f"unknown words in {caption!r}: {listed}")
         folder = Path(flags.output or _default_folder(flags, model.step))
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"--output={folder}: is a file; choose another folder")
+        if not _is_generator_trained(flags.workdir, model.step):
+            print(f"step {model.step} is of stage 1, so its generator is untrained: this is noise")
         if flags.interpolate is not None:
             images = model.interpolate(
                 *captions,

@@ -222,6 +222,10 @@ class Workdir:
         with open_safetensors(self.pytorch_extras) as file:
             return file.metadata() or {}
 
+    def has_image_encoder(self) -> bool:
+        """Whether the image encoder is trained, or converted from PyTorch."""
+        return not self.converted() or "image_encoder" in self.converted()
+
     def check_generator(self) -> None:
         """Raises WorkdirError if the folder holds converted encoders without a generator."""
         if self.converted() and "generator" not in self.converted():

@@ -551,6 +551,9 @@ def test_the_best_checkpoint_is_kept_apart_and_can_be_chosen(
     monkeypatch.setattr(sys, "argv", ["evaluate", *arguments])
     evaluate.main()
     assert "step 18, validation:\n" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["evaluate", arguments[0], "--checkpoint=18", "--num=8"])
+    evaluate.main()
+    assert "step 18, validation:\n" in capsys.readouterr().out
     (moved / "best.json").unlink()
     message = r"--checkpoint=best: .* keeps no best checkpoint; train with --config\.eval\.best="
     assert_refused(lambda: run_sample(*images, *arguments[:2]), message, capsys)

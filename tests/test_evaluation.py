@@ -149,6 +149,15 @@ def test_scores_do_not_depend_on_batch_size_or_devices(make_evaluator, state, co
     assert first["fid"].recipe["weights_sha256"] == "abc"
 
 
+def test_an_untrained_image_encoder_gives_no_scores(make_evaluator, state, colors):
+    evaluator = make_evaluator(inception_weights=colors)
+    evaluator.has_image_encoder = False
+    assert list(by_name(evaluator(state))) == [*INCEPTION, "diversity"]
+    evaluator = make_evaluator()
+    evaluator.has_image_encoder = False
+    assert evaluator(state) == []
+
+
 def test_scores_depend_on_seed_split_and_number_alone(make_evaluator, state):
     evaluator = make_evaluator()
     one, again, other = (

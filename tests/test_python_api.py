@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from test_report import CAPTIONS, NOISE, REALS, random_state
 import ssagan_jax
 from ssagan_jax import __main__, main, sample
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
+from ssagan_jax.config.schedule import Schedule
 from ssagan_jax.data.tokenizer import learn_tokenizer
 from ssagan_jax.errors import InputError
 from ssagan_jax.fixed_samples import FixedSamples
@@ -36,6 +38,7 @@ def folder(tiny_config, tmp_path_factory):
     checkpoints.save(random_state(tiny_config, tokenizer, 7), None)
     checkpoints.close()
     workdir.write_fixed_samples(FixedSamples(CAPTIONS, NOISE, np.stack(REALS)))
+    workdir.write_schedule(Schedule(steps_per_epoch=2, damsm_steps=3, total_steps=7))
     return workdir.path
 
 
@@ -163,12 +166,12 @@ def test_unknown_words_are_named(model):
         (lambda m: m.paint(" "), r"captions=\[' '\]: must be"),
         (lambda m: m.paint([RED, 3]), r"captions=.*3\]: must be"),
         (lambda m: m.paint("?!"), r"caption '\?!' has no word"),
-        (lambda m: m.paint(RED, num=0), r"num=0: must be 1 or more"),
-        (lambda m: m.paint(RED, num=2.5), r"num=2.5: must be 1 or more"),
+        (lambda m: m.paint(RED, num=0), r"num=0: must be 1 to 100,000"),
+        (lambda m: m.paint(RED, num=2.5), r"num=2.5: must be 1 to 100,000"),
         (lambda m: m.paint(RED, seed=-1), r"seed=-1: must be 0 to 4294967295"),
         (lambda m: m.paint(RED, seed="x"), r"seed='x': must be an integer"),
         (lambda m: m.paint(RED, truncation=1.5), r"truncation=1.5: must be in \[0, 1\]"),
-        (lambda m: m.paint(RED, best_of=0), r"best_of=0: must be 1 or more"),
+        (lambda m: m.paint(RED, best_of=0), r"best_of=0: must be 1 to 100000"),
         (lambda m: m.interpolate(RED), r"to=None: give a caption to go to, or to_seed"),
         (lambda m: m.interpolate(RED, BLUE, 1), r"steps=1: must be 2 or more"),
         (lambda m: m.score([], []), r"captions=\[\]: must be"),
@@ -211,6 +214,39 @@ def test_without_an_image_encoder_ranking_is_refused(model):
     assert len(bare.paint(RED)) == 1
 
 
+@pytest.mark.parametrize(
+    "variable",
+    ["JAX_ENABLE_X64=1", "JAX_DEFAULT_PRNG_IMPL=rbg", "JAX_THREEFRY_PARTITIONABLE=0"],
+)
+def test_images_do_not_depend_on_how_the_program_configures_jax(model, folder, variable, tmp_path):
+    program = (
+        "import logging, pickle, sys, numpy, ssagan_jax\n"
+        f"model = ssagan_jax.load_model({str(folder)!r})\n"
+        "logging.basicConfig(filename='program.log')\n"
+        "logging.warning('of the program')\n"
+        "copy = pickle.loads(pickle.dumps(model))\n"
+        f"images = [each.paint({RED!r}, num=3, seed=5) for each in (copy, model)]\n"
+        "numpy.save('images.npy', images)\n"
+    )
+    name, value = variable.split("=")
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {name: value},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    expected = pixels(model.paint(RED, num=3, seed=5))
+    for images in np.load(tmp_path / "images.npy"):
+        np.testing.assert_array_equal(images, expected)
+    assert "of the program" in (tmp_path / "program.log").read_text()
+
+
+def test_models_are_keys_of_dictionaries(model):
+    assert {model: "ours"}[model] == "ours"
+
+
 # The commands
 
 
@@ -230,6 +266,15 @@ def test_the_command_writes_the_same_images(model, folder, monkeypatch, tmp_path
     run_sample(monkeypatch, folder, f"--caption={RED}", f"--output={tmp_path}", *flags)
     written = [read(path) for path in sorted(tmp_path.glob("000_*.png"))]
     np.testing.assert_array_equal(written, pixels(model.paint(RED, **options)))
+
+
+def test_the_command_says_when_the_generator_is_untrained(folder, monkeypatch, tmp_path, capsys):
+    run_sample(monkeypatch, folder, f"--caption={RED}", "--num=1", f"--output={tmp_path}/a")
+    assert "untrained" not in capsys.readouterr().out
+    early = Path(shutil.copytree(folder, tmp_path / "run"))
+    Workdir(early).write_schedule(Schedule(steps_per_epoch=2, damsm_steps=9, total_steps=20))
+    run_sample(monkeypatch, early, f"--caption={RED}", "--num=1", f"--output={tmp_path}/b")
+    assert "step 7 is of stage 1, so its generator is untrained" in capsys.readouterr().out
 
 
 def test_the_command_writes_an_interpolation_as_gif_and_strip(model, folder, monkeypatch):
@@ -255,6 +300,7 @@ def test_the_command_writes_an_interpolation_as_gif_and_strip(model, folder, mon
     [
         (["--truncation=2"], r"--truncation=2\.0: must be in \[0, 1\]"),
         (["--best_of=0"], r"--best_of=0: must be 1 or more"),
+        (["--output=README.md"], r"--output=README\.md: is a file; choose another folder"),
         (["--interpolate"], r"--interpolate=8: needs two captions, or one and --to_seed; .* 1"),
         (["--interpolate=1"], r"--interpolate=1: must be 2 images or more"),
         (["--interpolate", "--best_of=2"], r"--best_of=2: cannot be combined"),

@@ -555,6 +555,22 @@ def test_errors(change, arguments, message, folders, monkeypatch, tmp_path, caps
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+def test_a_link_to_a_folder_stays_one(folders, monkeypatch, tmp_path):
+    (tmp_path / "public").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "public")
+    for _ in range(2):
+        run_command(monkeypatch, f"--workdir={folders / 'lstm'}", f"--output={tmp_path / 'link'}")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "public/index.html").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"link", "public"}
+
+
+def test_a_mount_point_is_refused_before_any_work(folders, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == tmp_path)
+    with pytest.raises(SystemExit):
+        run_command(monkeypatch, f"--workdir={folders / 'lstm'}", f"--output={tmp_path}")
+    assert "is a mount point; choose a new folder in it" in capsys.readouterr().err
+
+
 def test_only_splits_that_have_scores_are_accepted(monkeypatch, capsys):
     with pytest.raises(SystemExit) as caught:
         run_command(monkeypatch, "--workdir=none", "--split=test")

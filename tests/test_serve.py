@@ -96,7 +96,7 @@ def gif_of(html):
         ((RED, 0, 0, 1), "must be from 1 to 16"),
         ((RED, 1.5, 0, 1), "must be from 1 to 16"),
         ((RED, "2", 0, 1), "must be from 1 to 16"),
-        ((RED, True, 0, 1), "num=True: must be 1 or more"),
+        ((RED, True, 0, 1), "num=True: must be 1 to 100,000"),
         ((RED, 1, None, 1), "seed=None"),
         ((RED, 1, -1, 1), "seed=-1"),
         ((RED, 1, 0, 1.1), "truncation=1.1"),
@@ -205,7 +205,7 @@ def test_addresses_that_cannot_be_used_are_refused_before_the_model_is_loaded(re
             f"--port={port}"
         )
     assert "--port=0: must be from 1" in refused("--port=0")
-    assert "--host=no such host: is no address" in refused("--host=no such host")
+    assert "--host=no such host: is not a valid address" in refused("--host=no such host")
     assert "--host=192.0.2.1 --port=7860: cannot be used" in refused("--host=192.0.2.1")
 
 
@@ -453,7 +453,9 @@ def test_fifty_requests_at_once_are_answered_or_refused(address, served, tmp_pat
 
     def request(seed):
         try:
-            gallery, *_ = client.predict("latest", RED, 4, seed, 1, api_name="/paint")
+            gallery, *_ = client.predict(
+                checkpoint="latest", caption=RED, num=4, seed=seed, truncation=1, api_name="/paint"
+            )
         except Exception as error:
             return str(error)
         with Image.open(gallery[0]["image"]) as image:

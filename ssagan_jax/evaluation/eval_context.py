@@ -64,6 +64,7 @@ class EvalContext:
       datasets: "train" and "validation".
       tokenizer: of the run.
       networks: built without an axis name.
+      has_image_encoder: whether the run's image encoder is trained; else its scores are left out.
       inception: the network of IS, FID, KID, precision and recall; None without its weights.
     """
 
@@ -82,6 +83,7 @@ class EvalContext:
         """
         self.config, self.datasets, self.schedule = config, datasets, schedule
         self.tokenizer = tokenizer
+        self.has_image_encoder = True
         self.networks = build_networks(config, tokenizer.vocabulary)
         noise_dim, batch_size = config.generator.noise_dim, config.eval.batch_size
         self._generate = build_generate_fn(self.networks, noise_dim, batch_size)

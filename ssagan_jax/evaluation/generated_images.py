@@ -55,7 +55,7 @@ def build_generate_fn(networks: Networks, noise_dim: int, batch_size: int) -> Ba
 
     def generate(variables: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
         def noise(number: jax.Array) -> jax.Array:
-            key = jax.random.fold_in(jax.random.key(variables["seed"]), number)
+            key = jax.random.fold_in(jax.random.key(variables["seed"], impl="threefry2x32"), number)
             return jax.random.normal(key, (noise_dim,))
 
         images, _ = generate_images(

@@ -59,6 +59,7 @@ def score_checkpoint(context: EvalContext, state: TrainState, request: EvalReque
     return [
         Score(step, epoch, stage, request.split, name, float(value), std, common | recipe)
         for name, value, std, recipe in results
+        if context.has_image_encoder or recipe["features"] != encoder["features"]
     ]
 
 

@@ -1,6 +1,7 @@
 """Loads a trained model from wherever it is, and the training state of a work folder."""
 
 import os
+from logging import root
 from pathlib import Path
 
 import jax
@@ -33,10 +34,17 @@ def load_model(source: str | os.PathLike[str], checkpoint: CheckpointChoice = No
     """
     if not isinstance(source, str | os.PathLike):
         raise InputError(f"{source!r}: must be the path of {_SOURCES}")
+    is_step = isinstance(checkpoint, int) and not isinstance(checkpoint, bool)
+    if not is_step and checkpoint not in (None, "best"):
+        raise InputError(f"checkpoint={checkpoint!r}: must be a step (an int), 'best' or None")
     folder = find_model_folder(source)
     if folder is None:
         _check_is_trained(source)
-        return _from_workdir(Workdir(source), checkpoint)
+        handlers = root.handlers[:]
+        try:
+            return _from_workdir(Workdir(source), checkpoint)
+        finally:
+            root.handlers[:] = handlers  # Without one, the first message of absl sets it.
     model = read_model_folder(folder)
     if checkpoint is not None:
         raise InputError(
@@ -59,7 +67,8 @@ def load_state(workdir: Workdir, checkpoint: CheckpointChoice = None) -> TrainSt
       WorkdirError, TokenizerError, CheckpointError: the folder holds no such state.
     """
     config, tokenizer = workdir.config(), workdir.tokenizer()
-    template = abstract_state(config, tokenizer)
+    with jax.enable_x64(False):  # The user's program may have enabled it.
+        template = abstract_state(config, tokenizer)
     while True:
         there = workdir.checkpoint_steps(), find_checkpoint(workdir, checkpoint)
         _, (folder, step) = there
@@ -103,8 +112,6 @@ def _from_workdir(workdir: Workdir, checkpoint: CheckpointChoice) -> TrainedMode
         captions = tuple(workdir.fixed_samples().captions)
     except WorkdirError:  # A converted model has none, and painting needs none.
         captions = ()
-    converted = workdir.converted()
-    is_known = not converted or "image_encoder" in converted
     image_encoder = jax.device_put(network_variables(state)["image_encoder"])
     return TrainedModel(
         config=config,
@@ -112,7 +119,7 @@ def _from_workdir(workdir: Workdir, checkpoint: CheckpointChoice) -> TrainedMode
         step=int(state.step),
         # On the device already, so that not every batch moves them there.
         variables=jax.device_put(generation_variables(state)),
-        image_encoder=image_encoder if is_known else None,
+        image_encoder=image_encoder if workdir.has_image_encoder() else None,
         example_captions=captions,
         sampler=Sampler(build_networks(config, tokenizer.vocabulary)),
     )

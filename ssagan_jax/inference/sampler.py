@@ -73,8 +73,13 @@ def generate_images(
 
 
 def sample_noise(seed: int, rows: int, noise_dim: int) -> np.ndarray:
-    """Standard normal noise f32[rows, noise_dim]; the first rows do not depend on their number."""
-    return np.asarray(jax.random.normal(jax.random.key(seed), (rows, noise_dim)))
+    """Standard normal noise f32[rows, noise_dim]; the first rows do not depend on their number.
+
+    Nor does it depend on how the user's program has configured JAX.
+    """
+    with jax.enable_x64(False), jax.threefry_partitionable(True):
+        key = jax.random.key(seed, impl="threefry2x32")
+        return np.asarray(jax.random.normal(key, (rows, noise_dim)))
 
 
 def truncate_noise(noise: np.ndarray, truncation: float) -> np.ndarray:
@@ -118,9 +123,14 @@ class Sampler:
     """The networks on one device, each compiled once, for any number of rows on the host."""
 
     def __init__(self, networks: Networks) -> None:
+        self._networks = networks
         self._encode_captions = jax.jit(functools.partial(encode_captions, networks))
         self._encode_images = jax.jit(functools.partial(encode_images, networks))
         self._generate = jax.jit(functools.partial(images_of_sentences, networks))
+
+    def __reduce__(self) -> tuple[type["Sampler"], tuple[Networks]]:
+        """Compiled functions cannot be pickled, so each process has its own."""
+        return Sampler, (self._networks,)
 
     def sentences(
         self, variables: dict[str, Any], tokens: np.ndarray, mask: np.ndarray

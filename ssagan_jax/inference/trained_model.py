@@ -16,6 +16,8 @@ from ssagan_jax.errors import InputError
 from ssagan_jax.inference.image_grid import mask_to_rgb
 from ssagan_jax.inference.sampler import Sampler, interpolate_noise, sample_noise, truncate_noise
 
+_MOST = 100_000  # Images of a caption, which are in memory together.
+
 
 class ImagesWithMasks(NamedTuple):
     """What `TrainedModel.paint` returns with masks; for a list of captions each is a list of these.
@@ -29,7 +31,7 @@ class ImagesWithMasks(NamedTuple):
     masks: list[Any]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class TrainedModel:
     """Weights with their config and tokenizer, ready to generate images.
 
@@ -131,6 +133,9 @@ class TrainedModel:
             raise InputError("to=None: give a caption to go to, or to_seed, the seed to go to")
         _check("steps", steps, lambda value: _is_int(value) and value >= 2, "2 or more")
         texts = check_captions([caption, caption if to is None else to])
+        if to_seed is not None:
+            _check("to_seed", to_seed, _is_int, "an integer")
+            check_seed(to_seed, "to_seed")
         ends = [
             self.draw_noise(texts[:1], 1, end, truncation, 1)[0, 0]
             for end in (seed, seed if to_seed is None else to_seed)
@@ -197,11 +202,14 @@ class TrainedModel:
         best_of: int = 1,
     ) -> np.ndarray:
         """Noise f32[len(captions), num, N] of `paint`, by its arguments."""
-        _check("num", num, lambda value: _is_int(value) and value >= 1, "1 or more")
+        _check("num", num, lambda value: _is_int(value) and 1 <= value <= _MOST, f"1 to {_MOST:,}")
         _check("seed", seed, _is_int, "an integer")
         check_seed(seed, "seed")
         _check("truncation", truncation, lambda value: 0 <= value <= 1, "in [0, 1]")
-        _check("best_of", best_of, lambda value: _is_int(value) and value >= 1, "1 or more")
+        most = _MOST // num
+        _check(
+            "best_of", best_of, lambda value: _is_int(value) and 1 <= value <= most, f"1 to {most}"
+        )
         rows = sample_noise(int(seed), num * best_of, self.config.generator.noise_dim)
         # The first `num` rows are the noise without ranking.
         candidates = truncate_noise(rows, truncation).reshape(best_of, num, -1)
@@ -220,7 +228,7 @@ class TrainedModel:
         if self.image_encoder is None:
             raise InputError(
                 "this model has no image encoder, which score and best_of need; load the work "
-                "folder that it was exported from"
+                "folder that it was exported from, or convert it with --image_encoder"
             )
         codes = self.sampler.codes(self.image_encoder, pixels)
         sentences = self._sentences(captions)
@@ -281,6 +289,9 @@ def _square(image: Image.Image | np.ndarray, size: int) -> np.ndarray:
             raise InputError(f"images: {image.dtype}{list(image.shape)}: must be uint8 [H, W, 3]")
         image = Image.fromarray(image)
     _check("images", image, lambda value: isinstance(value, Image.Image), "Pillow images or arrays")
-    image = resize_smaller_edge(to_upright_rgb(image), size)
+    try:
+        image = resize_smaller_edge(to_upright_rgb(image), size)
+    except (OSError, ValueError, ArithmeticError) as error:  # Closed, truncated or empty.
+        raise InputError(f"images: {image!r}: cannot be used ({error})") from error
     left, top = (image.width - size) // 2, (image.height - size) // 2
     return np.asarray(image.crop((left, top, left + size, top + size)))

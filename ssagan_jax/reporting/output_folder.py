@@ -1,5 +1,6 @@
 """The output folder of a report, replaced as a whole."""
 
+import os
 from pathlib import Path
 
 from ssagan_jax.atomic_files import atomic_folder
@@ -13,6 +14,8 @@ def check_output(output: Path) -> None:
     """Raises InputError if the path holds anything but the files of an earlier report."""
     if output.exists() and not output.is_dir():
         raise InputError(f"--output={output}: is a file; choose a folder")
+    if os.path.ismount(output):
+        raise InputError(f"--output={output}: is a mount point; choose a new folder in it")
     index = output / PAGE
     page = index.read_text(encoding="utf-8", errors="replace") if index.is_file() else ""
     known = {PAGE, *files_beside(page)} if MARK in page else set()

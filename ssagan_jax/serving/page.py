@@ -149,9 +149,11 @@ def _add_paint_tab(served: ServedModel, checkpoint: gr.Dropdown, examples: list[
             masks = gr.HTML()
 
     @_refusing
-    def paint(choice: str, *values: Any) -> tuple[Any, ...]:
-        model = served.model(choice)
-        result = painting.paint(model, *values)
+    def paint(
+        checkpoint: str, caption: Any, num: Any, seed: Any, truncation: Any
+    ) -> tuple[Any, ...]:
+        model = served.model(checkpoint)
+        result = painting.paint(model, caption, num, seed, truncation)
         return (
             [(image, str(number)) for number, image in enumerate(result.images, 1)],
             masks_html(result),
@@ -183,9 +185,11 @@ def _add_interpolation_tab(
         pictures = _gallery("From the first to the second caption")
 
     @_refusing
-    def interpolate(choice: str, *values: Any) -> tuple[Any, ...]:
-        model = served.model(choice)
-        result = painting.interpolate(model, *values)
+    def interpolate(
+        checkpoint: str, start: Any, end: Any, steps: Any, seed: Any, truncation: Any
+    ) -> tuple[Any, ...]:
+        model = served.model(checkpoint)
+        result = painting.interpolate(model, start, end, steps, seed, truncation)
         return (
             animation_html(result.images),
             result.images,

@@ -162,7 +162,7 @@ def crop_images(images: jax.Array, crops: jax.Array, size: int) -> jax.Array:
 
 def initial_variables(config: ConfigDict, networks: Networks) -> dict[str, PyTree]:
     """Variables drawn from `config.seed`: the collections of each network, by its name."""
-    keys = jax.random.split(jax.random.key(config.seed), 5)
+    keys = jax.random.split(jax.random.key(config.seed, impl="threefry2x32"), 5)
     size = config.data.image_size
     image = jnp.zeros((2, size, size, 3))
     tokens = jnp.zeros((2, config.data.max_words), jnp.int32)

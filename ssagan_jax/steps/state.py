@@ -78,14 +78,14 @@ class TrainState:
 
 def step_keys(state: TrainState) -> tuple[jax.Array, jax.Array]:
     """Keys of dropout and noise in the next step: the run's key with the step folded in."""
-    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key, impl="threefry2x32"), state.step)
     dropout_key, noise_key = jax.random.split(key)
     return dropout_key, noise_key
 
 
 def augment_keys(state: TrainState) -> tuple[jax.Array, jax.Array]:
     """Keys of the transforms of real and of generated images in the next step; see `step_keys`."""
-    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key, impl="threefry2x32"), state.step)
     # Splitting in two, as `step_keys` does, takes 0 and 1.
     real_key, generated_key = jax.random.split(jax.random.fold_in(key, 2))
     return real_key, generated_key
@@ -102,7 +102,9 @@ def state_from_variables(
     queued = config.loss.sentence_queue
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        key=jax.random.key_data(jax.random.split(jax.random.key(config.seed), 5)[4]),
+        key=jax.random.key_data(
+            jax.random.split(jax.random.key(config.seed, impl="threefry2x32"), 5)[4]
+        ),
         encoders=encoders,
         trunk=image_encoder.get("trunk", {}),
         encoders_opt=optimizers.damsm.init(encoders),
