@@ -40,7 +40,7 @@ TABLES = {
     "captions.txt": "image,caption\n" + "".join(f'{n}.jpg,"{COMMA} {n}"\n' for n in NAMES),
     "results.csv": "image_name| comment_number| comment\n"
     + "".join(f"{n}.jpg| 0| {COMMA} {n}\n" for n in NAMES),
-    "Flickr8k.token.txt": "".join(f"{n}.jpg#0\t{COMMA} {n}\n" for n in NAMES),
+    "Flickr8k.token.txt": "".join(f"{n}.jpg#0\t{COMMA} {n}\n\n" for n in NAMES),
     "semicolons.csv": "File;Description\n" + "".join(f"{n}.jpg;{COMMA} {n}\n" for n in NAMES),
     "no_header.csv": "".join(f'{n}.jpg,"{COMMA} {n}"\n' for n in NAMES),
     "windows.csv": "image,caption\r\n"

@@ -17,9 +17,10 @@ from ssagan_jax.data.caption_columns import PICTURE_COLUMNS, guess_caption_colum
 from ssagan_jax.data.formats.folder_names import is_picture, split_from_name, split_of_file
 from ssagan_jax.data.formats.safe_paths import check_safe, read_text, text_encoding
 from ssagan_jax.errors import DataError
-from ssagan_jax.untrusted.limits import TABLE_BYTES
+from ssagan_jax.untrusted.pickle_names import check_key
 
 _MAX_LINE = 2**20
+_MAX_JSON_BYTES = 2**28  # It is read as a whole, also to find out whether it is a table.
 # The first cell of a line, without the number of its sentence, and what follows it.
 _PICTURE_CELL = re.compile(r"""\s*"?([^\t|;,"]+?)(?:\#\d+)?"?\s*([\t|;,])""")
 
@@ -125,9 +126,11 @@ def _text_rows(file: TextIO, table: Path) -> Iterator[tuple[int, Any]]:
     first = file.readline(_MAX_LINE)
     file.seek(0)
     lines = iter(lambda: file.readline(_MAX_LINE), "")
-    start = _PICTURE_CELL.match(first)
+    start = _PICTURE_CELL.match(first[:1000])
     if start and is_picture(start[1]):  # There is no header.
         for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
             name, _, caption = line.strip().partition(start[2])
             if re.fullmatch('".*"', caption):
                 caption = caption[1:-1].replace('""', '"')
@@ -149,7 +152,7 @@ def _text_rows(file: TextIO, table: Path) -> Iterator[tuple[int, Any]]:
 def _json_rows(source: Path, table: Path) -> list[Any]:
     """The rows of a list, of a dictionary by file names, or of a table such as COCO's."""
     try:
-        content = json.loads(read_text(source, table, TABLE_BYTES))
+        content = json.loads(read_text(source, table, _MAX_JSON_BYTES))
     except (ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
@@ -176,9 +179,12 @@ def _row_of(name: str, value: Any) -> dict[str, Any]:
 def _joined(images: list[Any], annotations: list[Any]) -> list[Any]:
     """Rows of COCO's images and of the captions that refer to them by number."""
     rows = [image | {"captions": []} if isinstance(image, dict) else None for image in images]
-    with contextlib.suppress(TypeError, AttributeError):  # Numbers that are lists.
+    with contextlib.suppress(TypeError, ValueError, AttributeError):  # No numbers.
+        for row in filter(None, rows):
+            check_key(row.get("id"))
         by_number = {row.get("id"): row for row in rows if row}
         for each in annotations:
+            check_key(each.get("image_id"))
             if (row := by_number.get(each.get("image_id"))) and each.get("caption") is not None:
                 row["captions"].append(each["caption"])
     return rows
