@@ -180,6 +180,14 @@ def test_photos_that_cannot_be_read_are_named(tmp_path):
     assert bad == {"c": ".HEIC is not read; save it as JPEG or PNG"}
 
 
+@pytest.mark.parametrize("folder", ["@eaDir", "__MACOSX", ".thumbnails"])
+def test_thumbnails_of_a_system_are_no_pictures(tmp_path, folder):
+    pictures(tmp_path, "a")
+    write(tmp_path / "a.txt", "a car")
+    pictures(tmp_path / folder / "a.jpg")
+    assert list(captions_of(tmp_path, "sidecar")) == ["a"]
+
+
 def test_shard_numbers_are_not_classes(tmp_path):
     for shard in ("00000", "00001"):
         for number in range(2):

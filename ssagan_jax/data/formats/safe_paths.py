@@ -11,12 +11,14 @@ from ssagan_jax.errors import DataError
 
 _MAX_TEXT_BYTES = 2**20  # A thousand long sentences, more than anyone writes about one picture.
 _MAX_NAME = 1000
+_OF_SYSTEMS = ("__MACOSX", "@eaDir")  # Thumbnails and the like of macOS and of network drives.
 
 
 def walk_files(folder: Path) -> Iterator[str]:
     """Yields the paths of all files below a folder, relative and with "/", in a fixed order.
 
-    Hidden files are skipped. Pipes, sockets and links are listed like files.
+    Hidden files and folders that systems make are skipped. Pipes, sockets and links are listed like
+    files.
 
     Raises:
       DataError: a folder cannot be read, or a link points to a folder.
@@ -32,7 +34,7 @@ def walk_files(folder: Path) -> Iterator[str]:
         subfolders = []
         for entry in entries:
             name = prefix + entry.name
-            if entry.name.startswith("."):
+            if entry.name.startswith(".") or entry.name in _OF_SYSTEMS:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 subfolders.append(f"{name}/")
