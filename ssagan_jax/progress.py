@@ -10,8 +10,13 @@ class Progress(tqdm):
     """tqdm, timed by a clock that nobody can set.
 
     tqdm would show negative times after the clock is set back, and no progress until it is again
-    where it was.
+    where it was. Only one bar is shown at a time, in the line of the cursor, also if one before it
+    was never closed.
     """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """Takes the arguments of tqdm."""
+        super().__init__(*arguments, **{"position": 0} | options)
 
     @property
     def _time(self) -> Any:

@@ -294,7 +294,7 @@ def test_the_training_command_fits_the_data(train, validation, expected):
     request = PrepareRequest("cars", "", "sidecar", 256, 0.2, 0, "", "")
     config, *keys = shlex.split(training_command(request, train, validation))[3:]
     recipe = "bert" if train >= 10_000 else "small_data"
-    assert config == f"--config=configs/{recipe}.py:cars" and keys == expected
+    assert config == f"--config={recipe}:cars" and keys == expected
 
 
 def bomb(path):

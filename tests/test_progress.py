@@ -24,6 +24,7 @@ def clock(monkeypatch):
 
 @pytest.mark.parametrize("jump", [-3600, 86_400])
 def test_bars_do_not_follow_the_machines_clock(clock, jump, monkeypatch, capsys):
+    never_closed = Progress(total=4)
     with Progress(total=4, bar_format="{n_fmt} {elapsed} {remaining}", mininterval=0.5) as bar:
         clock.now += 1
         bar.update()
@@ -33,6 +34,7 @@ def test_bars_do_not_follow_the_machines_clock(clock, jump, monkeypatch, capsys)
         bar.update()
     shown = [line.strip() for line in capsys.readouterr().err.split("\r")]
     assert shown[-3:] == ["1 00:01 00:03", "2 00:02 00:02", "2 00:02 00:02"]
+    never_closed.close()
 
 
 def test_a_stop_of_an_hour_is_no_step(clock, capsys):
