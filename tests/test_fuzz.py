@@ -22,8 +22,8 @@ NAMES = (
     "config.json",
     "schedule.json",
 )
-NAMES += ("dataset.json", "best.json", "metrics", "health", "npz", "coco", "csv", "jsonl", "boxes")
-NAMES += ("names", "features.json", "dataset_info.json", "bert")
+NAMES += ("dataset.json", "best.json", "metrics", "health", "npz", "coco", "csv", "jsonl", "table")
+NAMES += ("json_table", "boxes", "names", "features.json", "dataset_info.json", "bert")
 
 
 def test_all_targets_are_listed(targets):

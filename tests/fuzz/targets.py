@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 import safetensors.numpy
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ from ssagan_jax.config import default_config
 from ssagan_jax.data.formats.attngan import AttnGan
 from ssagan_jax.data.formats.coco import Coco
 from ssagan_jax.data.formats.filename_pickles import read_classes, read_filenames
-from ssagan_jax.data.formats.imagefolder import ImageFolder
+from ssagan_jax.data.formats.imagefolder import CaptionTable, ImageFolder
 from ssagan_jax.data.formats.safe_paths import check_name
 from ssagan_jax.data.pretrained_tokenizer import pretrained_tokenizer
 from ssagan_jax.data.safe_pickle import load_pickle
@@ -168,6 +169,13 @@ BERT |= {"num_attention_heads": 1, "intermediate_size": 4, "max_position_embeddi
 BERT |= {"type_vocab_size": 2, "hidden_dropout_prob": 0.1, "layer_norm_eps": 1e-12}
 
 
+TOKENS = [
+    b"1.jpg#0\ta car\n1.jpg#1\tred\n",
+    b"image| comment\n1.jpg| a car\n",
+    b'1.jpg,"a, ""b"""\n',
+]
+
+
 def csv_corpus():
     file = io.StringIO()
     table = csv.DictWriter(file, ["file_name", "text", "label"])
@@ -270,6 +278,8 @@ def make_targets(folder: Path) -> dict[str, Target]:
         "jsonl": Target(
             lines(*ROWS), "metadata.jsonl", lambda folder: list(ImageFolder().items(folder))
         ),
+        "table": Target(damaged_bytes(TOKENS + csv_corpus()), "a.token", read_table),
+        "json_table": Target(jsons(COCO, {"1.jpg": ["a car"]}, ROWS), "a.json", read_table),
         "boxes": Target(damaged_bytes(boxes), "CUB_200_2011/bounding_boxes.txt", read_boxes),
         "names": Target(
             st.binary(max_size=60) | damaged_bytes([b"001.A/a.jpg", b"../x", b"\x1b[31mx"]),
@@ -282,6 +292,16 @@ def make_targets(folder: Path) -> dict[str, Target]:
             jsons(BERT), "config.json", lambda folder: load_hf_bert(str(folder)), damaged
         ),
     }
+
+
+def read_table(folder):
+    (folder / "1.jpg").touch()
+    CaptionTable().recognises(folder)
+    # Also if it is not recognised.
+    (file,) = (path.name for path in folder.iterdir() if path.suffix != ".jpg")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CaptionTable, "_tables", lambda self, source: iter([file]))
+        list(CaptionTable().items(folder))
 
 
 def read_boxes(folder):
