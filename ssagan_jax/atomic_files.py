@@ -100,6 +100,12 @@ def check_utf8(flag: str, path: str | os.PathLike[str]) -> None:
         ) from None
 
 
+def check_not_file(flag: str, path: Path) -> None:
+    """Raises InputError, which names the flag, if a folder to write into is a file."""
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{flag}={path}: is a file; choose another folder")
+
+
 def check_new_folder(flag: str, path: str) -> Path:
     """The absolute path of a folder to make with `atomic_folder`.
 

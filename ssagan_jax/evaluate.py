@@ -12,6 +12,7 @@ from pathlib import Path
 from absl import logging
 from ml_collections import ConfigDict
 
+from ssagan_jax.atomic_files import check_not_file
 from ssagan_jax.checkpointing.best_checkpoint import CheckpointChoice, find_checkpoint, read_best
 from ssagan_jax.checkpointing.checksums import CheckpointError
 from ssagan_jax.config.command_line import command_parser
@@ -137,8 +138,8 @@ def main() -> None:
                 config.eval[key] = getattr(flags, key)
                 check_value(f"eval.{key}", config.eval[key])
         folder = Path(flags.save_pictures) if flags.save_pictures else None
-        if folder and folder.exists() and not folder.is_dir():
-            raise InputError(f"--save_pictures={folder}: is a file; choose a folder")
+        if folder:
+            check_not_file("--save_pictures", folder)
         request = EvalRequest(flags.split, flags.num, flags.seed, folder)
         evaluate(workdir, config, _select_checkpoints(workdir, flags.checkpoint), request)
 

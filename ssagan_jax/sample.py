@@ -15,7 +15,7 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
-from ssagan_jax.atomic_files import save_png, write_atomically
+from ssagan_jax.atomic_files import check_not_file, save_png, write_atomically
 from ssagan_jax.checkpointing.best_checkpoint import parse_checkpoint
 from ssagan_jax.config.command_line import command_parser
 from ssagan_jax.config.compilation_cache import enable_compilation_cache
@@ -172,8 +172,7 @@ def main() -> None:
                 listed = escape_terminal(", ".join(unknown))
                 print(f"unknown words in {caption!r}: {listed}")
         folder = Path(flags.output or _default_folder(flags, model.step))
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"--output={folder}: is a file; choose another folder")
+        check_not_file("--output", folder)
         if not _is_generator_trained(flags.workdir, model.step):
             print(f"step {model.step} is of stage 1, so its generator is untrained: this is noise")
         if flags.interpolate is not None:

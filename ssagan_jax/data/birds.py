@@ -80,13 +80,13 @@ def _check_item(root: Path, item: Item) -> None:
         raise DataError(item.error)
     if not item.captions:
         path = text_file(root / TEXTS, item.name)
-        check_safe(root / "text", path)  # Raises if there is no such file.
+        check_safe(root / TEXTS, path)  # Raises if there is no such file.
         raise DataError(f"{path}: no sentences; write at least one, one a line")
 
 
 def _check_layout(source: str) -> None:
     if not source:
         raise DataError(f"config.data.dir='': birds need the folder of the data set. {_LAYOUT}")
-    for part in ("", _PHOTOS, "text", *(f"{folder}/{NAMES}" for folder in SPLITS.values())):
+    for part in ("", _PHOTOS, TEXTS, *(f"{folder}/{NAMES}" for folder in SPLITS.values())):
         if not (path := Path(source, part)).exists():
             raise DataError(f"{path}: there is no such file or folder. {_LAYOUT}")

@@ -12,7 +12,7 @@ from ssagan_jax.atomic_files import save_png, write_atomically
 from ssagan_jax.data.pipeline import Batch, CaptionedImages, Record
 from ssagan_jax.data.tokenizer import Tokenizer
 from ssagan_jax.inference.sampler import generate_images
-from ssagan_jax.steps.networks import Networks
+from ssagan_jax.steps.networks import Networks, seed_key
 from ssagan_jax.steps.pmap import BatchFn, pmap_batched
 
 
@@ -55,7 +55,7 @@ def build_generate_fn(networks: Networks, noise_dim: int, batch_size: int) -> Ba
 
     def generate(variables: Any, rows: dict[str, jax.Array]) -> dict[str, jax.Array]:
         def noise(number: jax.Array) -> jax.Array:
-            key = jax.random.fold_in(jax.random.key(variables["seed"], impl="threefry2x32"), number)
+            key = jax.random.fold_in(seed_key(variables["seed"]), number)
             return jax.random.normal(key, (noise_dim,))
 
         images, _ = generate_images(

@@ -23,6 +23,11 @@ def is_hub_name(name: str | os.PathLike[str]) -> bool:
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
+def is_on_hub(source: str | os.PathLike[str]) -> bool:
+    """Whether a source means a model on the hub: its name, and no folder here."""
+    return is_hub_name(source) and not os.path.exists(os.path.expanduser(source))
+
+
 def download_model(name: str) -> Path:
     """Downloads the files of a model folder to huggingface_hub's cache; returns the folder there.
 

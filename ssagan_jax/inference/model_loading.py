@@ -10,7 +10,7 @@ from absl import logging
 from ssagan_jax.checkpointing.best_checkpoint import CheckpointChoice, find_checkpoint
 from ssagan_jax.checkpointing.checkpoints import Checkpoints
 from ssagan_jax.errors import InputError
-from ssagan_jax.inference.hub import download_model, is_hub_name
+from ssagan_jax.inference.hub import download_model, is_on_hub
 from ssagan_jax.inference.model_folder import is_model_folder, read_model_folder
 from ssagan_jax.inference.sampler import Sampler, generation_variables
 from ssagan_jax.inference.trained_model import TrainedModel
@@ -89,10 +89,9 @@ def find_model_folder(source: str | os.PathLike[str]) -> str | os.PathLike[str] 
     Raises:
       InputError: it is a name on the hub, and there is no such model or no connection.
     """
-    may_be_name = is_hub_name(source)
-    source = os.path.expanduser(source)
-    if may_be_name and not os.path.exists(source):
+    if is_on_hub(source):
         return download_model(source)
+    source = os.path.expanduser(source)
     return source if is_model_folder(source) else None
 
 

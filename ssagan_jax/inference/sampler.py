@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ssagan_jax.steps.networks import Networks, normalize_images
+from ssagan_jax.steps.networks import Networks, normalize_images, seed_key
 from ssagan_jax.steps.state import TrainState, sampling_variables
 
 PyTree = Any
@@ -78,8 +78,7 @@ def sample_noise(seed: int, rows: int, noise_dim: int) -> np.ndarray:
     Nor does it depend on how the user's program has configured JAX.
     """
     with jax.enable_x64(False), jax.threefry_partitionable(True):
-        key = jax.random.key(seed, impl="threefry2x32")
-        return np.asarray(jax.random.normal(key, (rows, noise_dim)))
+        return np.asarray(jax.random.normal(seed_key(seed), (rows, noise_dim)))
 
 
 def truncate_noise(noise: np.ndarray, truncation: float) -> np.ndarray:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from ssagan_jax.atomic_files import atomic_folder
+from ssagan_jax.atomic_files import atomic_folder, check_not_file
 from ssagan_jax.errors import InputError
 from ssagan_jax.reporting.page import MARK, files_beside
 
@@ -12,8 +12,7 @@ PAGE = "index.html"
 
 def check_output(output: Path) -> None:
     """Raises InputError if the path holds anything but the files of an earlier report."""
-    if output.exists() and not output.is_dir():
-        raise InputError(f"--output={output}: is a file; choose a folder")
+    check_not_file("--output", output)
     if os.path.ismount(output):
         raise InputError(f"--output={output}: is a mount point; choose a new folder in it")
     index = output / PAGE

@@ -20,6 +20,8 @@ from ssagan_jax.models.vocabulary import Vocabulary
 
 PyTree = Any
 
+KEY_IMPL = "threefry2x32"  # Of all random keys.
+
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
@@ -160,9 +162,14 @@ def crop_images(images: jax.Array, crops: jax.Array, size: int) -> jax.Array:
     return jax.vmap(crop_one)(crops)
 
 
+def seed_key(seed: int | jax.Array) -> jax.Array:
+    """The random key of a seed, however the user's program has configured JAX."""
+    return jax.random.key(seed, impl=KEY_IMPL)
+
+
 def initial_variables(config: ConfigDict, networks: Networks) -> dict[str, PyTree]:
     """Variables drawn from `config.seed`: the collections of each network, by its name."""
-    keys = jax.random.split(jax.random.key(config.seed, impl="threefry2x32"), 5)
+    keys = jax.random.split(seed_key(config.seed), 5)
     size = config.data.image_size
     image = jnp.zeros((2, size, size, 3))
     tokens = jnp.zeros((2, config.data.max_words), jnp.int32)

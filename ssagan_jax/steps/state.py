@@ -11,7 +11,13 @@ from ml_collections import ConfigDict
 from ssagan_jax.data.tokenizer import Tokenizer
 from ssagan_jax.models.vocabulary import Vocabulary
 from ssagan_jax.steps.ema import has_ema
-from ssagan_jax.steps.networks import Networks, build_networks, initial_variables
+from ssagan_jax.steps.networks import (
+    KEY_IMPL,
+    Networks,
+    build_networks,
+    initial_variables,
+    seed_key,
+)
 from ssagan_jax.steps.optimizers import Optimizers, build_optimizers
 
 PyTree = Any
@@ -78,17 +84,19 @@ class TrainState:
 
 def step_keys(state: TrainState) -> tuple[jax.Array, jax.Array]:
     """Keys of dropout and noise in the next step: the run's key with the step folded in."""
-    key = jax.random.fold_in(jax.random.wrap_key_data(state.key, impl="threefry2x32"), state.step)
-    dropout_key, noise_key = jax.random.split(key)
+    dropout_key, noise_key = jax.random.split(_step_key(state))
     return dropout_key, noise_key
 
 
 def augment_keys(state: TrainState) -> tuple[jax.Array, jax.Array]:
     """Keys of the transforms of real and of generated images in the next step; see `step_keys`."""
-    key = jax.random.fold_in(jax.random.wrap_key_data(state.key, impl="threefry2x32"), state.step)
     # Splitting in two, as `step_keys` does, takes 0 and 1.
-    real_key, generated_key = jax.random.split(jax.random.fold_in(key, 2))
+    real_key, generated_key = jax.random.split(jax.random.fold_in(_step_key(state), 2))
     return real_key, generated_key
+
+
+def _step_key(state: TrainState) -> jax.Array:
+    return jax.random.fold_in(jax.random.wrap_key_data(state.key, impl=KEY_IMPL), state.step)
 
 
 def state_from_variables(
@@ -102,9 +110,7 @@ def state_from_variables(
     queued = config.loss.sentence_queue
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        key=jax.random.key_data(
-            jax.random.split(jax.random.key(config.seed, impl="threefry2x32"), 5)[4]
-        ),
+        key=jax.random.key_data(jax.random.split(seed_key(config.seed), 5)[4]),
         encoders=encoders,
         trunk=image_encoder.get("trunk", {}),
         encoders_opt=optimizers.damsm.init(encoders),

@@ -226,9 +226,9 @@ def _print_results(run: TrainingRun, state: TrainState) -> None:
     step = run.schedule.total_steps
     saved = read_scores(run.workdir, "validation") if is_primary() else {}
     scores = list(saved.get(step, {}).values())
-    best = read_best(run.workdir) if is_primary() else None
-    keeps_best = not run.config.eval.best or (best and best.score.startswith(run.config.eval.best))
-    known = bool(keeps_best) and run.evaluator.are_of_training(scores)
+    best, wanted = read_best(run.workdir) if is_primary() else None, run.config.eval.best
+    has_best = not wanted or bool(best and best.score.removesuffix("_torchvision") == wanted)
+    known = has_best and run.evaluator.are_of_training(scores)
     if not broadcast_tree(np.asarray(known)):
         scores = run.score(state)
     print_on_primary(format_scores(scores))

@@ -15,7 +15,7 @@ from ssagan_jax.config import ConfigError, incompatible_keys, warm_start_dir
 from ssagan_jax.config.validation import validate
 from ssagan_jax.data.tokenizer import Tokenizer, TokenizerError
 from ssagan_jax.errors import InputError
-from ssagan_jax.inference.hub import is_hub_name
+from ssagan_jax.inference.hub import is_on_hub
 from ssagan_jax.inference.model_folder import (
     ModelFolderError,
     is_model_folder,
@@ -159,8 +159,7 @@ def _load_trained(key: str, name: str) -> TrainState:
 
 def _names_model(source: str) -> bool:
     """Whether this names a model folder or a model on the hub, without downloading it."""
-    path = os.path.expanduser(source)
-    return is_model_folder(path) or (not os.path.exists(path) and is_hub_name(source))
+    return is_on_hub(source) or is_model_folder(os.path.expanduser(source))
 
 
 def _read_model(source: str) -> TrainedModel | None:

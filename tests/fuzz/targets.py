@@ -300,7 +300,7 @@ def read_table(folder):
     # Also if it is not recognised.
     (file,) = (path.name for path in folder.iterdir() if path.suffix != ".jpg")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(CaptionTable, "_tables", lambda self, source: iter([file]))
+        patch.setattr(CaptionTable, "_tables", lambda self, source, find: iter([file]))
         list(CaptionTable().items(folder))
 
 

@@ -8,9 +8,10 @@ A folder may name the split.
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import os
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from ssagan_jax.data.formats.folder_names import (
@@ -43,13 +44,13 @@ class ImageFolder:
 
     def recognises(self, source: Path) -> bool:
         """Whether there is a table."""
-        return source.is_dir() and any(self._tables(source))
+        return source.is_dir() and any(self._tables(source, _picture_finder(source)))
 
     def items(self, source: Path) -> Iterator[Item]:
         """Yields rows that cannot be used, the pictures of the tables, then those they lack."""
         find = _picture_finder(source)
         pictures: dict[str, CaptionRow] = {}
-        for table in self._tables(source):
+        for table in self._tables(source, find):
             for number, row in read_rows(source, source / table):
                 try:
                     found = read_row(row, table, self.caption_columns)
@@ -75,7 +76,7 @@ class ImageFolder:
                 error=unsafe_reason(source, picture) if picture else "",
             )
 
-    def _tables(self, source: Path) -> Iterator[str]:
+    def _tables(self, source: Path, find: FindPicture) -> Iterator[str]:
         return (file for file in walk_files(source) if PurePosixPath(file).name in TABLES)
 
     def _missing(self, source: Path, pictures: Iterable[str]) -> list[str]:
@@ -86,24 +87,20 @@ class ImageFolder:
 class CaptionTable(ImageFolder):
     """Pictures that are described in tables of other names, such as Flickr8k's captions.txt."""
 
-    def _tables(self, source: Path) -> Iterator[str]:
-        find, files = _picture_finder(source), list(walk_files(source))
-        pictures = {file for file in files if is_picture(file)}
-        stems = set(map(strip_extension, pictures))
+    def _tables(self, source: Path, find: FindPicture) -> Iterator[str]:
+        stems = set(map(strip_extension, filter(is_picture, walk_files(source))))
         tables = (
             file
-            for file in files
+            for file in walk_files(source)
             if file.lower().endswith(_OTHER_TABLES)
             and PurePosixPath(file).name not in TABLES
             and strip_extension(file) not in stems  # Of one picture.
         )
         for table in itertools.islice(tables, _SNIFFED_TABLES):
-            if self._names_pictures(source, table, find, pictures):
+            if self._names_pictures(source, table, find):
                 yield table
 
-    def _names_pictures(
-        self, source: Path, table: str, find: FindPicture, pictures: Container[str]
-    ) -> bool:
+    def _names_pictures(self, source: Path, table: str, find: FindPicture) -> bool:
         """Whether most of a table's first rows have a picture that is there and a sentence."""
         read = found = 0
         with contextlib.suppress(DataError):
@@ -111,7 +108,8 @@ class CaptionTable(ImageFolder):
                 read += 1
                 with contextlib.suppress(DataError):
                     row = read_row(cells, table, self.caption_columns)
-                    found += find(table, row.file) in pictures and any(row.captions)
+                    picture = source / find(table, row.file)
+                    found += os.path.lexists(picture) and any(row.captions)
         return found > read / 2
 
     def _missing(self, source: Path, pictures: Iterable[str]) -> list[str]:
@@ -130,14 +128,18 @@ def _picture_finder(source: Path) -> FindPicture:
     Only pictures of folders that do not exist, as on another machine, are found by name. It raises
     DataError for names outside of the source, and for those that several pictures have.
     """
-    folders: set[PurePosixPath] = set()
-    by_name: dict[str, list[str]] = {}
-    for file in filter(is_picture, walk_files(source)):
-        folders.add(PurePosixPath(file).parent)
-        for name in (PurePosixPath(file).name, PurePosixPath(strip_extension(file)).name):
-            by_name.setdefault(name, []).append(file)
+
+    @functools.cache
+    def index() -> tuple[set[PurePosixPath], dict[str, list[str]]]:
+        folders, by_name = set(), {}
+        for file in filter(is_picture, walk_files(source)):
+            folders.add(PurePosixPath(file).parent)
+            for name in (PurePosixPath(file).name, PurePosixPath(strip_extension(file)).name):
+                by_name.setdefault(name, []).append(file)
+        return folders, by_name
 
     def find(table: str, file: str) -> str:
+        folders, by_name = index()
         path = PurePosixPath(file.replace("\\", "/"))
         beside = PurePosixPath(table).parent / path
         if ".." in path.parts:

@@ -7,11 +7,12 @@ Cells are separated by commas, semicolons, tabs or "|". Without a header, as in 
 import ast
 import contextlib
 import csv
+import itertools
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 from ssagan_jax.data.caption_columns import PICTURE_COLUMNS, guess_caption_columns, texts_of
 from ssagan_jax.data.formats.folder_names import is_picture, split_from_name, split_of_file
@@ -21,7 +22,7 @@ from ssagan_jax.untrusted.pickle_names import check_key
 
 _MAX_LINE = 2**20
 _MAX_JSON_BYTES = 2**28  # It is read as a whole, also to find out whether it is a table.
-# The first cell of a line, without the number of its sentence, and what follows it.
+# The picture in a line's first cell, without a sentence number such as #0, and the separator.
 _PICTURE_CELL = re.compile(r"""\s*"?([^\t|;,"]+?)(?:\#\d+)?"?\s*([\t|;,])""")
 
 
@@ -53,7 +54,8 @@ def read_rows(source: Path, table: Path) -> Iterator[tuple[int, Any]]:
     with open(table, "rb") as start:
         encoding = text_encoding(start.read(2))
     with open(table, encoding=encoding, errors="replace", newline="") as file:
-        rows = _json_lines(file) if table.suffix.lower() == ".jsonl" else _text_rows(file, table)
+        lines = iter(lambda: file.readline(_MAX_LINE), "")
+        rows = _json_lines(lines) if table.suffix.lower() == ".jsonl" else _text_rows(lines, table)
         for number, row in rows:
             yield number, _lower(row) if isinstance(row, dict) else None
 
@@ -95,13 +97,12 @@ def _file_of(row: dict[str, Any]) -> Any:
 
 
 def _lower(row: dict[Any, Any]) -> dict[Any, Any]:
-    """The row by columns without blanks around them, in lower case, and so its cells."""
-    return {
-        key.strip().lower() if isinstance(key, str) else key: value.strip()
-        if isinstance(value, str)
-        else value
-        for key, value in row.items()
-    }
+    """The row without blanks around names of columns and cells; the names in lower case."""
+    return {key and _strip(key).lower(): _strip(value) for key, value in row.items()}
+
+
+def _strip(value: Any) -> Any:
+    return value.strip() if isinstance(value, str) else value
 
 
 def _parse_list(cell: Any) -> Any:
@@ -113,8 +114,8 @@ def _parse_list(cell: Any) -> Any:
     return cell
 
 
-def _json_lines(file: TextIO) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), ""), start=1):
+def _json_lines(lines: Iterator[str]) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
                 yield number, json.loads(line)
@@ -122,10 +123,9 @@ def _json_lines(file: TextIO) -> Iterator[tuple[int, Any]]:
                 yield number, None
 
 
-def _text_rows(file: TextIO, table: Path) -> Iterator[tuple[int, Any]]:
-    first = file.readline(_MAX_LINE)
-    file.seek(0)
-    lines = iter(lambda: file.readline(_MAX_LINE), "")
+def _text_rows(lines: Iterator[str], table: Path) -> Iterator[tuple[int, Any]]:
+    first = next(lines, "")
+    lines = itertools.chain([first], lines)
     start = _PICTURE_CELL.match(first[:1000])
     if start and is_picture(start[1]):  # There is no header.
         for number, line in enumerate(lines, start=1):
