@@ -37,6 +37,7 @@ TINY = tiny.SIZES | {
     "log.health_every": 8,
     "loss.mismatched": "nearest",
     "loss.sentence_queue": 20,
+    "loss.contrastive_captions": 2,
     "loss.lecam_weight": 0.1,
     "loss.magp_every": 2,
     "eval.best": "encoder_frechet",

@@ -54,7 +54,7 @@ AT_LEAST_1 = """
 text_encoder.word_dim text_encoder.hidden_size text_encoder.num_layers text_encoder.num_heads
 text_encoder.intermediate_size text_encoder.type_vocab_size image_encoder.channels
 generator.noise_dim generator.channels generator.mask_channels discriminator.channels
-loss.num_mismatched loss.magp_every
+loss.num_mismatched loss.magp_every loss.contrastive_captions
 train.epochs eval.splits eval.batch_size train.max_nonfinite_steps train.grad_accumulation_steps
 log.scalars_every log.sample_grid_every log.sample_grid_rows log.checkpoint_every
 log.keep_checkpoints
@@ -126,6 +126,7 @@ UNRULED = {
     *(
         "text_encoder.normalize",
         "loss.damsm_words",
+        "discriminator.concat_sentence",
         "discriminator.minibatch_stddev",
         "generator.conditioning_augmentation",
         "train.compilation_cache",
@@ -242,7 +243,12 @@ def test_a_bad_value_is_refused_with_its_key_and_what_is_allowed(key, value):
         (
             dict(loss__contrastive_weight=0.5),
             "config.discriminator.projection_channels=0: must be 1 or more, such as 64, if "
-            "config.loss.contrastive_weight=0.5",
+            "config.loss.contrastive_weight=0.5 is above 0",
+        ),
+        (
+            dict(discriminator__concat_sentence=False),
+            "config.discriminator.projection_channels=0: must be 1 or more, such as 64, if "
+            "config.discriminator.concat_sentence=False",
         ),
         (
             dict(image_encoder__name="inception_v3"),

@@ -103,19 +103,27 @@ def test_contrast_skips_captions_of_the_same_class():
 
 
 def test_a_sentence_among_others():
-    own, others = normal(6, 2), normal(7, 2, 3)
+    own, others = normal(6, 2, 2), normal(7, 2, 3)
     different = np.array([[True, False, True], [False, False, False]])
-    # The second image has nothing to compare with, so only the first one counts.
-    rivals = np.exp(2.5 * np.array([own[0], others[0, 0], others[0, 2]]))
-    wanted = -np.log(np.exp(2.5 * own[0]) / rivals.sum()) / 2
+    # The second image has nothing to compare with, so only the sentences of the first one count.
+    wanted = 0.0
+    for each in own[0]:
+        rivals = np.exp(2.5 * np.array([each, others[0, 0], others[0, 2]]))
+        wanted -= np.log(np.exp(2.5 * each) / rivals.sum()) / 4
     found = losses.image_to_sentence_loss(own, others, different, 2.5)
     assert found == pytest.approx(wanted, rel=1e-5)
 
 
 def test_copies_and_zeros_are_no_different_sentences():
     others = np.concatenate([3 * SENTENCES[:1], np.zeros((1, SIZE)), SENTENCES[1:] + 0.1])
-    found = losses.different_sentences(SENTENCES[:2], others.astype(np.float32))
+    own = SENTENCES[:2, None]
+    found = losses.different_sentences(own, others.astype(np.float32))
     np.testing.assert_array_equal(found, [[False, False, *[True] * 3], [True, False, *[True] * 3]])
+    # Copies of any of an image's sentences.
+    own = np.concatenate([own, np.stack([others[2:3], 2 * others[4:5]])], 1)
+    found = losses.different_sentences(own.astype(np.float32), others.astype(np.float32))
+    wanted = [[False, False, False, True, True], [True, False, True, True, False]]
+    np.testing.assert_array_equal(found, wanted)
 
 
 @jax.jit

@@ -276,10 +276,17 @@ def test_dropout_is_drawn_for_the_global_batch():
 # Discriminator
 
 
-@pytest.mark.parametrize(("projection_channels", "stddev"), [(0, False), (3, True)])
-def test_features_and_logits_compose_to_the_discriminator(projection_channels, stddev):
+@pytest.mark.parametrize(
+    ("projection_channels", "concat", "stddev"),
+    [(0, True, False), (3, True, True), (3, False, False)],
+)
+def test_features_and_logits_compose_to_the_discriminator(projection_channels, concat, stddev):
     net = Discriminator(
-        16, channels=4, projection_channels=projection_channels, minibatch_stddev=stddev
+        16,
+        channels=4,
+        projection_channels=projection_channels,
+        concat_sentence=concat,
+        minibatch_stddev=stddev,
     )
     images, sentence = normal(0, 3, 16, 16, 3), normal(1, 3, SENTENCE)
     variables = randomize_zeros(initial(net, images, sentence), 0)
@@ -338,12 +345,23 @@ def test_projection_adds_an_inner_product_of_sentence_and_features():
     assert np.abs(product).min() > 0.01
     wanted = concatenated + product / np.sqrt(4 * 4 * 5)
     np.testing.assert_allclose(logits, wanted, rtol=1e-4, atol=1e-5)
+    # Not concatenated, the sentence is as good as zeros there.
+    params["joint"] = {"kernel": params["joint"]["kernel"][:, :, : features.shape[-1]]}
+    alone = Discriminator(16, channels=4, projection_channels=5, concat_sentence=False)
+    found, _ = alone.apply({"params": variables["params"] | params}, images, sentence)
+    zeros, _ = Discriminator(16, channels=4).apply(
+        {"params": params | {"joint": variables["params"]["joint"]}}, images, 0 * sentence
+    )
+    wanted = zeros + product / np.sqrt(4 * 4 * 5)
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
     others = normal(2, 7, SENTENCE)
-    own, found = net.apply(variables, features, sentence, others, method="cosines")
+    own = np.stack([sentence, others[:3]], 1)
+    own, found = net.apply(variables, features, own, others, method="cosines")
     factors = np.concatenate([sentence, others]) @ variables["params"]["project_sentence"]["kernel"]
     products = projected @ factors.T
     lengths = np.linalg.norm(projected, axis=1)[:, None] * np.linalg.norm(factors, axis=1)
-    np.testing.assert_allclose(own, np.diagonal(products / lengths), rtol=1e-4, atol=1e-5)
+    wanted = [np.diagonal(products / lengths, offset) for offset in (0, 3)]
+    np.testing.assert_allclose(own, np.stack(wanted, 1), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found, (products / lengths)[:, 3:], rtol=1e-4, atol=1e-5)
 
 

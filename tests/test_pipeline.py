@@ -115,17 +115,39 @@ def test_devices_crop_the_same_images_as_the_host(pictures, tokenizer):
     assert_equal(device, host)
 
 
+@pytest.mark.parametrize("crops_only", [False, True])
+def test_further_captions_of_each_image(pictures, tokenizer, crops_only):
+    plain = take(batches(pictures, tokenizer, crops_only=crops_only), 12)
+    several = take(batches(pictures, tokenizer, crops_only=crops_only, num_captions=5), 12)
+    seen = set()
+    for batch in several:
+        tokens, mask = batch.pop("all_tokens"), batch.pop("all_mask")
+        assert tokens.shape == mask.shape == (4, 5, 3) and mask.dtype == bool
+        np.testing.assert_array_equal(tokens[:, 0], batch["tokens"])
+        np.testing.assert_array_equal(mask[:, 0], batch["mask"])
+        np.testing.assert_array_equal(tokens[:, 3:], tokens[:, :2])  # Only three are different.
+        found = batch["crop"][:, 0] if crops_only else numbers(batch)
+        for rows, number in zip(tokens, found, strict=True):
+            captions = CAPTIONS[3 * number : 3 * number + 3]
+            wanted = [tuple(tokenizer.encode(caption, 3)[0]) for caption in captions]
+            assert sorted(map(tuple, rows[:3])) == sorted(wanted)
+            seen.add(wanted.index(tuple(rows[0])))
+    assert seen == {0, 1, 2}
+    assert_equal(several, plain)
+
+
 def faces_left(number):
     return encoded(number, picture(number), ["It faces Left."], number)
 
 
 def test_the_caption_of_a_mirrored_image_exchanges_left_and_right():
     tokenizer = learn_tokenizer("words", ["it faces left", "it faces right"], 1000)
-    seen = take(batches(CaptionedImages(CountedSource(COUNT, faces_left)), tokenizer), 12)
+    images = CaptionedImages(CountedSource(COUNT, faces_left))
+    seen = take(batches(images, tokenizer, num_captions=2), 12)
     sides = [set(), set()]
     for batch in seen:
-        for image, tokens in zip(batch["image"], batch["tokens"], strict=True):
-            sides[int(image[0, 0, 1] > image[0, -1, 1])].add(tokens[2])
+        for image, tokens in zip(batch["image"], batch["all_tokens"], strict=True):
+            sides[int(image[0, 0, 1] > image[0, -1, 1])].update(tokens[:, 2])
     assert sides == [set(tokenizer.ids("left")), set(tokenizer.ids("right"))]
 
 

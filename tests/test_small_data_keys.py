@@ -50,7 +50,7 @@ class LinearDiscriminator:
         params = variables["params"]
         if method == "cosines":
             products = [rows @ params["sentence"] for rows in (sentence, others)]
-            return images * products[0], jnp.outer(images, products[1])
+            return images[:, None] * products[0], jnp.outer(images, products[1])
         features = images if method == "logits" else self.features(params, images)
         products = sentence @ params["sentence"]
         logits = jnp.repeat(features, len(products) // len(features)) + products
@@ -149,7 +149,7 @@ class Painter:
 class Reader:
     """Words of a table; a sentence is their mean."""
 
-    def apply(self, variables, tokens, mask, train, rngs):
+    def apply(self, variables, tokens, mask, train, rngs=None):
         words = variables["params"]["table"][tokens]
         return words, words.mean(1)
 
@@ -184,13 +184,13 @@ def begun(params):
     )
 
 
-def take(config, current, devices=1, painter=None, **options):
+def take(config, current, devices=1, painter=None, batch=BATCH, **options):
     """State and metrics after a GAN step of the linear networks."""
     networks = (Reader(), PoolingEncoder(), painter or Painter(), LinearDiscriminator())
     linear = Networks(*networks, "batch")
     context = state.StepContext(config, linear, OPTIMIZERS, **options)
     step = functools.partial(gan_step, context)
-    rows = {name: np.reshape(x, (devices, -1, *x.shape[1:])) for name, x in BATCH.items()}
+    rows = {name: np.reshape(x, (devices, -1, *x.shape[1:])) for name, x in batch.items()}
     mapped = jax.pmap(
         step, "batch", in_axes=(None, 0), out_axes=None, devices=jax.devices()[:devices]
     )
@@ -212,6 +212,11 @@ def images_of(current):
     generated = np.tanh(np.einsum("bn,nhwc->bhwc", noise_of(current), current.generator))
     sentence = current.encoders["text"]["table"][BATCH["tokens"]].mean(1)
     return BATCH["image"] / np.float32(127.5) - 1, generated, sentence
+
+
+def cosines_of(sentences, others):
+    lengths = (np.linalg.norm(rows, axis=1) for rows in (sentences, others))
+    return sentences @ others.T / np.outer(*lengths)
 
 
 def augmented_by_hand(image, color=None, translation=None, cutout=None):
@@ -355,6 +360,58 @@ def test_images_are_told_by_the_sentences_of_all_devices_and_of_the_queue(
     for name, part in gradient.items():
         moved = after.discriminator[name] - without.discriminator[name]
         np.testing.assert_allclose(moved, -RATE * 0.5 * part, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("devices", "microbatches"), [(1, 1), (2, 2)])
+def test_an_image_is_told_by_all_its_captions(linear_config, begun, devices, microbatches):
+    """Each is compared with those of other images, and none of its own is a mismatched one."""
+    plain = changed(
+        linear_config,
+        train__grad_accumulation_steps=microbatches,
+        loss__magp_weight=0.0,
+        loss__mismatched="nearest",
+        loss__num_mismatched=2,
+    )
+    config = changed(plain, loss__contrastive_weight=0.5, loss__contrastive_gamma=2.0)
+    further = np.random.default_rng(12).integers(0, 16, (8, 2, 2), np.int32)
+    further[4, 1] = BATCH["tokens"][6][::-1]  # The same mean: a copy of another image's.
+    tokens = np.concatenate([BATCH["tokens"][:, None], further], 1)
+    batch = BATCH | {"all_tokens": tokens, "all_mask": np.ones_like(tokens, bool)}
+    images, _, sentence = images_of(begun)
+    own = begun.encoders["text"]["table"][tokens].mean(2)
+    everything = own.swapaxes(0, 1).reshape(-1, 3)
+    queue = normal(11, 30, 3)
+    current = begun.replace(sentence_queue=jnp.asarray(queue))
+    different = np.stack([(cosines_of(rows, everything) <= 0.9999).all(0) for rows in own])
+    assert 8 * 24 - 36 < different.sum() < 8 * (24 - 3)
+
+    def loss(params):
+        total = 0.0
+        for row, image in enumerate(images):
+            features = (image * params["image"]).sum()
+            others = np.concatenate([everything[different[row]], queue])
+            for each in own[row]:
+                logits = 2 * features * jnp.stack([each, *others]) @ params["sentence"]
+                total += jax.nn.logsumexp(logits) - logits[0]
+        return total / (3 * len(images))
+
+    wanted, gradient = jax.value_and_grad(loss)(begun.discriminator)
+    after, metrics = take(config, current, devices, batch=batch)
+    assert metrics["discriminator/contrastive"] == pytest.approx(float(wanted), rel=1e-4)
+    without, plain_metrics = take(plain, current, devices, batch=batch)
+    for name, part in gradient.items():
+        moved = after.discriminator[name] - without.discriminator[name]
+        np.testing.assert_allclose(moved, -RATE * 0.5 * part, rtol=1e-3, atol=1e-4)
+    # Those that images are trained on come first.
+    np.testing.assert_allclose(after.sentence_queue, [*everything, *queue[:6]], atol=1e-6)
+    logits = 0.0
+    pool = np.concatenate([everything, queue])
+    similarity = cosines_of(sentence, pool)
+    similarity[:, : len(everything)][~different] = -2
+    for row, nearest in enumerate(np.argsort(-similarity, 1)[:, :2]):
+        features = (images[row] * begun.discriminator["image"]).sum()
+        logits += (features + pool[nearest] @ begun.discriminator["sentence"]).sum()
+    assert plain_metrics["discriminator/mismatched"] == pytest.approx(logits / 16, rel=1e-3)
 
 
 @pytest.mark.parametrize(("devices", "microbatches"), [(1, 1), (2, 2)])

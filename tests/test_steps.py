@@ -622,7 +622,7 @@ def test_captions_of_the_discriminator(trained_config, gan_start, devices, misma
         images = rows["number"].reshape(-1, 1, 1, 1) * jnp.full((1, 2, 2, 3), 0.01)
         sentence = jax.nn.one_hot(rows["number"], 8)
         current, _ = update_discriminator(
-            context, current, images, images + 0.08, sentence, sentence
+            context, current, images, images + 0.08, sentence[:, None], sentence
         )
         return -current.discriminator
 
@@ -650,7 +650,8 @@ def test_nearest_captions_of_the_batch(trained_config, gan_start):
     def chosen(rows, queue=None):
         def choose(sentence):
             current = gan_start.replace(sentence_queue=queue)
-            return choose_mismatched(context, sentence, known_sentences(context, current, sentence))
+            own = sentence[:, None]
+            return choose_mismatched(context, own, known_sentences(context, current, own))
 
         return jax.vmap(choose, axis_name="batch")(rows)
 
@@ -697,8 +698,9 @@ def test_penalty_of_a_linear_discriminator(trained_config, make_batch, norm, len
     rng = np.random.default_rng(0)
     images, fakes = rng.normal(size=(2, 8, 2, 2, 3)).astype(np.float32)
     sentence = rng.normal(size=(8, 2)).astype(np.float32)
-    mismatched = choose_mismatched(context, sentence, sentence)
-    inputs = DiscriminatorInputs(images, fakes, sentence, sentence, *mismatched)
+    own = sentence[:, None]
+    mismatched = choose_mismatched(context, own, sentence)
+    inputs = DiscriminatorInputs(images, fakes, sentence, sentence, *mismatched, own)
     adversarial, weighted, metrics = discriminator_loss((a, b), context, inputs, sentence)
     assert metrics["discriminator/magp"] == pytest.approx(length**3, rel=1e-5)
     assert weighted == pytest.approx(5 * length**3, rel=1e-5)

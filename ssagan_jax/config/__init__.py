@@ -78,6 +78,8 @@ _DEFAULTS = {
         "residual_gain": 0.0,  # as the generator's; with 0 it first sees images of 4 x 4 pixels
         "projection_channels": 0,  # of the features that are also multiplied with the sentence; 0:
         # none, the logit comes from both concatenated (the paper)
+        "concat_sentence": True,  # with the features (the paper); False: the logit depends on the
+        # sentence by that product alone, as in projection discriminators
         "minibatch_stddev": False,  # it sees how much the images of a batch differ
         "learning_rate": 4e-4,
         "updates": 1,  # 1: all terms of eq. 6 at once; 2: hinge, then MA-GP (reference)
@@ -99,6 +101,7 @@ _DEFAULTS = {
         "contrastive_weight": 0.0,  # of telling a real image's sentence from others by the inner
         # product of discriminator.projection_channels, in the discriminator's loss
         "contrastive_gamma": 10.0,  # sharpness of this contrast
+        "contrastive_captions": 1,  # captions of each image in it, at most as many as it has
         "lecam_weight": 0.0,  # of how far the discriminator's logits are from the moving average of
         # the other kind of images, in its loss
         "diversity_weight": 0.0,  # of the distance between two images of one caption, up to what

@@ -106,6 +106,7 @@ CONSTRAINTS: dict[str, Constraint] = {
     "loss.lecam_weight": _AT_LEAST_0,
     "loss.contrastive_weight": _AT_LEAST_0,
     "loss.contrastive_gamma": _ABOVE_0,
+    "loss.contrastive_captions": _AT_LEAST_1,
     "loss.diversity_weight": _AT_LEAST_0,
     "loss.kl_weight": _AT_LEAST_0,
     "loss.gamma1": _ABOVE_0,
@@ -219,11 +220,15 @@ def validate(config: ConfigDict) -> None:
             f"config.data.max_words={words}: must be at most {most_words}, since [CLS] and [SEP] "
             f"count towards config.text_encoder.max_positions={text.max_positions}"
         )
-    if config.loss.contrastive_weight and not config.discriminator.projection_channels:
-        raise ConfigError(
-            f"config.discriminator.projection_channels=0: must be 1 or more, such as 64, if "
-            f"config.loss.contrastive_weight={config.loss.contrastive_weight} is above 0"
-        )
+    for key, unneeded, reason in (
+        ("loss.contrastive_weight", 0, "is above 0"),
+        ("discriminator.concat_sentence", True, ""),
+    ):
+        if values[key] != unneeded and not config.discriminator.projection_channels:
+            raise ConfigError(
+                f"config.discriminator.projection_channels=0: must be 1 or more, such as 64, if "
+                f"config.{key}={values[key]} {reason}".rstrip()
+            )
     if text.name == "bert" and config.tokenizer.kind != "wordpiece":
         raise ConfigError(
             f"config.tokenizer.kind={config.tokenizer.kind!r}: must be 'wordpiece' if "

@@ -140,6 +140,7 @@ def training_batches(
     large_batches: tuple[int, int] = (0, 1),
     shard: tuple[int, int] = (0, 1),
     crops_only: bool = False,
+    num_captions: int = 1,
 ) -> grain.DatasetIterator:
     """Endless shuffled batches, whose iterator's position can be saved with a checkpoint.
 
@@ -161,10 +162,13 @@ def training_batches(
       shard: (k, n) for the k-th of n equal parts of every batch, from 0; n divides B.
       crops_only: whether batches have what `crop_images` takes from images on the device, crop
         i32[B / n, 4] (index, top, left, mirrored), instead of image.
+      num_captions: number K of captions of each image; above 1, a batch has all of them, too, those
+        of an image with fewer several times.
 
     Returns:
       An iterator over dicts: image u8[B / n, S, S, 3], tokens i32[B / n, T], mask bool[B / n, T]
-      and class_id i32[B / n].
+      and class_id i32[B / n]; if K > 1 also all_tokens i32[B / n, K, T] and all_mask
+      bool[B / n, K, T], whose first ones are tokens and mask.
 
     Raises:
       DataError: fewer images than `batch_size`.
@@ -177,20 +181,22 @@ def training_batches(
 
     def example(indexed: tuple[int, Record], rng: np.random.Generator) -> Batch:
         index, record = indexed
-        caption = record["captions"][rng.integers(len(record["captions"]))]
+        captions = record["captions"]
+        first = rng.integers(len(captions))
         crop = draw_crop(record["image"].shape, image_size, random_flip, rng)
+        captions = [captions[(first + k) % len(captions)] for k in range(num_captions)]
         if crop.mirrored:
-            caption = mirror_caption(caption)
-        tokens, mask = tokenizer.encode(caption, max_words, rng)
+            captions = map(mirror_caption, captions)
+        encoded = [tokenizer.encode(caption, max_words, rng) for caption in captions]
+        all_tokens, all_mask = map(np.stack, zip(*encoded, strict=True))
+        text = {"tokens": all_tokens[0], "mask": all_mask[0]}
+        if num_captions > 1:
+            text |= {"all_tokens": all_tokens, "all_mask": all_mask}
         if crops_only:
             pixels = {"crop": np.asarray((index, *crop), np.int32)}
         else:
             pixels = {"image": apply_crop(record["image"], image_size, crop)}
-        return pixels | {
-            "tokens": tokens,
-            "mask": mask,
-            "class_id": np.int32(record["class_id"]),
-        }
+        return pixels | text | {"class_id": np.int32(record["class_id"])}
 
     # Grain counts the index on from epoch to epoch.
     indexed = grain.MapDataset.source(images).map_with_index(

@@ -88,6 +88,8 @@ class Discriminator(nn.Module):
       projection_channels: channels to which the features are reduced for an inner product with the
         sentence that is added to the logit; 0 (reference): none. Where both are only concatenated,
         the logit of an image depends on its sentence through the kinks of one leaky ReLU.
+      concat_sentence: whether the sentence is concatenated with the features (reference). If not,
+        the logit depends on it by the inner product alone.
       minibatch_stddev: whether the features get one more channel, in all images the same: how much
         the images of the global batch differ at each of the 4 x 4 positions.
       axis_name: mapped axis of the global batch, or None.
@@ -101,6 +103,7 @@ class Discriminator(nn.Module):
     channels: int = 64
     residual_gain: float = 0.0
     projection_channels: int = 0
+    concat_sentence: bool = True
     minibatch_stddev: bool = False
     axis_name: str | None = None
     remat: bool = False
@@ -115,7 +118,10 @@ class Discriminator(nn.Module):
         )
         block_class = nn.remat(DownBlock) if self.remat else DownBlock
         self.blocks = [block_class(width, self.residual_gain, self.dtype) for width in widths]
-        self.joint = JointConv(2 * self.channels, self.dtype)
+        if self.concat_sentence:
+            self.joint = JointConv(2 * self.channels, self.dtype)
+        else:
+            self.joint = layers.conv(2 * self.channels, 3, use_bias=False, dtype=self.dtype)
         self.to_logit = nn.Conv(
             1, (4, 4), padding="VALID", use_bias=False, kernel_init=layers.torch_init
         )
@@ -144,8 +150,9 @@ class Discriminator(nn.Module):
 
         The first k sentences are for the first features.
         """
-        hidden = layers.leaky_relu(self.joint(features, sentence))
-        logits = self.to_logit(to_float32(hidden))[:, 0, 0, 0]
+        joint = self.joint(features, sentence) if self.concat_sentence else self.joint(features)
+        logits = self.to_logit(to_float32(layers.leaky_relu(joint)))[:, 0, 0, 0]
+        logits = jnp.repeat(logits, len(sentence) // len(logits), 0)
         if self.projection_channels:
             factors = self.project_sentence(to_float32(sentence))
             projected = self._projected(features)
@@ -154,20 +161,20 @@ class Discriminator(nn.Module):
         return logits
 
     def cosines(
-        self, features: jax.Array, sentence: jax.Array, others: jax.Array
+        self, features: jax.Array, own: jax.Array, others: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         """Cosines of the inner product's factors, which need `projection_channels`.
 
         Returns:
-          f32[B] of features f32[B, 4, 4, C] with their sentences f32[B, E], and f32[B, N] with
-          all others f32[N, E].
+          f32[B, K] of features f32[B, 4, 4, C] with their own sentences f32[B, K, E], and f32[B, N]
+          with all others f32[N, E].
         """
         images = layers.unit_mean_square(self._projected(features))
         own, others = (
             layers.unit_mean_square(self.project_sentence(to_float32(rows)))
-            for rows in (sentence, others)
+            for rows in (own, others)
         )
-        return jnp.mean(images * own, -1), images @ others.T / images.shape[-1]
+        return jnp.mean(images[:, None] * own, -1), images @ others.T / images.shape[-1]
 
     def _projected(self, features: jax.Array) -> jax.Array:
         """The features' factor of the inner product: f32[B, P]."""

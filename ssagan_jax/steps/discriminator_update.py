@@ -38,6 +38,7 @@ class DiscriminatorInputs(NamedTuple):
       mismatched: f32[b * k, E], the sentences of k other images for each real one, those of the
         first image first.
       weights: f32[b * k], of the mismatched pairs.
+      own: f32[b, K, E], all sentences of the real images that the contrastive loss sees.
     """
 
     images: jax.Array
@@ -46,6 +47,7 @@ class DiscriminatorInputs(NamedTuple):
     generated_from: jax.Array
     mismatched: jax.Array
     weights: jax.Array
+    own: jax.Array
 
 
 class DiscriminatorLosses(NamedTuple):
@@ -59,16 +61,20 @@ class DiscriminatorLosses(NamedTuple):
     metrics: Metrics
 
 
-def known_sentences(context: StepContext, state: TrainState, sentence: jax.Array) -> jax.Array:
-    """Sentences f32[B + Q, E] of the global batch, of which a device has some, and of the queue."""
-    sentences = all_gather_rows(sentence, context.axis_name)
+def known_sentences(context: StepContext, state: TrainState, own: jax.Array) -> jax.Array:
+    """Sentences f32[K * B + Q, E] of the global batch and of the queue.
+
+    Those that images are trained on, the first of this device's f32[b, K, E], come first.
+    """
+    gathered = all_gather_rows(own, context.axis_name)
+    sentences = gathered.swapaxes(0, 1).reshape(-1, own.shape[-1])
     if state.sentence_queue is None:
         return sentences
     return jnp.concatenate([sentences, state.sentence_queue])
 
 
 def choose_mismatched(
-    context: StepContext, sentence: jax.Array, sentences: jax.Array
+    context: StepContext, own: jax.Array, sentences: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Sentences of others in the global batch for each real image; `mismatched` and `weights`.
 
@@ -76,14 +82,14 @@ def choose_mismatched(
     images. With `config.loss.mismatched` "roll" the last image is followed by the first one; with
     "shift", as in the reference, such pairs have weight 0. With "nearest" they are instead those of
     the highest cosine similarity among all `known_sentences`, which differ by less than a color.
-    Copies of the image's own have weight 0. They are only recognised with `config.train.encoders`
-    "frozen": dropout embeds each copy differently.
+    Copies of the image's `own`, f32[b, K, E], have weight 0. They are only recognised with
+    `config.train.encoders` "frozen": dropout embeds each copy differently.
     """
-    axis_name, config = context.axis_name, context.config.loss
+    axis_name, config, sentence = context.axis_name, context.config.loss, own[:, 0]
     size = len(sentence) * axis_size(axis_name)
     number = min(config.num_mismatched, size - 1)
     if config.mismatched == "nearest":
-        different = losses.different_sentences(sentence, sentences)
+        different = losses.different_sentences(own, sentences)
         similarity = losses.sentence_similarity(sentence, sentences)
         similarity = jnp.where(different, similarity, -2)
         similarity, nearest = jax.lax.top_k(similarity, number)
@@ -142,9 +148,9 @@ def discriminator_loss(
     }
     if config.contrastive_weight:
         own, others = discriminator.apply(
-            variables, features, inputs.sentence, sentences, method="cosines"
+            variables, features, inputs.own, sentences, method="cosines"
         )
-        different = losses.different_sentences(inputs.sentence, sentences)
+        different = losses.different_sentences(inputs.own, sentences)
         contrastive = losses.image_to_sentence_loss(
             own, others, different, config.contrastive_gamma
         )
@@ -184,18 +190,19 @@ def update_discriminator(
     state: TrainState,
     images: jax.Array,
     generated: jax.Array,
-    sentence: jax.Array,
+    own: jax.Array,
     generated_from: jax.Array,
 ) -> tuple[TrainState, Metrics]:
     """One update with the whole of eq. 6, or, as in the reference, one for each of its two terms.
 
+    The real images' sentences in eq. 6 are the first ones of their `own`, f32[b, K, E].
     Without MA-GP, as the context says, it is one update by the other terms.
     If either update is not finite, both are skipped.
     """
-    queue, sentences = state.sentence_queue, known_sentences(context, state, sentence)
+    queue, sentences = state.sentence_queue, known_sentences(context, state, own)
     averages = state.average_logits
-    mismatched = choose_mismatched(context, sentence, sentences)
-    inputs = DiscriminatorInputs(images, generated, sentence, generated_from, *mismatched)
+    mismatched = choose_mismatched(context, own, sentences)
+    inputs = DiscriminatorInputs(images, generated, own[:, 0], generated_from, *mismatched, own)
     optimizer = context.optimizers.discriminator
     params, opt_state = state.discriminator, state.discriminator_opt
     total, checked, metrics = 0.0, [], {}

@@ -52,7 +52,7 @@ def gan_step(context: StepContext, state: TrainState, batch: Batch) -> tuple[Tra
         outputs = encode_batch(context, state, batch, dropout_key, train=False)
         encoded, encoder_metrics = outputs.concatenated, outputs.averaged.metrics
     encoded = lax.stop_gradient(encoded)
-    images, sentence = batch["image"], encoded.text.sentence
+    images, own = batch["image"], _own_sentences(context, state, batch, encoded.text.sentence)
     if context.config.loss.diversity_weight:
         # Two images are generated from every second caption.
         batch, encoded = jax.tree.map(lambda rows: jnp.repeat(rows[::2], 2, 0), (batch, encoded))
@@ -64,7 +64,7 @@ def gan_step(context: StepContext, state: TrainState, batch: Batch) -> tuple[Tra
         state,
         apply_transforms(images, real_transforms),
         apply_transforms(generated.images, transforms),
-        sentence,
+        own,
         encoded.text.sentence,
     )
     state, generator_metrics = update_generator(
@@ -72,6 +72,25 @@ def gan_step(context: StepContext, state: TrainState, batch: Batch) -> tuple[Tra
     )
     metrics = encoder_metrics | discriminator_metrics | generator_metrics
     return state.replace(step=state.step + 1), mean_across_devices(metrics, context.axis_name)
+
+
+def _own_sentences(
+    context: StepContext, state: TrainState, batch: Batch, sentence: jax.Array
+) -> jax.Array:
+    """Sentences f32[b, K, E] of all captions that the batch has of its images; `sentence` first.
+
+    The further ones are encoded without dropout.
+    """
+    own = sentence[:, None]
+    if "all_tokens" not in batch:
+        return own
+    further = {name: batch[f"all_{name}"][:, 1:] for name in ("tokens", "mask")}
+    rows = jax.tree.map(lambda values: values.reshape(-1, values.shape[-1]), further)
+    variables = {"params": state.encoders["text"]}
+    _, sentences = context.networks.text_encoder.apply(
+        variables, rows["tokens"], rows["mask"], False
+    )
+    return jnp.concatenate([own, sentences.reshape(len(own), -1, own.shape[-1])], 1)
 
 
 def _draw_transforms(

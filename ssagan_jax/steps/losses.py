@@ -93,9 +93,10 @@ def contrastive_loss(similarity: jax.Array, class_ids: jax.Array, gamma3: float)
     return to_captions.mean() + to_images.mean()
 
 
-def different_sentences(sentence: jax.Array, others: jax.Array) -> jax.Array:
-    """Which of the sentences f32[N, E] are neither copies of f32[B, E] nor zeros: bool[B, N]."""
-    return (sentence_similarity(sentence, others) <= 0.9999) & others.any(-1)[None]
+def different_sentences(own: jax.Array, others: jax.Array) -> jax.Array:
+    """Which of f32[N, E] are neither zeros nor copies of one of f32[B, K, E]: bool[B, N]."""
+    similarity = cosine(own[:, :, None], others[None, None])
+    return (similarity <= 0.9999).all(1) & others.any(-1)[None]
 
 
 def image_to_sentence_loss(
@@ -103,15 +104,18 @@ def image_to_sentence_loss(
 ) -> jax.Array:
     """Mean of -log P(own sentence | image), f32[] (XMC-GAN, Zhang et al. 2021, arXiv:2101.04702).
 
+    Each of an image's own sentences is compared with the others, not with the image's further ones.
+
     Args:
-      own: f32[B], similarities of images with their own sentences.
+      own: f32[B, K], similarities of images with their own sentences.
       others: f32[B, N], with others.
       different: bool[B, N], which of the others count.
       gamma: inverse temperature of the softmax.
     """
-    logits = jnp.where(different, gamma * others, -jnp.inf)
-    logits = jnp.concatenate([gamma * own[:, None], logits], 1)
-    return (jax.nn.logsumexp(logits, 1) - logits[:, 0]).mean()
+    rivals = jnp.where(different, gamma * others, -jnp.inf)[:, None]
+    rivals = jnp.broadcast_to(rivals, (*own.shape, others.shape[1]))
+    logits = jnp.concatenate([gamma * own[:, :, None], rivals], 2)
+    return (jax.nn.logsumexp(logits, 2) - logits[:, :, 0]).mean()
 
 
 def damsm_losses(

@@ -84,6 +84,7 @@ def build_networks(
             channels=config.discriminator.channels,
             residual_gain=config.discriminator.residual_gain,
             projection_channels=config.discriminator.projection_channels,
+            concat_sentence=config.discriminator.concat_sentence,
             minibatch_stddev=config.discriminator.minibatch_stddev,
             axis_name=axis_name,
             remat=config.train.remat,

@@ -21,7 +21,8 @@ from ssagan_jax.steps.networks import (
 from ssagan_jax.steps.optimizers import Optimizers, build_optimizers
 
 PyTree = Any
-# One device's rows: image u8[b, S, S, 3], tokens i32[b, T], mask bool[b, T] and class_id i32[b].
+# One device's rows: image u8[b, S, S, 3], tokens i32[b, T], mask bool[b, T] and class_id i32[b];
+# with several captions of each image also all_tokens i32[b, K, T] and all_mask bool[b, K, T].
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 

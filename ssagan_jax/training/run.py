@@ -115,10 +115,9 @@ class TrainingRun:
 def open_run(config: ConfigDict, path: str, lock: WorkdirLock) -> tuple[TrainingRun, TrainState]:
     """Starts a run in a new work folder, or resumes the one that the folder holds.
 
-    Takes the folder's lock in the primary process; the caller releases it.
-
-    The primary process alone reads and writes the folder, and broadcasts what the others need.
-    Nothing is written before every check has passed.
+    Takes the folder's lock in the primary process; the caller releases it. The primary process
+    alone reads and writes the folder, and broadcasts what the others need. Nothing is written
+    before every check has passed.
 
     Raises:
       InputError: config, data, devices or folder cannot be used.
@@ -233,6 +232,7 @@ def _training_batches(
         seed=config.seed,
         shard=(jax.process_index(), jax.process_count()),
         crops_only=crops_only,
+        num_captions=config.loss.contrastive_captions,
     )
 
 
