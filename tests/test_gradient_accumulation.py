@@ -69,7 +69,7 @@ def test_the_discriminators_gradient_is_that_of_all_rows(config, vocabulary, fir
             update = jax.jit(functools.partial(update_discriminator, context))
             params = to_float64(first.discriminator)
             begun = first.replace(discriminator=params, discriminator_opt=plain.init(params))
-            after, metrics = update(begun, images, fakes, sentence, sentence)
+            after, metrics = update(begun, images, fakes, sentence[:, None], sentence)
             gradient = jax.tree.map(np.subtract, params, after.discriminator)
             found.append(jax.device_get((gradient, metrics)))
     assert_all_close(found[1][0], found[0][0], 1e-9)

@@ -700,7 +700,7 @@ def test_penalty_of_a_linear_discriminator(trained_config, make_batch, norm, len
     sentence = rng.normal(size=(8, 2)).astype(np.float32)
     own = sentence[:, None]
     mismatched = choose_mismatched(context, own, sentence)
-    inputs = DiscriminatorInputs(images, fakes, sentence, sentence, *mismatched, own)
+    inputs = DiscriminatorInputs(images, fakes, own, sentence, *mismatched)
     adversarial, weighted, metrics = discriminator_loss((a, b), context, inputs, sentence)
     assert metrics["discriminator/magp"] == pytest.approx(length**3, rel=1e-5)
     assert weighted == pytest.approx(5 * length**3, rel=1e-5)

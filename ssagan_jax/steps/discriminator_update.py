@@ -33,21 +33,20 @@ class DiscriminatorInputs(NamedTuple):
     Attributes:
       images: real, f32[b, S, S, 3] in [-1, 1].
       generated: f32[b, S, S, 3] in (-1, 1).
-      sentence: f32[b, E], of the real images.
+      own: f32[b, K, E], sentences of the real images. The first ones are those of eq. 6; the
+        contrastive loss sees them all.
       generated_from: f32[b, E], sentences of the generated images.
       mismatched: f32[b * k, E], the sentences of k other images for each real one, those of the
         first image first.
       weights: f32[b * k], of the mismatched pairs.
-      own: f32[b, K, E], all sentences of the real images that the contrastive loss sees.
     """
 
     images: jax.Array
     generated: jax.Array
-    sentence: jax.Array
+    own: jax.Array
     generated_from: jax.Array
     mismatched: jax.Array
     weights: jax.Array
-    own: jax.Array
 
 
 class DiscriminatorLosses(NamedTuple):
@@ -120,7 +119,7 @@ def discriminator_loss(
     real images with the `known_sentences`, LeCam all logits with the `average_logits`.
     """
     discriminator, variables = context.networks.discriminator, {"params": params}
-    config = context.config.loss
+    config, sentence = context.config.loss, inputs.own[:, 0]
 
     def summed_logits(images: jax.Array, sentence: jax.Array) -> tuple[jax.Array, PyTree]:
         logits, features = discriminator.apply(variables, images, sentence)
@@ -129,12 +128,12 @@ def discriminator_loss(
     metrics, magp = {}, 0.0
     if context.with_magp:
         gradients, (matched, features) = jax.grad(summed_logits, (0, 1), has_aux=True)(
-            inputs.images, inputs.sentence
+            inputs.images, sentence
         )
         magp = losses.matching_aware_penalty(*gradients, config.magp_power, config.magp_norm)
         metrics["discriminator/magp"] = magp
     else:
-        matched, features = discriminator.apply(variables, inputs.images, inputs.sentence)
+        matched, features = discriminator.apply(variables, inputs.images, sentence)
     mismatched = discriminator.apply(variables, features, inputs.mismatched, method="logits")
     generated, _ = discriminator.apply(variables, inputs.generated, inputs.generated_from)
     real, fake = losses.hinge_real(matched), losses.hinge_fake(generated)
@@ -195,14 +194,14 @@ def update_discriminator(
 ) -> tuple[TrainState, Metrics]:
     """One update with the whole of eq. 6, or, as in the reference, one for each of its two terms.
 
-    The real images' sentences in eq. 6 are the first ones of their `own`, f32[b, K, E].
+    Arguments are those of `DiscriminatorInputs`.
     Without MA-GP, as the context says, it is one update by the other terms.
     If either update is not finite, both are skipped.
     """
     queue, sentences = state.sentence_queue, known_sentences(context, state, own)
     averages = state.average_logits
     mismatched = choose_mismatched(context, own, sentences)
-    inputs = DiscriminatorInputs(images, generated, own[:, 0], generated_from, *mismatched, own)
+    inputs = DiscriminatorInputs(images, generated, own, generated_from, *mismatched)
     optimizer = context.optimizers.discriminator
     params, opt_state = state.discriminator, state.discriminator_opt
     total, checked, metrics = 0.0, [], {}

@@ -196,8 +196,9 @@ def test_matching_aware_penalty(config, networks, variables, given, goldens, mea
     context = StepContext(config, networks, optimizers=None)
 
     def penalty(params):
-        mismatched = choose_mismatched(context, sentence, sentence)
-        inputs = DiscriminatorInputs(pixels, pixels, sentence, sentence, *mismatched)
+        own = sentence[:, None]
+        mismatched = choose_mismatched(context, own, sentence)
+        inputs = DiscriminatorInputs(pixels, pixels, own, sentence, *mismatched)
         return discriminator_loss(params, context, inputs, sentence).weighted_magp
 
     value, gradient = jax.jit(jax.value_and_grad(penalty))(variables["netD"]["params"])
