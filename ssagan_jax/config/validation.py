@@ -220,14 +220,16 @@ def validate(config: ConfigDict) -> None:
             f"config.data.max_words={words}: must be at most {most_words}, since [CLS] and [SEP] "
             f"count towards config.text_encoder.max_positions={text.max_positions}"
         )
-    for key, unneeded, reason in (
-        ("loss.contrastive_weight", 0, "is above 0"),
-        ("discriminator.concat_sentence", True, ""),
-    ):
-        if values[key] != unneeded and not config.discriminator.projection_channels:
+    weight = config.loss.contrastive_weight
+    projecting = {
+        f"config.loss.contrastive_weight={weight} is above 0": weight > 0,
+        "config.discriminator.concat_sentence=False": not config.discriminator.concat_sentence,
+    }
+    for reason, holds in projecting.items():
+        if holds and not config.discriminator.projection_channels:
             raise ConfigError(
-                f"config.discriminator.projection_channels=0: must be 1 or more, such as 64, if "
-                f"config.{key}={values[key]} {reason}".rstrip()
+                "config.discriminator.projection_channels=0: must be 1 or more, such as 64, if "
+                f"{reason}"
             )
     if text.name == "bert" and config.tokenizer.kind != "wordpiece":
         raise ConfigError(

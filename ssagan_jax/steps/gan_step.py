@@ -84,12 +84,10 @@ def _own_sentences(
     own = sentence[:, None]
     if "all_tokens" not in batch:
         return own
-    further = {name: batch[f"all_{name}"][:, 1:] for name in ("tokens", "mask")}
-    rows = jax.tree.map(lambda values: values.reshape(-1, values.shape[-1]), further)
+    further = (batch[name][:, 1:] for name in ("all_tokens", "all_mask"))
+    tokens, mask = (rows.reshape(-1, rows.shape[-1]) for rows in further)
     variables = {"params": state.encoders["text"]}
-    _, sentences = context.networks.text_encoder.apply(
-        variables, rows["tokens"], rows["mask"], False
-    )
+    _, sentences = context.networks.text_encoder.apply(variables, tokens, mask, False)
     return jnp.concatenate([own, sentences.reshape(len(own), -1, own.shape[-1])], 1)
 
 
