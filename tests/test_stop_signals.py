@@ -61,6 +61,17 @@ def test_a_closed_terminal_requests_a_stop_and_takes_no_output(start, tmp_path):
     assert_ended(process, tmp_path, signal.SIGHUP)
 
 
+def test_the_second_signal_of_a_closed_terminal_may_come_after_the_training():
+    program = (
+        "import os, signal\n"
+        "from ssagan_jax.training.stop_signals import StopSignals\n"
+        "with StopSignals(): os.kill(os.getpid(), signal.SIGHUP)\n"
+        "os.kill(os.getpid(), signal.SIGHUP)\n"
+    )
+    default = {"preexec_fn": lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)}
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, **default).returncode == 0
+
+
 def test_nohup_goes_on(start, tmp_path):
     process = start(
         stdout=subprocess.DEVNULL,

@@ -39,7 +39,9 @@ class StopSignals:
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+            # The second SIGHUP of a closed terminal may come after the training has ended.
+            hung_up = number == self.received == signal.SIGHUP
+            signal.signal(number, signal.SIG_IGN if hung_up else handler)
 
     def after_step(self, largest: jax.Array) -> int:
         """Returns the signal to stop for after a step, 0 for none.
