@@ -5,7 +5,8 @@
 A small convolutional network, trained on fresh drawings, reads six attributes from generated
 images. Prints Markdown: in how many drawings that it has not seen it is right, in how many images
 it finds what the caption names, and how many different values it finds among `--num` noises of a
-caption that names none. It also guesses at blurs: look at the images of `--output`, too.
+caption that names none; and the Frechet distance, in its features, of an image of every validation
+caption to drawings. It also guesses at blurs: look at the images of `--output`, too.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from PIL import Image
 
 import ssagan_jax
 from ssagan_jax.data.images.resizing import get_load_size
@@ -27,6 +29,7 @@ from ssagan_jax.data.toy_cars.car import BODIES, COLORS, FACINGS, LIGHTS, WHEELS
 from ssagan_jax.data.toy_cars.drawing import draw_car
 from ssagan_jax.evaluation.toy_car_attributes import mentions
 from ssagan_jax.inference.image_grid import draw_image_grid
+from ssagan_jax.metrics.fid import Moments, frechet_distance
 
 VALUES = {
     "color": tuple(COLORS),
@@ -40,7 +43,8 @@ VALUES = {
 LEFT_OPEN = ("facing", "background", "light", "wheels")
 SIZE = 64  # Pixels, of the images that are read.
 BATCH = 64
-TRAINING_SEEDS, HELD_OUT_SEED = range(1, 6), 6  # 0 draws the data set.
+# 0 draws the data set.
+TRAINING_SEEDS, HELD_OUT_SEED, DISTANCE_SEEDS, OTHER_SEED = range(1, 6), 6, range(7, 10), 10
 
 
 class Reader(nn.Module):
@@ -48,13 +52,17 @@ class Reader(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array) -> dict[str, jax.Array]:
-        """Images f32[B, SIZE, SIZE, 3] in [-1, 1] to logits f32[B, values] of each attribute."""
+        """Images f32[B, SIZE, SIZE, 3] in [-1, 1] to logits f32[B, values] of each attribute.
+
+        And to "features" f32[B, 256].
+        """
         hidden = images
         for width, stride in ((32, 2), (64, 1), (64, 2), (128, 2), (128, 2)):
             hidden = nn.Conv(width, (3, 3), stride)(hidden)
             hidden = nn.relu(nn.GroupNorm(8)(hidden))
         hidden = nn.relu(nn.Dense(256)(hidden.reshape(len(hidden), -1)))
-        return {name: nn.Dense(len(values))(hidden) for name, values in VALUES.items()}
+        logits = {name: nn.Dense(len(values))(hidden) for name, values in VALUES.items()}
+        return {"features": hidden} | logits
 
 
 def named_attributes(caption: str, car: Car) -> set[str]:
@@ -118,6 +126,38 @@ def read(variables: dict, pixels: jax.Array) -> dict[str, jax.Array]:
     return {name: jnp.argmax(logits[name], -1) for name in VALUES}
 
 
+@jax.jit
+def features(variables: dict, pixels: jax.Array) -> jax.Array:
+    """Features f32[B, 256] of images as `crop` returns them."""
+    return Reader().apply(variables, pixels)["features"]
+
+
+def moments(variables: dict, pixels: np.ndarray) -> Moments:
+    """Of the reader's features of images as `crop` returns them."""
+    found = Moments.empty()
+    for start in range(0, len(pixels), BATCH):
+        found = found.add(features(variables, pixels[start : start + BATCH]))
+    return found
+
+
+def distances(variables: dict, model: ssagan_jax.TrainedModel) -> tuple[float, float]:
+    """Frechet distances to drawings: of the model's images, and of as many other drawings."""
+    captions = [caption for car in cars("validation") for caption in sentences(car)]
+    noise = np.random.default_rng(0).standard_normal(
+        (len(captions), model.config.generator.noise_dim), np.float32
+    )
+    images = model.generate(captions, noise)
+    resized = [np.asarray(Image.fromarray(image).resize((SIZE, SIZE))) for image in images]
+    drawn = [car for seed in DISTANCE_SEEDS for car in cars("train", seed)]
+    others = [car for split in ("train", "validation") for car in cars(split, OTHER_SEED)]
+    edge = (get_load_size(SIZE) - SIZE) // 2
+    reference, other = (
+        moments(variables, crop(draw(rows)[0], edge, edge)) for rows in (drawn, others)
+    )
+    generated = moments(variables, crop(np.stack(resized), 0, 0))
+    return frechet_distance(generated, reference), frechet_distance(other, reference)
+
+
 def drawn_at_random(values: int, num: int) -> float:
     """Expected number of different values among `num` that are drawn uniformly."""
     return values * (1 - (1 - 1 / values) ** num)
@@ -175,6 +215,8 @@ def main() -> None:
             at_random = drawn_at_random(len(values), flags.num)
             variety = f"{np.mean(different[name]):.2f} (drawn at random: {at_random:.2f})"
         print(f"| {name} | {right[name]:.2f} | {np.mean(hits[name]):.2f} | {variety} |")
+    own, others = distances(variables, model)
+    print(f"\nFrechet distance to drawings: {own:.0f}; of as many other drawings: {others:.0f}")
     if flags.output:
         draw_image_grid(rows, ()).save(flags.output)
 
