@@ -33,14 +33,21 @@ from ssagan_jax.workdir import Workdir
 ROOT = Path(__file__).resolve().parents[1]
 # Keys of the recipe that belong together, by what they do.
 PARTS = {
-    "encoders": ("image_encoder.pooling", "damsm.batch_size", "loss.damsm_words"),
+    "encoders": ("image_encoder.pooling", "damsm.batch_size", "loss.damsm_words", "loss.gamma3"),
     "normalize": ("text_encoder.normalize",),
     "frozen": ("train.encoders",),
     "guide": ("loss.damsm_weight_start", "loss.damsm_weight", "loss.damsm_decay_steps"),
-    "mismatched": ("loss.mismatched", "loss.num_mismatched", "loss.sentence_queue"),
+    "mismatched": ("loss.mismatched", "loss.num_mismatched"),
     "gains": ("generator.residual_gain", "discriminator.residual_gain"),
-    "no mirroring": ("data.random_flip",),
-    "projection": ("discriminator.projection_channels", "loss.contrastive_weight"),
+    # None of the others can be without the inner product.
+    "projection": (
+        "discriminator.projection_channels",
+        "discriminator.concat_sentence",
+        "loss.contrastive_weight",
+        "loss.contrastive_gamma",
+        "loss.contrastive_captions",
+        "loss.sentence_queue",
+    ),
     "variety": ("discriminator.minibatch_stddev", "loss.diversity_weight"),
     "bilinear": ("generator.upsampling",),
     "rates": ("generator.learning_rate", "discriminator.learning_rate"),

@@ -48,14 +48,17 @@ def set_drawings_recipe(config: ConfigDict) -> ConfigDict:
     config.augment.policy = ""
     config.loss.damsm_weight_start = 0.5
     config.loss.damsm_decay_steps = 1000
-    # Mirrored images are more to learn in few steps.
-    config.data.random_flip = False
-    # The discriminator tells captions of similar images apart, not only of any two.
+    config.loss.gamma3 = 20.0
+    # The discriminator tells captions of similar images apart, not only of any two, by the inner
+    # product alone: concatenated, the sentence works against it.
     config.loss.mismatched = "nearest"
     config.loss.num_mismatched = 6
-    config.loss.sentence_queue = 64
-    config.loss.contrastive_weight = 1.0
+    config.loss.sentence_queue = 240
+    config.loss.contrastive_weight = 4.0
+    config.loss.contrastive_gamma = 20.0
+    config.loss.contrastive_captions = 5
     config.discriminator.projection_channels = 64
+    config.discriminator.concat_sentence = False
     # The noise changes what a caption leaves open.
     config.loss.diversity_weight = 0.3
     config.generator.learning_rate = 1e-3
