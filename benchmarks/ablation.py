@@ -39,7 +39,7 @@ PARTS = {
     "guide": ("loss.damsm_weight_start", "loss.damsm_weight", "loss.damsm_decay_steps"),
     "mismatched": ("loss.mismatched", "loss.num_mismatched"),
     "gains": ("generator.residual_gain", "discriminator.residual_gain"),
-    # None of the others can be without the inner product.
+    # The contrastive loss needs the inner product, and its further captions need the queue.
     "projection": (
         "discriminator.projection_channels",
         "discriminator.concat_sentence",

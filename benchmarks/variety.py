@@ -29,6 +29,7 @@ from ssagan_jax.data.toy_cars.car import BODIES, COLORS, FACINGS, LIGHTS, WHEELS
 from ssagan_jax.data.toy_cars.drawing import draw_car
 from ssagan_jax.evaluation.toy_car_attributes import mentions
 from ssagan_jax.inference.image_grid import draw_image_grid
+from ssagan_jax.inference.sampler import sample_noise
 from ssagan_jax.metrics.fid import Moments, frechet_distance
 
 VALUES = {
@@ -91,6 +92,18 @@ def crop(images: np.ndarray, top: int, left: int) -> np.ndarray:
     return images[:, top : top + SIZE, left : left + SIZE].astype(np.float32) / 127.5 - 1
 
 
+def draw_centered(drawn: list[Car]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The central crops of drawings, and their labels."""
+    images, labels = draw(drawn)
+    edge = (images.shape[1] - SIZE) // 2
+    return crop(images, edge, edge), labels
+
+
+def resize(images: list[Image.Image]) -> np.ndarray:
+    """Generated images of any size, as `crop` returns them."""
+    return crop(np.stack([np.asarray(image.resize((SIZE, SIZE))) for image in images]), 0, 0)
+
+
 def train_reader(steps: int) -> dict:
     """Parameters of a `Reader` of fresh drawings."""
     images, labels = draw([car for seed in TRAINING_SEEDS for car in cars("train", seed)])
@@ -140,21 +153,16 @@ def moments(variables: dict, pixels: np.ndarray) -> Moments:
     return found
 
 
-def distances(variables: dict, model: ssagan_jax.TrainedModel) -> tuple[float, float]:
-    """Frechet distances to drawings: of the model's images, and of as many other drawings."""
-    captions = [caption for car in cars("validation") for caption in sentences(car)]
-    noise = np.random.default_rng(0).standard_normal(
-        (len(captions), model.config.generator.noise_dim), np.float32
-    )
-    images = model.generate(captions, noise)
-    resized = [np.asarray(Image.fromarray(image).resize((SIZE, SIZE))) for image in images]
+def distances(
+    variables: dict, model: ssagan_jax.TrainedModel, captions: list[str]
+) -> tuple[float, float]:
+    """Frechet distances to drawings: of an image of each caption, and of other drawings."""
+    noise = sample_noise(0, len(captions), model.config.generator.noise_dim)
+    images = [Image.fromarray(image) for image in model.generate(captions, noise)]
     drawn = [car for seed in DISTANCE_SEEDS for car in cars("train", seed)]
     others = [car for split in ("train", "validation") for car in cars(split, OTHER_SEED)]
-    edge = (get_load_size(SIZE) - SIZE) // 2
-    reference, other = (
-        moments(variables, crop(draw(rows)[0], edge, edge)) for rows in (drawn, others)
-    )
-    generated = moments(variables, crop(np.stack(resized), 0, 0))
+    pixels = resize(images), draw_centered(others)[0], draw_centered(drawn)[0]
+    generated, other, reference = (moments(variables, rows) for rows in pixels)
     return frechet_distance(generated, reference), frechet_distance(other, reference)
 
 
@@ -180,9 +188,8 @@ def main() -> None:
         variables = train_reader(flags.reader_steps)
         if flags.reader:
             flags.reader.write_bytes(flax.serialization.msgpack_serialize(variables))
-    images, labels = draw(cars("validation", HELD_OUT_SEED))
-    edge = (images.shape[1] - SIZE) // 2
-    found = read(variables, crop(images, edge, edge))
+    held_out, labels = draw_centered(cars("validation", HELD_OUT_SEED))
+    found = read(variables, held_out)
     right = {name: float(np.mean(found[name] == labels[name])) for name in VALUES}
 
     pairs = [(caption, car) for car in cars("validation") for caption in sentences(car)]
@@ -200,8 +207,7 @@ def main() -> None:
         painted = model.paint(caption, num=flags.num)
         if "background" not in named and len(rows) < 8:
             rows.append((caption, [np.asarray(image) for image in painted]))
-        pixels = np.stack([np.asarray(image.resize((SIZE, SIZE))) for image in painted])
-        found = jax.device_get(read(variables, crop(pixels, 0, 0)))
+        found = jax.device_get(read(variables, resize(painted)))
         for name in wanted & named:
             hits[name] += list(found[name] == VALUES[name].index(getattr(car, name)))
         for name in wanted - named:
@@ -215,7 +221,7 @@ def main() -> None:
             at_random = drawn_at_random(len(values), flags.num)
             variety = f"{np.mean(different[name]):.2f} (drawn at random: {at_random:.2f})"
         print(f"| {name} | {right[name]:.2f} | {np.mean(hits[name]):.2f} | {variety} |")
-    own, others = distances(variables, model)
+    own, others = distances(variables, model, [caption for caption, _ in pairs])
     print(f"\nFrechet distance to drawings: {own:.0f}; of as many other drawings: {others:.0f}")
     if flags.output:
         draw_image_grid(rows, ()).save(flags.output)

@@ -15,7 +15,8 @@ class StopSignals:
 
     So does output into a pipe that nobody reads any more, as SIGPIPE. A second Ctrl-C or SIGTERM
     raises KeyboardInterrupt; SIGHUP comes twice when a terminal is closed. What is written to a
-    closed terminal is dropped, also after exit, so that the run can save and end.
+    closed terminal is dropped and a second SIGHUP ignored, also after exit, so that the run can
+    save and end.
 
     Attributes:
       received: number of the signal that this process received, 0 for none.
@@ -39,9 +40,7 @@ class StopSignals:
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._handlers.items():
-            # The second SIGHUP of a closed terminal may come after the training has ended.
-            hung_up = number == self.received == signal.SIGHUP
-            signal.signal(number, signal.SIG_IGN if hung_up else handler)
+            signal.signal(number, handler)
 
     def after_step(self, largest: jax.Array) -> int:
         """Returns the signal to stop for after a step, 0 for none.
@@ -65,6 +64,8 @@ class StopSignals:
         if self.received and number != signal.SIGHUP:
             raise KeyboardInterrupt
         self.received = self.received or number
+        if number == signal.SIGHUP:
+            self._handlers[number] = signal.SIG_IGN  # The second one may come after exit.
 
     def _lose_reader(self) -> None:
         self.received = self.received or signal.SIGPIPE
