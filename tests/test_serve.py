@@ -263,6 +263,8 @@ def test_ctrl_c_and_sigterm_end_the_command_and_delete_its_pictures(
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_signal_while_the_garbage_collector_runs_is_not_lost(monkeypatch):
+    pytest.importorskip("gradio", reason="pip install -e '.[web]' to test the page")
+
     class Served:
         initial, step = "", 7
 
