@@ -437,7 +437,7 @@ class Averager(nn.Module):
         return nn.Dense(16, name="regions")(small), nn.Dense(16, name="code")(small.mean(1))
 
 
-@pytest.mark.parametrize(("statistics", "moves"), [("batch", True), ("kept", False)])
+@pytest.mark.parametrize(("statistics", "moves"), [("batch", True), ("running", False)])
 def test_the_trunk_is_updated_with_statistics_of_the_batch(
     trained_config, vocabulary, create, batches, statistics, moves
 ):

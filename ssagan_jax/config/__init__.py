@@ -59,7 +59,7 @@ _DEFAULTS = {
         "name": "cnn",  # "cnn", from scratch, or "inception_v3" (the paper), which needs `weights`
         "channels": 32,  # cnn: width of the first layer
         "pooling": "mean",  # cnn: of the code over positions; "flatten" keeps where things are
-        "statistics": "kept",  # inception_v3: of its batch norms; "batch": per batch (reference)
+        "statistics": "running",  # inception_v3: of its batch norms; "batch": per batch (reference)
         "weights": "",  # inception_v3: torchvision's file (.pth or .safetensors)
     },
     "generator": {

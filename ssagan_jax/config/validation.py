@@ -79,7 +79,7 @@ CONSTRAINTS: dict[str, Constraint] = {
     "image_encoder.name": _one_of("cnn", "inception_v3"),
     "image_encoder.channels": _AT_LEAST_1,
     "image_encoder.pooling": _one_of("mean", "flatten"),
-    "image_encoder.statistics": _one_of("kept", "batch"),
+    "image_encoder.statistics": _one_of("running", "batch"),
     "generator.noise_dim": _AT_LEAST_1,
     "generator.channels": _AT_LEAST_1,
     "generator.ssacn_blocks": _AT_LEAST_0,

@@ -38,7 +38,7 @@ def encode_images(
     batch, and its running statistics are updated.
     """
     image_encoder, variables = context.networks.image_encoder, {"params": params, "trunk": trunk}
-    if not train or not trunk or context.config.image_encoder.statistics == "kept":
+    if not train or not trunk or context.config.image_encoder.statistics == "running":
         return ImageFeatures(*image_encoder.apply(variables, images)), trunk
     features, updates = image_encoder.apply(variables, images, mutable=["trunk"])
     return ImageFeatures(*features), updates["trunk"]
